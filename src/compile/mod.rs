@@ -1,0 +1,146 @@
+//! From WGSL text to something that runs: parse, contract, lowering, engines.
+//!
+//! [`compile`] is the one way in. Everything above sees a [`Program`] and an [`Executable`]; naga stays inside.
+
+use crate::message::Layout;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+/// What a kernel declares about its handler, besides the text.
+pub(crate) struct HandlerSource<'a> {
+    /// Names the file in error messages (`<kernel "sum">` unless the text came from a file).
+    pub name: &'a str,
+    /// The user's WGSL.
+    pub text: &'a str,
+    /// The message type.
+    pub input: &'static Layout,
+    /// The reply type; size 0 (the unit type) for a handler that does not reply.
+    pub output: &'static Layout,
+    /// The Rust state type, if one was given with `.initial_state`.
+    pub state: Option<&'static Layout>,
+    /// Declared outputs, in order.
+    pub outputs: &'a [OutputDecl],
+    /// Bound tables.
+    pub tables: &'a [TableDecl],
+    /// Loop iterations per message, at least 1.
+    pub loop_budget: u32,
+}
+
+/// A declared output of a handler: `emit_<name>` sends to it.
+#[derive(Clone)]
+pub(crate) struct OutputDecl {
+    pub name: String,
+    pub layout: &'static Layout,
+    /// At most this many per message, at least 1.
+    pub max_per_message: u32,
+}
+
+/// A table bound by name.
+#[derive(Clone)]
+pub(crate) struct TableDecl {
+    pub name: String,
+    /// Bytes of one element, as the buffer has it.
+    pub element_size: u32,
+    /// Rust name of the element type, for messages.
+    pub element_name: &'static str,
+    /// Elements in the buffer.
+    pub len: usize,
+}
+
+/// One table as the lowered module wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableUse {
+    pub name: String,
+    /// `@binding(n)` in `@group(1)`.
+    pub binding: u32,
+    /// The handler may write it.
+    pub writable: bool,
+}
+
+/// Where an output's values are in the private segment after a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EmitSlot {
+    /// Offset of a u32: how many times `emit_<name>` was called (never more than `max`: more is a fault).
+    pub count_offset: u32,
+    /// Offset of the first value; the next ones follow every `stride` bytes.
+    pub items_offset: u32,
+    pub stride: u32,
+    /// Bytes of one value on the Rust side.
+    pub size: u32,
+    pub max: u32,
+}
+
+/// A borrowed table: the bytes of a bound buffer.
+#[derive(Clone, Copy)]
+pub(crate) struct TableView {
+    pub data: *mut u8,
+    pub bytes: usize,
+}
+// SAFETY: a view is a pointer and a length; whoever makes one (the CPU port, from storage it keeps alive) owes
+// that it is valid while it is used, and engines access shared tables by atomics or from one thread at a time.
+unsafe impl Send for TableView {}
+// SAFETY: as above.
+unsafe impl Sync for TableView {}
+
+/// When a run has to give up. Engines ask every few thousand loop iterations.
+pub(crate) struct StopCheck<'a> {
+    /// Non-zero: leave at once, commit nothing.
+    pub word: &'a AtomicU32,
+    /// Leave at once when this has passed.
+    pub deadline: Option<Instant>,
+}
+
+impl StopCheck<'_> {
+    /// Must the run stop?
+    pub fn must_stop(&self) -> bool {
+        self.word.load(Ordering::Relaxed) >= STOP_NOW || self.deadline.is_some_and(|d| Instant::now() >= d)
+    }
+}
+
+/// Value of the stop word: finish the message in hand, begin no other.
+pub(crate) const STOP_AFTER_MESSAGE: u32 = 1;
+/// Value of the stop word: leave the message in hand, commit nothing.
+pub(crate) const STOP_NOW: u32 = 2;
+
+/// All that one run of a handler touches.
+pub(crate) struct Frame<'a> {
+    /// The message, in WGSL layout.
+    pub message: &'a [u8],
+    /// A copy of the state: the caller commits it if the run is `Done`.
+    pub state: &'a mut [u8],
+    /// Room for the reply.
+    pub reply: &'a mut [u8],
+    /// The private segment: module-scope `var<private>`s and emitted values; kept by the caller between runs so
+    /// that it is allocated once, initialised by the handler's own prologue.
+    pub privates: &'a mut [u8],
+    /// In the order of [`Program::tables`].
+    pub tables: &'a [TableView],
+    pub stop: &'a StopCheck<'a>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// State, reply and emits are good.
+    Done,
+    /// The handler faulted: nothing of it counts.
+    Fault(FaultCode),
+    /// Stopped from outside: nothing of it counts, the message may run again.
+    Interrupted,
+}
+
+/// Why a handler faulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum FaultCode {
+    /// More loop iterations than the budget.
+    LoopBudget = 1,
+    /// More values emitted to one output than declared.
+    EmitOverflow = 2,
+}
+
+/// Something that runs a handler on one message.
+pub(crate) trait Executable: Send + Sync {
+    /// Runs the handler once.
+    fn run(&self, frame: &mut Frame<'_>) -> Outcome;
+}

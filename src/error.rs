@@ -1,0 +1,122 @@
+//! Errors: one opaque [`Error`] with predicates, and the send-side errors that give the message back.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A `Result` whose error is Ringwork's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong outside of a failed send.
+///
+/// The kind is asked with predicates, so that new kinds never break a caller's `match`; the text says which
+/// kernel, which setting, what was found and what to do.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{RingKernel, Runtime};
+///
+/// let runtime = Runtime::new()?;
+/// let error = runtime.launch(RingKernel::<(), ()>::wgsl("clock", "fn tick() {}")).unwrap_err();
+/// assert!(error.is_rejected());
+/// # Ok::<(), ringwork::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    text: String,
+}
+
+/// What an [`Error`] is about; internal, asked through the predicates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// The handler's source was refused.
+    Rejected,
+    /// A setting, a name or an argument was refused.
+    Invalid,
+    /// A lifecycle call that the present state does not allow.
+    State,
+    /// The deadline passed.
+    TimedOut,
+    /// The kernel is not active.
+    NotActive,
+    /// The kernel failed, or the message's handler did.
+    Failed,
+    /// The kernel is terminated.
+    Terminated,
+    /// The message was dropped by a backpressure strategy.
+    Dropped,
+    /// The mailbox is full and its strategy is to reject.
+    Full,
+    /// Waiting here could never end.
+    Deadlock,
+    /// A backend or device is not there.
+    Unavailable,
+    /// A device reported an error.
+    Device,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, text: text.into() }))
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    pub(crate) fn timed_out(what: impl fmt::Display, after: Duration) -> Self {
+        Self::new(ErrorKind::TimedOut, format!("{what} timed out after {after:?}"))
+    }
+}
+
+macro_rules! predicates {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident;)*) => {
+        impl Error {
+            $($(#[$doc])* pub fn $name(&self) -> bool { self.0.kind == ErrorKind::$kind })*
+        }
+    };
+}
+predicates! {
+    /// The handler's source was refused; the text has file, line, column and what to write instead.
+    is_rejected: Rejected;
+    /// A setting, name or argument was refused; the text names it, its value and its bound.
+    is_invalid: Invalid;
+    /// The kernel's lifecycle state does not allow the call; the text names both states.
+    is_illegal_state: State;
+    /// The deadline passed first.
+    is_timed_out: TimedOut;
+    /// The kernel is not active.
+    is_not_active: NotActive;
+    /// The handler faulted on this message, or the kernel has failed; the text is the cause.
+    is_failed: Failed;
+    /// The kernel is terminated.
+    is_terminated: Terminated;
+    /// A backpressure strategy dropped the message before it was handled.
+    is_dropped: Dropped;
+    /// The mailbox is full and its strategy is [`Backpressure::Reject`](crate::Backpressure::Reject).
+    is_full: Full;
+    /// The wait could never end, as when a kernel asks itself.
+    is_deadlock: Deadlock;
+    /// The backend or device asked for is not available here; the text has the reason.
+    is_unavailable: Unavailable;
+    /// A device reported an error or was lost.
+    is_device: Device;
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.0.text)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,3 @@
+//! The [`message!`](crate::message!) macro.
+#[doc(hidden)]
+pub mod __private {}

@@ -1,0 +1,1 @@
+//! WGSL's vectors as Rust types.

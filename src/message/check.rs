@@ -209,3 +209,73 @@ impl Text {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Scalar;
+
+    const WORD: FieldKind = FieldKind::Scalar(Scalar::U32);
+    const VEC3: FieldKind = FieldKind::Vector(Scalar::F32, 3);
+
+    /// The error for a struct `S` whose fields lie as Rust puts them, without padding.
+    fn error(fields: &[(&'static str, FieldKind)]) -> String {
+        let mut end = 0;
+        let fields: Vec<Field> = fields
+            .iter()
+            .map(|&(name, kind)| {
+                let offset = end;
+                end += kind.rust_size();
+                Field { name, offset, kind }
+            })
+            .collect();
+        let fields = fields.leak();
+        let layout = Layout { name: "S", size: end, align: struct_align(fields), fields };
+        let panic = std::panic::catch_unwind(|| check(&layout, 4)).expect_err("the layout is refused");
+        *panic.downcast::<String>().expect("a formatted text")
+    }
+
+    #[test]
+    fn a_misplaced_field_is_told_its_padding() {
+        assert_eq!(
+            error(&[("id", WORD), ("p", VEC3)]),
+            "field `p` is at byte 4 in Rust but at 16 in WGSL; put `_pad: [u32; 3]` before it (in `S`)"
+        );
+        assert_eq!(
+            error(&[("_pad", VEC3), ("p", VEC3)]),
+            "field `p` is at byte 12 in Rust but at 16 in WGSL; put `_pad2: u32` before it (in `S`)"
+        );
+    }
+
+    #[test]
+    fn a_struct_that_ends_early_is_told_its_padding() {
+        assert_eq!(
+            error(&[("p", VEC3), ("mass", WORD), ("id", WORD)]),
+            "the struct `S` ends at byte 20 in Rust but at 32 in WGSL; put `_pad: [u32; 3]` at its end"
+        );
+    }
+
+    #[test]
+    fn elements_that_lie_closer_in_rust_are_refused_at_any_depth() {
+        const ROW: FieldKind = FieldKind::Array { element: &VEC3, len: 2, stride: 16 };
+        let expected = "the elements of field `corners` are 12 bytes apart in Rust but 16 in WGSL";
+        assert!(error(&[("corners", ROW)]).starts_with(expected));
+        let rows = FieldKind::Array { element: &ROW, len: 4, stride: 32 };
+        assert!(error(&[("corners", rows)]).starts_with(expected));
+    }
+
+    #[test]
+    fn names_that_wgsl_or_the_library_owns_are_refused() {
+        for name in ["rt_time", "__time", "r#type", "fn", "var", "target", "enum"] {
+            let text = error(&[(name, WORD)]);
+            assert!(text.starts_with(&format!("field `{name}` needs another name: ")), "{text}");
+        }
+        assert_eq!(error(&[]), "`S` has no fields; the empty message is `()`");
+    }
+
+    #[test]
+    fn a_text_too_long_for_the_buffer_leaves_pieces_out() {
+        let long = "x".repeat(600).leak();
+        assert!(error(&[("id", WORD), (long, VEC3)]).contains("is at byte 4 in Rust but at 16 in WGSL"));
+    }
+}

@@ -114,7 +114,7 @@ pub struct Layout {
 
 impl Layout {
     /// The WGSL declaration of this struct alone; those it is made of come from [`structs`](Self::structs).
-    pub(crate) fn to_wgsl(&self) -> String {
+    pub(crate) fn to_wgsl(self) -> String {
         let mut text = format!("struct {} {{\n", self.name);
         for field in self.fields {
             text += &format!("    {}: {},\n", field.name, field.kind.to_wgsl());

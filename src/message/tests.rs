@@ -1,7 +1,10 @@
 //! Layouts against naga's, bytes against serde's formats.
 
+use super::Field;
+use super::check::struct_align;
 use super::{DeviceMessage, FieldKind, Layout, Scalar, Vec2, Vec3, Vec4};
 use crate::message;
+use proptest::prelude::*;
 
 message! {
     /// The design's first example.
@@ -89,6 +92,7 @@ impl Witness {
     fn compare_kind(&self, handle: naga::Handle<naga::Type>, kind: &FieldKind, path: &str) {
         let ty = &self.module.types[handle];
         assert_eq!(self.layouter[handle].size, kind.size(), "size of {path}");
+        // naga's alignment only multiplies.
         assert_eq!(self.layouter[handle].alignment * 1, kind.align(), "alignment of {path}");
         match (&ty.inner, kind) {
             (naga::TypeInner::Scalar(found), FieldKind::Scalar(scalar)) => {
@@ -137,7 +141,7 @@ fn layouts_are_nagas() {
 #[test]
 fn generated_wgsl_has_the_layout_it_was_made_from() {
     for layout in LAYOUTS {
-        let text: String = layout.structs().into_iter().map(Layout::to_wgsl).collect();
+        let text: String = layout.structs().into_iter().map(|layout| layout.to_wgsl()).collect();
         Witness::new(&text).compare(layout);
     }
 }
@@ -193,4 +197,50 @@ fn vectors_travel_by_name() {
     let text = serde_json::to_string(&Vec2::new(1, 2)).unwrap();
     assert_eq!(text, r#"{"x":1,"y":2}"#);
     assert_eq!(serde_json::from_str::<Vec2<i32>>(&text).unwrap(), Vec2::new(1, 2));
+}
+
+/// A type made by `recipe`: every pair of bytes wraps what is there into an array, or joins it with others to a
+/// struct. Leaks: layouts are `'static`, and a test ends.
+fn kind_from(recipe: &[(u8, u8)]) -> FieldKind {
+    let scalars = [Scalar::F32, Scalar::I32, Scalar::U32];
+    let mut pool: Vec<FieldKind> = scalars.map(FieldKind::Scalar).into();
+    pool.extend((2..=4).flat_map(|len| scalars.map(|scalar| FieldKind::Vector(scalar, len))));
+    for (step, &(operation, operand)) in recipe.iter().enumerate() {
+        let first = pool[usize::from(operand) % pool.len()];
+        let made = if operation % 3 == 0 {
+            let element: &'static FieldKind = Box::leak(Box::new(first));
+            FieldKind::Array { element, len: u32::from(operation) / 3 % 7 + 1, stride: element.stride() }
+        } else {
+            let kinds = (0..usize::from(operation) % 5 + 1)
+                .map(|i| pool[(usize::from(operand) * (i + 1)) % pool.len()]);
+            FieldKind::Struct(struct_of(format!("S{step}"), kinds))
+        };
+        pool.push(made);
+    }
+    *pool.last().unwrap()
+}
+
+/// A struct laid out by WGSL's rules, whatever Rust would do.
+fn struct_of(name: String, kinds: impl Iterator<Item = FieldKind>) -> &'static Layout {
+    let mut end = 0_u32;
+    let mut fields = Vec::new();
+    for (i, kind) in kinds.enumerate() {
+        let offset = end.next_multiple_of(kind.align());
+        end = offset + kind.size();
+        fields.push(Field { name: format!("f{i}").leak(), offset, kind });
+    }
+    let fields = fields.leak();
+    let align = struct_align(fields);
+    Box::leak(Box::new(Layout { name: name.leak(), size: end.next_multiple_of(align), align, fields }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn sizes_alignments_and_strides_are_nagas(recipe in prop::collection::vec(any::<(u8, u8)>(), 1..8)) {
+        let layout = struct_of("Whole".to_owned(), std::iter::once(kind_from(&recipe)));
+        let text: String = layout.structs().into_iter().map(|part| part.to_wgsl()).collect();
+        Witness::new(&text).compare(layout);
+    }
 }

@@ -38,6 +38,13 @@ impl<Out: Send> ReplyCell<Out> {
         self.state.store(token << 2 | WAITING, Ordering::Relaxed);
     }
 
+    /// Is the reply there?
+    #[inline]
+    pub(crate) fn is_ready(&self, token: Token) -> bool {
+        // Relaxed: `poll` decides.
+        self.state.load(Ordering::Relaxed) == token << 2 | READY
+    }
+
     /// The reply, if it is there. Only the one waiter calls this.
     #[inline]
     pub(crate) fn poll(&self, token: Token) -> Option<Reply<Out>> {

@@ -37,12 +37,12 @@
 
 mod rewrite;
 
-use super::front::Parsed;
+use super::front::{CAPABILITIES, Parsed};
 use super::program::{PrivateSlot, Program};
 use super::{EmitSlot, FaultCode};
 use crate::error::{Error, ErrorKind, Result};
 use naga::proc::Layouter;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{ValidationFlags, Validator};
 use naga::{
     AddressSpace, Arena, Block, Expression as E, Function, FunctionArgument, GlobalVariable, Handle, Literal,
     Module, Range, Span, Statement as S, TypeInner,
@@ -71,7 +71,7 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
             format!("{}: lowering made an invalid module ({what}); please report this handler", parsed.name);
         Error::new(ErrorKind::Rejected, text)
     };
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let info = Validator::new(ValidationFlags::all(), CAPABILITIES)
         .validate(&module)
         .map_err(|error| failed(error.emit_to_string(&parsed.text)))?;
     let mut layouter = Layouter::default();

@@ -1,6 +1,7 @@
 //! naga's errors in the user's terms: its file and line, no handles of the intermediate form.
 
 use super::report::Reporter;
+use super::scan::{Word, declaration};
 use crate::error::{Error, ErrorKind};
 use naga::common::wgsl::TypeContext;
 use naga::front::wgsl::ParseError;
@@ -32,11 +33,17 @@ pub(super) fn parse_error(error: &ParseError, report: &Reporter<'_>, generated: 
 pub(super) fn validation_error(
     error: &WithSpan<ValidationError>,
     module: &Module,
+    words: &[Word<'_>],
     report: &Reporter<'_>,
 ) -> Error {
     // naga lists the innermost place first.
     let mut spans = error.spans().map(|(span, _)| *span).filter(|span| report.is_user(*span));
-    let span = spans.next().unwrap_or_default();
+    let function = match error.as_inner() {
+        ValidationError::Function { name, .. } => declaration(words, "fn", name),
+        _ => None,
+    };
+    let function = function.map(|at| Span::new(at as u32, at as u32 + 1));
+    let span = spans.next().or(function).unwrap_or_default();
     let what = match error.as_inner() {
         ValidationError::Function { source, .. } => function_error(source, module),
         _ => None,
@@ -55,6 +62,10 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
     let type_name =
         |inner: &TypeInner| module.to_ctx().type_resolution_to_string(&TypeResolution::Value(inner.clone()));
     Some(match error {
+        F::InvalidReturnType { expression: None, expected_ty: Some(ty) } => {
+            let ty = module.to_ctx().type_to_string(*ty);
+            format!("this function can end without a result; end it with a `return` of a `{ty}`")
+        }
         F::InvalidReturnType { expected_ty: Some(ty), .. } => {
             let ty = module.to_ctx().type_to_string(*ty);
             format!("this `return` does not give the function's result; return a value of type `{ty}`")

@@ -31,6 +31,10 @@ const VALUE_LIMIT: u32 = 64 << 10;
 /// The most that the outputs of a handler may hold for one message, in bytes.
 const OUTPUT_LIMIT: u32 = 1 << 20;
 
+/// What naga lets handlers use beyond the core of WGSL: half floats in `quantizeToF16` and the packing functions,
+/// which every backend has. The types `f16`, `i64`, `u64` and `f64` stay out.
+pub(super) const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+
 /// A handler that passed every check, not yet lowered.
 pub(super) struct Parsed {
     pub name: String,
@@ -69,9 +73,9 @@ pub(super) fn parse(source: &HandlerSource<'_>) -> Result<Parsed> {
     layout::check_layouts(source, &module, &words, &report)?;
     let state = contract::check_state(source, &module, &layouter, signature.state, &words, &report)?;
     let tables = tables::check_tables(source, &module, &layouter, &report)?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let info = Validator::new(ValidationFlags::all(), CAPABILITIES)
         .validate(&module)
-        .map_err(|error| explain::validation_error(&error, &module, &report))?;
+        .map_err(|error| explain::validation_error(&error, &module, &words, &report))?;
     contract::check_values(&module, &info, &layouter, &report)?;
 
     Ok(Parsed {

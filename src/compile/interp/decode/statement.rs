@@ -1,7 +1,6 @@
 //! Statements: control flow becomes jumps.
 
 use super::super::code::{Address, Atomic, Op};
-use super::super::shape::pointee;
 use super::{Body, Place};
 use naga::{
     AtomicFunction, Block, Expression as E, Function, Handle, ScalarKind, Statement as S, SwitchCase,
@@ -165,8 +164,7 @@ impl Body<'_, '_> {
         let Place::Table(place) = self.place(pointer) else {
             unreachable!("validated: atomics are in tables, as there is no workgroup memory")
         };
-        let module = self.decoder.module;
-        let signed = pointee(module, self.type_of(pointer)).scalar_kind() == Some(ScalarKind::Sint);
+        let signed = self.type_of(value).scalar_kind() == Some(ScalarKind::Sint);
         let value = self.value(value);
         let mut compare: Address = value;
         let fun = match *fun {

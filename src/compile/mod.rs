@@ -2,6 +2,17 @@
 //!
 //! [`compile`] is the one way in. Everything above sees a [`Program`] and an [`Executable`]; naga stays inside.
 
+mod front;
+mod interp;
+mod lower;
+mod program;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use interp::Interpreter;
+pub(crate) use program::{Program, StateFacts};
+
+use crate::error::Result;
 use crate::message::Layout;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -164,4 +175,13 @@ pub(crate) enum FaultCode {
 pub(crate) trait Executable: Send + Sync {
     /// Runs the handler once.
     fn run(&self, frame: &mut Frame<'_>) -> Outcome;
+}
+
+/// Parses a handler, checks it against its contract and lowers it.
+///
+/// # Errors
+///
+/// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
+pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
+    lower::lower(front::parse(source)?, source.loop_budget)
 }

@@ -1,0 +1,224 @@
+//! What WGSL has and a handler may not use. Asked before validation, so that the sentence is ours.
+
+use super::report::Reporter;
+use super::scan::{Word, declaration, parameter};
+use crate::error::{Error, Result};
+use naga::{
+    AddressSpace, Block, Expression as E, Function, GlobalVariable, Module, Span, Statement as S,
+    StorageAccess, TypeInner,
+};
+
+/// Scalars that not every backend has, with the vector and matrix names made from them.
+const WIDE: [&str; 18] = [
+    "f16", "f64", "i16", "u16", "i64", "u64", "vec2h", "vec3h", "vec4h", "mat2x2h", "mat2x3h", "mat2x4h",
+    "mat3x2h", "mat3x3h", "mat3x4h", "mat4x2h", "mat4x3h", "mat4x4h",
+];
+
+/// Refusals that need only the words of the user's text.
+pub(super) fn refuse_words(words: &[Word<'_>], report: &Reporter<'_>) -> Result<()> {
+    for word in words {
+        if word.text.starts_with("rt_") {
+            let text = word.text;
+            return Err(report.at(
+                word.at,
+                format_args!("`{text}` begins with `rt_`, which is the library's; choose another name"),
+            ));
+        }
+        if WIDE.contains(&word.text) && word.before != Some('.') {
+            let text = word.text;
+            return Err(report.at(
+                word.at,
+                format_args!("`{text}` is not available on every backend; use `f32`, `i32` or `u32`"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refusals that need the parsed module.
+pub(super) fn refuse_module(module: &Module, words: &[Word<'_>], report: &Reporter<'_>) -> Result<()> {
+    if let Some(entry) = module.entry_points.first() {
+        let at = declaration(words, "fn", &entry.name).unwrap_or(0);
+        return Err(report.at(
+            at,
+            format_args!(
+                "`{}` is an entry point, but a handler is a plain function; remove the `@` attributes and write \
+                 `fn on_message`",
+                entry.name
+            ),
+        ));
+    }
+    for (handle, global) in module.global_variables.iter() {
+        let span = module.global_variables.get_span(handle);
+        refuse_global(module, global, span, report)?;
+    }
+    for (_, function) in module.functions.iter() {
+        refuse_parameters(module, function, words, report)?;
+        Walk { module, function, report }.block(&function.body)?;
+    }
+    Ok(())
+}
+
+fn refuse_global(module: &Module, global: &GlobalVariable, span: Span, report: &Reporter<'_>) -> Result<()> {
+    let name = global.name.as_deref().unwrap_or("_");
+    let error = |what: &str| Err(report.span(span, format_args!("`{name}` {what}")));
+    match module.types[global.ty].inner {
+        TypeInner::Image { .. } => return error("is a texture; bind its texels as a table and index it"),
+        TypeInner::Sampler { .. } => {
+            return error("is a sampler; read a table and interpolate in the handler");
+        }
+        TypeInner::AccelerationStructure { .. } | TypeInner::RayQuery { .. } => {
+            return error("is for ray queries, which handlers do not have; intersect by hand over a table");
+        }
+        TypeInner::BindingArray { .. } => return error("is a binding array; bind up to four tables by name"),
+        _ => {}
+    }
+    match global.space {
+        AddressSpace::Private | AddressSpace::Storage { .. } => {}
+        AddressSpace::WorkGroup => {
+            return error("is a workgroup variable, but a handler runs alone; use `var<private>` or a table");
+        }
+        AddressSpace::Uniform => {
+            return error("is a uniform variable; put the value into the message, the state or a table");
+        }
+        _ => return error("is in an address space that handlers do not have; use `var<private>` or a table"),
+    }
+    match global.binding {
+        Some(binding) if binding.group == 0 => {
+            error("is in `@group(0)`, which is the library's; use `@group(1)`")
+        }
+        Some(binding) if binding.group != 1 => {
+            error("is a table outside of `@group(1)`; write `@group(1) @binding(n)`")
+        }
+        None if matches!(global.space, AddressSpace::Storage { .. }) => {
+            error("is a table without a binding; write `@group(1) @binding(n)` before it")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_parameters(
+    module: &Module,
+    function: &Function,
+    words: &[Word<'_>],
+    report: &Reporter<'_>,
+) -> Result<()> {
+    let function_name = function.name.as_deref().unwrap_or("");
+    for argument in &function.arguments {
+        let name = argument.name.as_deref().unwrap_or("_");
+        let place = parameter(words, function_name, name).unwrap_or(0);
+        let what = match module.types[argument.ty].inner {
+            TypeInner::Pointer { space, .. } | TypeInner::ValuePointer { space, .. } => match space {
+                AddressSpace::Function | AddressSpace::Private => continue,
+                AddressSpace::Storage { .. } => {
+                    "points to storage; name the table in the function, or pass an index"
+                }
+                AddressSpace::WorkGroup => {
+                    "points to workgroup memory, which handlers do not have; pass a value"
+                }
+                _ => "points to memory that handlers do not have; pass a value",
+            },
+            TypeInner::Image { .. } => "is a texture; bind its texels as a table and index it",
+            TypeInner::Sampler { .. } => "is a sampler; read a table and interpolate in the handler",
+            TypeInner::AccelerationStructure { .. } | TypeInner::RayQuery { .. } => {
+                "is for ray queries, which handlers do not have; intersect by hand over a table"
+            }
+            _ => continue,
+        };
+        return Err(report.at(place, format_args!("the parameter `{name}` {what}")));
+    }
+    Ok(())
+}
+
+struct Walk<'a> {
+    module: &'a Module,
+    function: &'a Function,
+    report: &'a Reporter<'a>,
+}
+
+impl Walk<'_> {
+    fn block(&self, block: &Block) -> Result<()> {
+        for (statement, span) in block.span_iter() {
+            self.statement(statement, *span)?;
+        }
+        Ok(())
+    }
+
+    fn error<T>(&self, span: Span, what: &str) -> Result<T> {
+        Err(self.report.span(span, what))
+    }
+
+    fn statement(&self, statement: &S, span: Span) -> Result<()> {
+        match statement {
+            S::Emit(range) => range.clone().try_for_each(|e| {
+                self.expression(&self.function.expressions[e], self.function.expressions.get_span(e))
+            }),
+            S::Block(block) => self.block(block),
+            S::If { accept, reject, .. } => self.block(accept).and_then(|()| self.block(reject)),
+            S::Switch { cases, .. } => cases.iter().try_for_each(|case| self.block(&case.body)),
+            S::Loop { body, continuing, .. } => self.block(body).and_then(|()| self.block(continuing)),
+            S::Kill => self.error(span, "`discard` is for fragment shaders; write `return`"),
+            S::ControlBarrier(_) | S::MemoryBarrier(_) => self.error(
+                span,
+                "a handler runs alone, so there is nothing for a barrier to wait for; remove it",
+            ),
+            S::WorkGroupUniformLoad { .. } => self.error(
+                span,
+                "`workgroupUniformLoad` needs a workgroup, but a handler runs alone; read the variable",
+            ),
+            S::ImageStore { .. } | S::ImageAtomic { .. } => {
+                self.error(span, "handlers have no textures; write to a table")
+            }
+            S::RayQuery { .. } | S::RayPipelineFunction(_) => {
+                self.error(span, "handlers have no ray queries; intersect by hand over a table")
+            }
+            S::SubgroupBallot { .. } | S::SubgroupGather { .. } | S::SubgroupCollectiveOperation { .. } => self
+                .error(
+                    span,
+                    "a handler runs alone, so it has no subgroup; combine values of several messages in the state",
+                ),
+            S::CooperativeStore { .. } => {
+                self.error(span, "handlers have no cooperative matrices; use `matCxR<f32>`")
+            }
+            S::Store { pointer, .. } | S::Atomic { pointer, .. } => match self.read_only(*pointer) {
+                Some(error) => Err(error(span)),
+                None => Ok(()),
+            },
+            S::Break | S::Continue | S::Return { .. } | S::Call { .. } => Ok(()),
+        }
+    }
+
+    fn expression(&self, expression: &E, span: Span) -> Result<()> {
+        match expression {
+            E::ImageSample { .. } | E::ImageLoad { .. } | E::ImageQuery { .. } => {
+                self.error(span, "handlers have no textures; read a table")
+            }
+            E::Derivative { .. } => self.error(
+                span,
+                "derivatives are for fragment shaders; compute the difference of two values in the handler",
+            ),
+            E::RayQueryVertexPositions { .. } | E::RayQueryGetIntersection { .. } => {
+                self.error(span, "handlers have no ray queries; intersect by hand over a table")
+            }
+            E::CooperativeLoad { .. } | E::CooperativeMultiplyAdd { .. } => {
+                self.error(span, "handlers have no cooperative matrices; use `matCxR<f32>`")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for a write through this pointer, if it leads to a table declared `read`.
+    fn read_only(&self, pointer: naga::Handle<E>) -> Option<impl Fn(Span) -> Error + '_> {
+        let global = &self.module.global_variables[self.function.originating_global(pointer)?];
+        let AddressSpace::Storage { access } = global.space else { return None };
+        (!access.contains(StorageAccess::STORE)).then_some(move |span| {
+            let name = global.name.as_deref().unwrap_or("_");
+            self.report.span(
+                span,
+                format_args!(
+                    "the table `{name}` is declared `read`; declare it `var<storage, read_write>` to write it"
+                ),
+            )
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! The words of a WGSL text with their places, for what naga's module no longer knows: where a struct member or an
+//! attribute stands.
+
+/// An identifier or keyword.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word<'a> {
+    pub text: &'a str,
+    /// Byte offset of its first character.
+    pub at: usize,
+    /// The last character before it that is not a blank (`@` for an attribute), if any.
+    pub before: Option<char>,
+}
+
+/// Splits a text into words, leaving out comments and numbers.
+pub(super) fn words(text: &str) -> Vec<Word<'_>> {
+    let mut words = Vec::new();
+    let mut before = None;
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
+        if rest.starts_with("//") {
+            at += rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("/*") {
+            at += comment_length(rest);
+        } else if c.is_alphabetic() || c == '_' || c.is_ascii_digit() {
+            let length = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            if !c.is_ascii_digit() {
+                words.push(Word { text: &rest[..length], at, before });
+            }
+            before = Some(c);
+            at += length;
+        } else {
+            if !c.is_whitespace() {
+                before = Some(c);
+            }
+            at += c.len_utf8();
+        }
+    }
+    words
+}
+
+/// Bytes of the block comment that `text` begins with; WGSL's comments nest.
+fn comment_length(text: &str) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while let Some(c) = text[at..].chars().next() {
+        if text[at..].starts_with("/*") {
+            depth += 1;
+            at += 2;
+        } else if text[at..].starts_with("*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += c.len_utf8();
+        }
+    }
+    text.len()
+}
+
+/// The place of the name in `keyword name`, as in `struct Request`.
+pub(super) fn declaration(words: &[Word<'_>], keyword: &str, name: &str) -> Option<usize> {
+    words.windows(2).find(|w| w[0].text == keyword && w[1].text == name).map(|w| w[1].at)
+}
+
+/// The place of a member of a struct: its name, and the struct's if the member is not there.
+pub(super) fn member(words: &[Word<'_>], structure: &str, name: &str) -> Option<usize> {
+    let start = declaration(words, "struct", structure)?;
+    words
+        .iter()
+        .skip_while(|w| w.at <= start)
+        .take_while(|w| !matches!(w.text, "struct" | "fn" | "alias"))
+        .find(|w| w.text == name && matches!(w.before, Some('{' | ',' | ')')))
+        .map_or(Some(start), |w| Some(w.at))
+}
+
+/// The place of a parameter of a function: its name, and the function's if the parameter is not there.
+pub(super) fn parameter(words: &[Word<'_>], function: &str, name: &str) -> Option<usize> {
+    let start = declaration(words, "fn", function)?;
+    words
+        .iter()
+        .skip_while(|w| w.at <= start)
+        .take_while(|w| w.text != "fn")
+        .find(|w| w.text == name && matches!(w.before, Some('(' | ',')))
+        .map_or(Some(start), |w| Some(w.at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_skip_comments_and_numbers() {
+        let text = "a // b\n/* c /* d */ e */ @f(1.0f) 0xg _h.i1";
+        let found: Vec<_> = words(text).iter().map(|w| (w.text, w.before)).collect();
+        assert_eq!(found, [("a", None), ("f", Some('@')), ("_h", Some('0')), ("i1", Some('.'))]);
+        assert_eq!(words("/* never ended").len(), 0);
+    }
+
+    #[test]
+    fn members_are_found_where_they_stand() {
+        let words = words("struct A { x: f32, @size(16) y: B, } struct B { x: u32 }");
+        assert_eq!(member(&words, "A", "y"), Some(29));
+        assert_eq!(member(&words, "B", "x"), Some(48));
+        assert_eq!(member(&words, "B", "y"), Some(44));
+        assert_eq!(member(&words, "C", "y"), None);
+    }
+}

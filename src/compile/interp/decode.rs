@@ -1,0 +1,239 @@
+//! From the lowered module to instructions: places for everything first, then each function, callees first.
+
+use super::code::{Address, Op};
+use super::shape::{inner, leaves, words};
+use super::{Border, Code, EmitBorder};
+use crate::compile::Program;
+use naga::{
+    AddressSpace, Arena, Expression as E, Function, GlobalVariable, Handle, Literal, Module, TypeInner,
+};
+use std::collections::HashMap;
+
+mod expression;
+mod statement;
+
+/// Decodes a program.
+pub(super) fn decode(program: &Program) -> Code {
+    let mut decoder = Decoder::new(program);
+    for handle in &program.functions {
+        decoder.function(*handle);
+    }
+    let entry = &decoder.functions[&program.entry];
+    let (start, arguments, result) = (entry.start, entry.arguments.clone(), entry.result);
+    let module = &program.module;
+    let function = &module.functions[program.entry];
+    let border = |at, ty| Border { at, leaves: leaves(module, inner(module, ty)) };
+
+    let message = program.has_message.then(|| border(arguments[0], function.arguments[0].ty));
+    let state = program.state.as_ref().map(|_| {
+        let (parameter, at) = (function.arguments.len() - 1, arguments[arguments.len() - 1]);
+        let TypeInner::Pointer { base, .. } = *inner(module, function.arguments[parameter].ty) else {
+            unreachable!("the contract: the state's parameter is a pointer")
+        };
+        let state = decoder.reserve(words(module, inner(module, base)));
+        decoder.memory[at as usize] = state;
+        border(state, base)
+    });
+    let reply = function.result.as_ref().map(|r| border(result, r.ty));
+    let emits = program.emits.iter().map(|slot| {
+        let global = |offset| {
+            let private = program.privates.iter().find(|p| p.offset == offset);
+            private.expect("an emit slot is made of two private variables").global
+        };
+        let (count, items) = (global(slot.count_offset), global(slot.items_offset));
+        let TypeInner::Array { base, .. } = *inner(module, module.global_variables[items].ty) else {
+            unreachable!("the library declares it as an array")
+        };
+        EmitBorder { count: decoder.globals[&count], item: border(decoder.globals[&items], base) }
+    });
+    Code {
+        start,
+        message,
+        state,
+        reply,
+        emits: emits.collect(),
+        fault: decoder.globals[&program.fault],
+        ops: decoder.ops,
+        leaves: decoder.leaves,
+        memory: decoder.memory,
+    }
+}
+
+/// Where a function is and where it takes and leaves values.
+struct Callee {
+    start: u32,
+    arguments: Vec<Address>,
+    result: Address,
+}
+
+/// Where the value of an expression is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Not evaluated yet.
+    None,
+    /// A value.
+    Value(Address),
+    /// A pointer into the memory: what the word at `moving` holds, plus `plus`.
+    Pointer { moving: Address, plus: u32 },
+    /// A pointer into a table.
+    Table(super::code::TablePlace),
+}
+
+/// State of the decoding.
+struct Decoder<'a> {
+    program: &'a Program,
+    module: &'a Module,
+    ops: Vec<Op>,
+    leaves: Vec<Box<[u32]>>,
+    memory: Vec<u32>,
+    constants: HashMap<u32, Address>,
+    globals: HashMap<Handle<GlobalVariable>, Address>,
+    functions: HashMap<Handle<Function>, Callee>,
+    /// A word that is always 0.
+    zero: Address,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(program: &'a Program) -> Self {
+        let module = &program.module;
+        let mut decoder = Self {
+            program,
+            module,
+            ops: Vec::new(),
+            leaves: Vec::new(),
+            memory: Vec::new(),
+            constants: HashMap::new(),
+            globals: HashMap::new(),
+            functions: HashMap::new(),
+            zero: 0,
+        };
+        decoder.zero = decoder.constant(0);
+        for (handle, variable) in module.global_variables.iter() {
+            if variable.space == AddressSpace::Private {
+                let at = decoder.reserve(words(module, inner(module, variable.ty)));
+                decoder.globals.insert(handle, at);
+            }
+        }
+        decoder
+    }
+
+    /// Words of the memory that nothing else uses.
+    fn reserve(&mut self, words: u32) -> Address {
+        let at = self.memory.len() as Address;
+        self.memory.resize(self.memory.len() + words as usize, 0);
+        at
+    }
+
+    /// The place of a constant word.
+    fn constant(&mut self, word: u32) -> Address {
+        if let Some(at) = self.constants.get(&word) {
+            return *at;
+        }
+        let at = self.reserve(1);
+        self.memory[at as usize] = word;
+        self.constants.insert(word, at);
+        at
+    }
+
+    /// The place of a constant value.
+    fn constants(&mut self, value: &[u32]) -> Address {
+        if let [word] = value {
+            return self.constant(*word);
+        }
+        let at = self.reserve(value.len() as u32);
+        self.memory[at as usize..].copy_from_slice(value);
+        at
+    }
+
+    /// The words of a constant expression; `arena` is the module's or a function's.
+    fn evaluate(&self, arena: &Arena<E>, expression: Handle<E>, value: &mut Vec<u32>) {
+        match arena[expression] {
+            E::Literal(literal) => value.push(literal_word(literal)),
+            E::Constant(constant) => {
+                self.evaluate(&self.module.global_expressions, self.module.constants[constant].init, value);
+            }
+            E::ZeroValue(ty) => {
+                let count = words(self.module, inner(self.module, ty));
+                value.resize(value.len() + count as usize, 0);
+            }
+            E::Compose { ref components, .. } => {
+                components.iter().for_each(|c| self.evaluate(arena, *c, value));
+            }
+            E::Splat { size, value: component } => {
+                (0..u32::from(size)).for_each(|_| self.evaluate(arena, component, value));
+            }
+            _ => unreachable!("validated: constant expressions are evaluated by the front"),
+        }
+    }
+
+    fn function(&mut self, handle: Handle<Function>) {
+        let function = &self.module.functions[handle];
+        let info = &self.program.info[handle];
+        let module = self.module;
+        let arguments: Vec<_> =
+            function.arguments.iter().map(|a| self.reserve(words(module, inner(module, a.ty)))).collect();
+        let result = function.result.as_ref().map_or(0, |r| words(module, inner(module, r.ty)));
+        let result = self.reserve(result);
+        let start = self.ops.len() as u32;
+        let mut body = Body {
+            decoder: self,
+            function,
+            info,
+            arguments: arguments.clone(),
+            result,
+            locals: HashMap::new(),
+            places: vec![Place::None; function.expressions.len()],
+            exits: Vec::new(),
+        };
+        body.locals();
+        body.block(&function.body);
+        body.decoder.ops.push(Op::Return);
+        self.functions.insert(handle, Callee { start, arguments, result });
+    }
+}
+
+/// One function in the making.
+struct Body<'d, 'a> {
+    decoder: &'d mut Decoder<'a>,
+    function: &'a Function,
+    info: &'a naga::valid::FunctionInfo,
+    arguments: Vec<Address>,
+    result: Address,
+    locals: HashMap<Handle<naga::LocalVariable>, Address>,
+    /// By the index of the expression.
+    places: Vec<Place>,
+    /// Jumps out of the loops and switches around the statement in hand, innermost last.
+    exits: Vec<statement::Exits>,
+}
+
+impl Body<'_, '_> {
+    /// Gives every local variable its place, and its value whenever the function begins.
+    fn locals(&mut self) {
+        for (handle, local) in self.function.local_variables.iter() {
+            let module = self.decoder.module;
+            let count = words(module, inner(module, local.ty));
+            let to = self.decoder.reserve(count);
+            self.locals.insert(handle, to);
+            let op = match local.init {
+                Some(init) => {
+                    let mut value = Vec::new();
+                    self.decoder.evaluate(&self.function.expressions, init, &mut value);
+                    let from = self.decoder.constants(&value);
+                    Op::Copy { to, from, words: count }
+                }
+                None => Op::Zero { to, words: count },
+            };
+            self.decoder.ops.push(op);
+        }
+    }
+}
+
+fn literal_word(literal: Literal) -> u32 {
+    match literal {
+        Literal::F32(value) => value.to_bits(),
+        Literal::U32(value) => value,
+        Literal::I32(value) => value as u32,
+        Literal::Bool(value) => value.into(),
+        _ => unreachable!("refused by the front: only 32-bit scalars and bool"),
+    }
+}

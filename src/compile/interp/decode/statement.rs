@@ -1,0 +1,211 @@
+//! Statements: control flow becomes jumps.
+
+use super::super::code::{Address, Atomic, Op};
+use super::{Body, Place};
+use naga::{
+    AtomicFunction, Block, Expression as E, Function, Handle, ScalarKind, Statement as S, SwitchCase,
+    SwitchValue,
+};
+
+/// Jumps whose targets are not known yet, by their place in the code.
+pub(super) struct Exits {
+    breaks: Vec<usize>,
+    /// `None` for a `switch`, where `continue` belongs to the loop around it.
+    continues: Option<Vec<usize>>,
+}
+
+impl Body<'_, '_> {
+    fn here(&self) -> u32 {
+        self.decoder.ops.len() as u32
+    }
+
+    fn push(&mut self, op: Op) -> usize {
+        self.decoder.ops.push(op);
+        self.decoder.ops.len() - 1
+    }
+
+    /// Lets a jump made earlier come here.
+    fn land(&mut self, jump: usize) {
+        let here = self.here();
+        match &mut self.decoder.ops[jump] {
+            Op::Jump(target) | Op::JumpIfFalse { target, .. } | Op::JumpIfTrue { target, .. } => {
+                *target = here
+            }
+            _ => unreachable!("only jumps are kept for later"),
+        }
+    }
+
+    pub(super) fn block(&mut self, block: &Block) {
+        for statement in block {
+            self.statement(statement);
+        }
+    }
+
+    fn statement(&mut self, statement: &S) {
+        match statement {
+            S::Emit(range) => range.clone().for_each(|e| self.emit(e)),
+            S::Block(block) => self.block(block),
+            S::If { condition, accept, reject } => {
+                let condition = self.value(*condition);
+                let skip = self.push(Op::JumpIfFalse { condition, target: 0 });
+                self.block(accept);
+                if reject.is_empty() {
+                    self.land(skip);
+                } else {
+                    let end = self.push(Op::Jump(0));
+                    self.land(skip);
+                    self.block(reject);
+                    self.land(end);
+                }
+            }
+            S::Switch { selector, cases } => self.switch(*selector, cases),
+            S::Loop { body, continuing, break_if } => self.repeat(body, continuing, *break_if),
+            S::Break => {
+                let jump = self.push(Op::Jump(0));
+                let exits = self.exits.last_mut().expect("validated: a break is in a loop or switch");
+                exits.breaks.push(jump);
+            }
+            S::Continue => {
+                let jump = self.push(Op::Jump(0));
+                let continues = self.exits.iter_mut().rev().find_map(|e| e.continues.as_mut());
+                continues.expect("validated: a continue is in a loop").push(jump);
+            }
+            S::Return { value } => {
+                if let Some(value) = *value {
+                    let (from, words) = (self.value(value), self.words_of(value));
+                    let to = self.result;
+                    self.push(Op::Copy { to, from, words });
+                }
+                self.push(Op::Return);
+            }
+            S::Store { pointer, value } => self.store(*pointer, *value),
+            S::Atomic { pointer, fun, value, result } => self.atomic(*pointer, fun, *value, *result),
+            S::Call { function, arguments, result } => self.call(*function, arguments, *result),
+            _ => unreachable!("refused by the front: not part of the handler contract"),
+        }
+    }
+
+    fn repeat(&mut self, body: &Block, continuing: &Block, break_if: Option<Handle<E>>) {
+        let start = self.here();
+        self.exits.push(Exits { breaks: Vec::new(), continues: Some(Vec::new()) });
+        self.block(body);
+        let continues = self.exits.last_mut().and_then(|e| e.continues.take()).unwrap_or_default();
+        continues.into_iter().for_each(|jump| self.land(jump));
+        self.block(continuing);
+        if let Some(condition) = break_if {
+            let condition = self.value(condition);
+            let out = self.push(Op::JumpIfTrue { condition, target: 0 });
+            if let Some(exits) = self.exits.last_mut() {
+                exits.breaks.push(out);
+            }
+        }
+        self.push(Op::Again(start));
+        self.leave();
+    }
+
+    /// Lets the breaks of the innermost loop or switch come here.
+    fn leave(&mut self) {
+        let exits = self.exits.pop().expect("pushed by whoever leaves");
+        exits.breaks.into_iter().for_each(|jump| self.land(jump));
+    }
+
+    fn switch(&mut self, selector: Handle<E>, cases: &[SwitchCase]) {
+        let selector = self.value(selector);
+        let switch = self.push(Op::Switch { selector, cases: Box::new([]), default: 0 });
+        self.exits.push(Exits { breaks: Vec::new(), continues: None });
+        let mut targets = Vec::new();
+        let mut default_target = None;
+        for case in cases {
+            let here = self.here();
+            match case.value {
+                SwitchValue::I32(value) => targets.push((value as u32, here)),
+                SwitchValue::U32(value) => targets.push((value, here)),
+                SwitchValue::Default => default_target = Some(here),
+            }
+            self.block(&case.body);
+            if !case.fall_through {
+                let jump = self.push(Op::Jump(0));
+                if let Some(exits) = self.exits.last_mut() {
+                    exits.breaks.push(jump);
+                }
+            }
+        }
+        self.leave();
+        let end = self.here();
+        if let Op::Switch { cases, default, .. } = &mut self.decoder.ops[switch] {
+            *cases = targets.into();
+            *default = default_target.unwrap_or(end);
+        }
+    }
+
+    fn store(&mut self, pointer: Handle<E>, value: Handle<E>) {
+        let (from, words) = (self.value(value), self.words_of(value));
+        let op = match self.place(pointer) {
+            Place::Pointer { moving, plus } if moving == self.decoder.zero => {
+                Op::Copy { to: plus, from, words }
+            }
+            Place::Pointer { moving, plus } => Op::Store { at: moving, plus, from, words },
+            Place::Table(place) => {
+                let leaves = self.leaves(self.type_of(value));
+                Op::TableStore { place, from, leaves }
+            }
+            _ => unreachable!("validated: a store goes through a pointer"),
+        };
+        self.push(op);
+    }
+
+    fn atomic(
+        &mut self,
+        pointer: Handle<E>,
+        fun: &AtomicFunction,
+        value: Handle<E>,
+        result: Option<Handle<E>>,
+    ) {
+        let Place::Table(place) = self.place(pointer) else {
+            unreachable!("validated: atomics are in tables, as there is no workgroup memory")
+        };
+        let signed = self.type_of(value).scalar_kind() == Some(ScalarKind::Sint);
+        let value = self.value(value);
+        let mut compare: Address = value;
+        let fun = match *fun {
+            AtomicFunction::Add => Atomic::Add,
+            AtomicFunction::Subtract => Atomic::Subtract,
+            AtomicFunction::And => Atomic::And,
+            AtomicFunction::InclusiveOr => Atomic::Or,
+            AtomicFunction::ExclusiveOr => Atomic::Xor,
+            AtomicFunction::Min if signed => Atomic::MinSigned,
+            AtomicFunction::Max if signed => Atomic::MaxSigned,
+            AtomicFunction::Min => Atomic::MinUnsigned,
+            AtomicFunction::Max => Atomic::MaxUnsigned,
+            AtomicFunction::Exchange { compare: None } => Atomic::Exchange,
+            AtomicFunction::Exchange { compare: Some(expected) } => {
+                compare = self.value(expected);
+                Atomic::CompareExchange
+            }
+        };
+        let to = result.map(|result| self.fresh(result));
+        self.push(Op::Atomic { fun, place, value, compare, to });
+    }
+
+    fn call(&mut self, function: Handle<Function>, arguments: &[Handle<E>], result: Option<Handle<E>>) {
+        let callee = &self.decoder.functions[&function];
+        let (start, parameters, from) = (callee.start, callee.arguments.clone(), callee.result);
+        for (to, argument) in parameters.into_iter().zip(arguments) {
+            let op = match self.place(*argument) {
+                Place::Value(from) => Op::Copy { to, from, words: self.words_of(*argument) },
+                Place::Pointer { moving, plus } => {
+                    let plus = self.decoder.constant(plus);
+                    Op::Move { to, base: moving, index: plus, stride: 1 }
+                }
+                other => unreachable!("validated: pointers into tables are not passed ({other:?})"),
+            };
+            self.push(op);
+        }
+        self.push(Op::Call(start));
+        if let Some(result) = result {
+            let words = self.words_of(result);
+            let to = self.fresh(result);
+            self.push(Op::Copy { to, from, words });
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! How many words a value of a type takes, and where its components are in WGSL's memory layout.
+
+use naga::{ArraySize, Handle, Module, Type, TypeInner, VectorSize};
+
+/// Words of a value: one for each scalar in it. A table of no fixed size has none.
+pub(super) fn words(module: &Module, inner: &TypeInner) -> u32 {
+    match *inner {
+        TypeInner::Vector { size, .. } => size.into(),
+        TypeInner::Matrix { columns, rows, .. } => u32::from(columns) * u32::from(rows),
+        TypeInner::Array { base, size: ArraySize::Constant(count), .. } => {
+            count.get() * words(module, &module.types[base].inner)
+        }
+        TypeInner::Array { .. } => 0,
+        TypeInner::Struct { ref members, .. } => {
+            members.iter().map(|m| words(module, &module.types[m.ty].inner)).sum()
+        }
+        // Scalars, atomics and pointers.
+        _ => 1,
+    }
+}
+
+/// Words from one column of a matrix to the next in WGSL's layout.
+fn column_stride(rows: VectorSize) -> u32 {
+    if rows == VectorSize::Bi { 2 } else { 4 }
+}
+
+/// The words of WGSL's layout that hold a value's components, in the order of [`words`].
+pub(super) fn leaves(module: &Module, inner: &TypeInner) -> Box<[u32]> {
+    let mut all = Vec::new();
+    collect(module, inner, 0, &mut all);
+    all.into()
+}
+
+fn collect(module: &Module, inner: &TypeInner, start: u32, all: &mut Vec<u32>) {
+    match *inner {
+        TypeInner::Vector { size, .. } => all.extend((0..u32::from(size)).map(|i| start + i)),
+        TypeInner::Matrix { columns, rows, .. } => {
+            for column in 0..u32::from(columns) {
+                let start = start + column * column_stride(rows);
+                all.extend((0..u32::from(rows)).map(|i| start + i));
+            }
+        }
+        TypeInner::Array { base, size: ArraySize::Constant(count), stride } => {
+            for i in 0..count.get() {
+                collect(module, &module.types[base].inner, start + i * stride / 4, all);
+            }
+        }
+        TypeInner::Array { .. } => {}
+        TypeInner::Struct { ref members, .. } => {
+            for member in members {
+                collect(module, &module.types[member.ty].inner, start + member.offset / 4, all);
+            }
+        }
+        _ => all.push(start),
+    }
+}
+
+/// A component of a type as a value and in WGSL's layout.
+pub(super) struct Part {
+    /// Words before it in a value; for an array, vector or matrix, words of one element.
+    pub words: u32,
+    /// Words before it in WGSL's layout, or from one element to the next.
+    pub layout_words: u32,
+    /// How many elements there are; 0 for a table.
+    pub count: u32,
+}
+
+/// The elements of what a dynamic index may go into.
+pub(super) fn element(module: &Module, inner: &TypeInner) -> Part {
+    match *inner {
+        TypeInner::Vector { size, .. } | TypeInner::ValuePointer { size: Some(size), .. } => {
+            Part { words: 1, layout_words: 1, count: size.into() }
+        }
+        TypeInner::Matrix { columns, rows, .. } => {
+            Part { words: rows.into(), layout_words: column_stride(rows), count: columns.into() }
+        }
+        TypeInner::Array { base, size, stride } => Part {
+            words: words(module, &module.types[base].inner),
+            layout_words: stride / 4,
+            count: match size {
+                ArraySize::Constant(count) => count.get(),
+                _ => 0,
+            },
+        },
+        _ => unreachable!("validated: only vectors, matrices and arrays have elements"),
+    }
+}
+
+/// The part of a type that a constant index names; its `words` and `layout_words` are offsets.
+pub(super) fn part(module: &Module, inner: &TypeInner, index: u32) -> Part {
+    if let TypeInner::Struct { ref members, .. } = *inner {
+        let before = &members[..index as usize];
+        return Part {
+            words: before.iter().map(|m| words(module, &module.types[m.ty].inner)).sum(),
+            layout_words: members[index as usize].offset / 4,
+            count: 1,
+        };
+    }
+    let Part { words, layout_words, .. } = element(module, inner);
+    Part { words: words * index, layout_words: layout_words * index, count: 1 }
+}
+
+/// What a pointer points to; other types are themselves.
+pub(super) fn pointee<'a>(module: &'a Module, inner: &'a TypeInner) -> &'a TypeInner {
+    match inner {
+        TypeInner::Pointer { base, .. } => &module.types[*base].inner,
+        _ => inner,
+    }
+}
+
+/// The inner form of a type.
+pub(super) fn inner(module: &Module, ty: Handle<Type>) -> &TypeInner {
+    &module.types[ty].inner
+}

@@ -1,0 +1,283 @@
+//! Lowering: one pass over naga's form that makes WGSL's and the handler contract's promises explicit.
+//!
+//! Interpreter, JIT, CUDA writer and wgpu all consume the lowered module, so what is decided here is decided for
+//! all of them. It stays a plain valid module: nothing in it is meant for one engine.
+//!
+//! # What lowering guarantees
+//!
+//! * **Loops end.** Every loop spends one unit of the private variable `rt_fuel` for each iteration it begins; the
+//!   evaluation of a `for` or `while` condition that ends the loop costs nothing. With none left, `rt_fault` becomes
+//!   [`FaultCode::LoopBudget`] and the function returns the zero value (a loop inside a `continuing` block, where
+//!   WGSL has no `return`, breaks instead). The budget stays at zero, so every other loop ends at once too, and what
+//!   the handler computes after that is not looked at.
+//! * **The first fault stays** in `rt_fault`; `emit_…` past the declared number sets [`FaultCode::EmitOverflow`].
+//! * **Every index is in range**: constant indices were checked at parse time; a dynamic index into a vector, matrix, array or
+//!   table is clamped to `0 ..= length - 1`, a negative one to 0. A constant index into a table is clamped like a
+//!   dynamic one. Tables have at least one element.
+//! * **float → int saturates**, NaN gives 0: the value is clamped to the largest f32 that fits (2147483520 for i32,
+//!   4294967040 for u32) and only then converted, so that engines convert numbers in range only.
+//! * **Shift amounts** are below 32: they are masked, as WGSL does for amounts that are not constant.
+//! * **Private variables** hold their initial values when `on_message` begins: `rt_handle`, the entry of the lowered
+//!   module, stores them, `rt_fuel` and the outputs' counters first. They have no initialisers of their own any
+//!   more. The emitted values behind the counters are not reset.
+//!
+//! # What engines owe
+//!
+//! * Integer `+ - *` and negation wrap. `x / 0 = x`, `x % 0 = 0`, `MIN / -1 = MIN`, `MIN % -1 = 0`. `abs(MIN) = MIN`.
+//! * f32 `+ - * /` and `sqrt` round to nearest even, with denormals, and are never contracted: `fma(a, b, c)` is
+//!   `a * b + c`, rounded twice. `x % y` is `x - y * trunc(x / y)`. `dot` sums from the first component to the last,
+//!   and matrix products are sums of that kind. `round` sends ties to the even neighbour.
+//! * `min(a, b)` is `b` if `b < a`, else `a`; if `a` is NaN it is `b` (`max` likewise). `clamp(x, l, h)` is
+//!   `min(max(x, l), h)`. `sign(NaN) = 0`. Which bits a NaN has is nowhere defined.
+//! * `mix(a, b, t)` is `a * (1 - t) + b * t`. Formulas of the other functions are those of the WGSL specification, in
+//!   the order written there.
+//! * Local variables without an initial value are zero whenever their function begins.
+//! * `exp`, `sin` and the other transcendental functions are libm's on a CPU; elsewhere they agree within WGSL's
+//!   tolerance.
+
+mod rewrite;
+
+use super::front::{CAPABILITIES, Parsed};
+use super::program::{PrivateSlot, Program};
+use super::{EmitSlot, FaultCode};
+use crate::error::{Error, ErrorKind, Result};
+use naga::proc::Layouter;
+use naga::valid::{ValidationFlags, Validator};
+use naga::{
+    AddressSpace, Arena, Block, Expression as E, Function, FunctionArgument, GlobalVariable, Handle, Literal,
+    Module, Range, Span, Statement as S, TypeInner,
+};
+
+/// Variables of the library's text that every lowered function may touch.
+#[derive(Clone, Copy)]
+struct Library {
+    fault: Handle<GlobalVariable>,
+    fuel: Handle<GlobalVariable>,
+}
+
+/// Lowers a checked handler.
+pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
+    let Parsed { mut module, info, .. } = parsed;
+    let library = Library { fault: global(&module, "rt_fault"), fuel: global(&module, "rt_fuel") };
+    let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).collect();
+    for handle in handles {
+        let lowered = rewrite::rewrite(&module, &module.functions[handle], &info[handle], library);
+        *module.functions.get_mut(handle) = lowered;
+    }
+    let entry = prologue(&mut module, parsed.on_message, library, loop_budget);
+
+    let failed = |what: String| {
+        let text =
+            format!("{}: lowering made an invalid module ({what}); please report this handler", parsed.name);
+        Error::new(ErrorKind::Rejected, text)
+    };
+    let info = Validator::new(ValidationFlags::all(), CAPABILITIES)
+        .validate(&module)
+        .map_err(|error| failed(error.emit_to_string(&parsed.text)))?;
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|error| failed(error.to_string()))?;
+
+    let functions = reachable(&module, entry);
+    let has_loops =
+        functions.iter().any(|f| any(&module.functions[*f].body, &|s| matches!(s, S::Loop { .. })));
+    let writes_tables = functions.iter().any(|f| writes_tables(&module, &info[*f], &module.functions[*f]));
+    let (privates, privates_size) = lay_out_privates(&module, &layouter);
+    let emits = parsed.outputs.iter().map(|output| {
+        let items = global(&module, &format!("rt_items_{}", output.name));
+        let count = global(&module, &format!("rt_count_{}", output.name));
+        let TypeInner::Array { stride, .. } = module.types[module.global_variables[items].ty].inner else {
+            unreachable!("the library declares it as an array")
+        };
+        let offset =
+            |global| privates.iter().find(|p: &&PrivateSlot| p.global == global).map_or(0, |p| p.offset);
+        EmitSlot {
+            count_offset: offset(count),
+            items_offset: offset(items),
+            stride,
+            size: output.layout.size,
+            max: output.max_per_message,
+        }
+    });
+    let emits = emits.collect();
+    let (tables, table_globals) = parsed.tables.into_iter().unzip();
+    Ok(Program {
+        name: parsed.name,
+        text: parsed.text,
+        user_len: parsed.user_len,
+        entry,
+        functions,
+        has_message: parsed.has_message,
+        state: parsed.state,
+        has_reply: parsed.has_reply,
+        has_loops,
+        writes_tables,
+        tables,
+        table_globals,
+        privates,
+        privates_size,
+        emits,
+        fault: library.fault,
+        fuel: library.fuel,
+        info,
+        layouter,
+        module,
+    })
+}
+
+/// A variable that the library's text declares.
+fn global(module: &Module, name: &str) -> Handle<GlobalVariable> {
+    let found = module.global_variables.iter().find(|(_, g)| g.name.as_deref() == Some(name));
+    found.map(|(handle, _)| handle).expect("the library's text declares it")
+}
+
+/// Makes `rt_handle`: initial values into the private variables, then `on_message`.
+fn prologue(
+    module: &mut Module,
+    on_message: Handle<Function>,
+    library: Library,
+    loop_budget: u32,
+) -> Handle<Function> {
+    let callee = &module.functions[on_message];
+    let arguments: Vec<FunctionArgument> = callee.arguments.clone();
+    let mut function = Function {
+        name: Some("rt_handle".to_string()),
+        result: callee.result.clone(),
+        ..Function::default()
+    };
+    let mut body = Block::new();
+    for (handle, variable) in module.global_variables.iter() {
+        let name = variable.name.as_deref().unwrap_or("");
+        // What lies behind the counters is never read before it is written.
+        if variable.space != AddressSpace::Private || name.starts_with("rt_items_") {
+            continue;
+        }
+        let value = match variable.init {
+            _ if handle == library.fuel => {
+                append(&mut function.expressions, E::Literal(Literal::U32(loop_budget)))
+            }
+            Some(init) => copy_constant(module, init, &mut function.expressions, &mut body),
+            None => append(&mut function.expressions, E::ZeroValue(variable.ty)),
+        };
+        let pointer = append(&mut function.expressions, E::GlobalVariable(handle));
+        body.push(S::Store { pointer, value }, Span::UNDEFINED);
+    }
+    for (_, variable) in module.global_variables.iter_mut() {
+        variable.init = None;
+    }
+    let passed =
+        (0..arguments.len() as u32).map(|i| append(&mut function.expressions, E::FunctionArgument(i)));
+    let passed: Vec<_> = passed.collect();
+    let result =
+        function.result.is_some().then(|| append(&mut function.expressions, E::CallResult(on_message)));
+    body.push(S::Call { function: on_message, arguments: passed, result }, Span::UNDEFINED);
+    body.push(S::Return { value: result }, Span::UNDEFINED);
+    function.arguments = arguments;
+    function.body = body;
+    module.functions.append(function, Span::UNDEFINED)
+}
+
+fn append(expressions: &mut Arena<E>, expression: E) -> Handle<E> {
+    expressions.append(expression, Span::UNDEFINED)
+}
+
+/// Copies a constant expression of the module into a function.
+fn copy_constant(
+    module: &Module,
+    constant: Handle<E>,
+    expressions: &mut Arena<E>,
+    body: &mut Block,
+) -> Handle<E> {
+    let expression = module.global_expressions[constant].clone();
+    if expression.needs_pre_emit() {
+        return append(expressions, expression);
+    }
+    let copied =
+        rewrite::map_operands(expression, |operand| copy_constant(module, operand, expressions, body));
+    let handle = append(expressions, copied);
+    body.push(S::Emit(Range::new_from_bounds(handle, handle)), Span::UNDEFINED);
+    handle
+}
+
+/// What a function calls, directly or not, callees first; the function itself is last.
+fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<Function>> {
+    fn visit(module: &Module, function: Handle<Function>, seen: &mut Vec<Handle<Function>>) {
+        if seen.contains(&function) {
+            return;
+        }
+        let mut callees = Vec::new();
+        walk(&module.functions[function].body, &mut |s| {
+            if let S::Call { function, .. } = s {
+                callees.push(*function);
+            }
+        });
+        callees.into_iter().for_each(|callee| visit(module, callee, seen));
+        seen.push(function);
+    }
+    let mut seen = Vec::new();
+    visit(module, root, &mut seen);
+    seen
+}
+
+/// Visits every statement of a block and of the blocks inside.
+fn walk(block: &Block, visit: &mut dyn FnMut(&S)) {
+    block.iter().for_each(|statement| walk_statement(statement, visit));
+}
+
+/// Visits a statement and those inside it.
+fn walk_statement(statement: &S, visit: &mut dyn FnMut(&S)) {
+    visit(statement);
+    match statement {
+        S::Block(block) => walk(block, visit),
+        S::If { accept, reject, .. } => {
+            walk(accept, visit);
+            walk(reject, visit);
+        }
+        S::Switch { cases, .. } => cases.iter().for_each(|case| walk(&case.body, visit)),
+        S::Loop { body, continuing, .. } => {
+            walk(body, visit);
+            walk(continuing, visit);
+        }
+        _ => {}
+    }
+}
+
+fn any(block: &Block, test: &dyn Fn(&S) -> bool) -> bool {
+    let mut found = false;
+    walk(block, &mut |s| found |= test(s));
+    found
+}
+
+/// Does a function store to a table other than by atomics?
+fn writes_tables(module: &Module, info: &naga::valid::FunctionInfo, function: &Function) -> bool {
+    any(&function.body, &|s| {
+        let S::Store { pointer, .. } = s else { return false };
+        let Some(global) = function.originating_global(*pointer) else { return false };
+        let is_table = matches!(module.global_variables[global].space, AddressSpace::Storage { .. });
+        let is_atomic = match info[*pointer].ty.inner_with(&module.types) {
+            TypeInner::Pointer { base, .. } => matches!(module.types[*base].inner, TypeInner::Atomic(_)),
+            _ => false,
+        };
+        is_table && !is_atomic
+    })
+}
+
+/// Puts the private variables behind each other in WGSL layout.
+fn lay_out_privates(module: &Module, layouter: &Layouter) -> (Vec<PrivateSlot>, u32) {
+    let mut slots = Vec::new();
+    let mut end = 0;
+    for (global, variable) in module.global_variables.iter() {
+        if variable.space == AddressSpace::Private {
+            let layout = layouter[variable.ty];
+            // At least 4, so that a bool never shares its word with a neighbour.
+            let offset = layout.alignment.round_up(end).next_multiple_of(4);
+            slots.push(PrivateSlot { global, offset, size: layout.size });
+            end = offset + layout.size;
+        }
+    }
+    (slots, end.next_multiple_of(16))
+}
+
+/// The fault code as the lowered module stores it.
+fn fault_literal(code: FaultCode) -> Literal {
+    Literal::U32(code as u32)
+}

@@ -1,0 +1,87 @@
+//! What [`compile`](super::compile) makes: a lowered module and the facts that backends plan with.
+
+use super::{EmitSlot, TableUse};
+use naga::proc::Layouter;
+use naga::valid::ModuleInfo;
+use naga::{Function, GlobalVariable, Handle, Module};
+
+/// A handler that passed every check, lowered: the input of every engine.
+///
+/// Engines run [`entry`](Self::entry), whose signature is that of `on_message`, and then look at `rt_fault`. What
+/// lowering guarantees and what engines still owe is written down in `lower.rs`.
+pub(crate) struct Program {
+    /// Names the file in messages.
+    pub name: String,
+    /// The user's text followed by the library's; spans of the module point into it.
+    pub text: String,
+    /// Bytes of `text` that are the user's.
+    pub user_len: usize,
+    /// The lowered module; it has no entry points of a pipeline.
+    pub module: Module,
+    /// naga's facts about `module`.
+    pub info: ModuleInfo,
+    /// Sizes and alignments of `module.types`.
+    pub layouter: Layouter,
+    /// `rt_handle`: resets the private variables, then calls `on_message` with its own arguments.
+    pub entry: Handle<Function>,
+    /// What `entry` reaches, callees before callers; `entry` is last.
+    pub functions: Vec<Handle<Function>>,
+    /// The handler takes a message (false only where the message type is the unit type).
+    pub has_message: bool,
+    /// The handler's state, if its signature has one.
+    pub state: Option<StateFacts>,
+    /// The handler returns a reply.
+    pub has_reply: bool,
+    /// A loop can run: the budget can be exhausted, a run can be long.
+    pub has_loops: bool,
+    /// A table can be written other than by atomics.
+    pub writes_tables: bool,
+    /// Declared tables in the order of their bindings; `Frame::tables` follows it.
+    pub tables: Vec<TableUse>,
+    /// The handles of the tables' variables, in the same order.
+    pub table_globals: Vec<Handle<GlobalVariable>>,
+    /// Where each `var<private>` is in the private segment, in WGSL layout (a `bool` takes one byte).
+    pub privates: Vec<PrivateSlot>,
+    /// Bytes of the private segment, a multiple of 16.
+    pub privates_size: u32,
+    /// In the order of the declared outputs.
+    pub emits: Vec<EmitSlot>,
+    /// `rt_fault`, a u32: 0, or a [`FaultCode`](super::FaultCode) after a run.
+    pub fault: Handle<GlobalVariable>,
+    /// `rt_fuel`, a u32: the loop iterations left.
+    pub fuel: Handle<GlobalVariable>,
+}
+
+/// What the second parameter of a handler points to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StateFacts {
+    /// Name of the type, as WGSL writes it.
+    pub name: String,
+    /// Bytes in WGSL layout.
+    pub size: u32,
+}
+
+/// Where a `var<private>` is in the private segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PrivateSlot {
+    pub global: Handle<GlobalVariable>,
+    pub offset: u32,
+    pub size: u32,
+}
+
+impl Program {
+    /// The handler has state: one message at a time.
+    pub fn has_state(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Bytes of the state, 0 without one.
+    pub fn state_size(&self) -> u32 {
+        self.state.as_ref().map_or(0, |s| s.size)
+    }
+
+    /// Offset of a `var<private>` in the private segment.
+    pub fn private_offset(&self, global: Handle<GlobalVariable>) -> Option<u32> {
+        self.privates.iter().find(|p| p.global == global).map(|p| p.offset)
+    }
+}

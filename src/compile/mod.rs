@@ -15,6 +15,7 @@ pub(crate) use program::{Program, StateFacts};
 use crate::error::Result;
 use crate::message::Layout;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -185,3 +186,11 @@ pub(crate) trait Executable: Send + Sync {
 pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
     lower::lower(front::parse(source)?, source.loop_budget)
 }
+
+/// The engine that runs a program on the CPU.
+pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
+    Arc::new(Interpreter::new(program))
+}
+
+/// Tables one handler may have.
+pub(crate) const MOST_TABLES: usize = 4;

@@ -110,7 +110,8 @@ fn arbiters() -> &'static [ArbiterHandle] {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let system = System::new();
-            let arbiters: Vec<Arbiter> = system.block_on(async { (0..processors()).map(|_| Arbiter::new()).collect() });
+            let arbiters: Vec<Arbiter> =
+                system.block_on(async { (0..processors()).map(|_| Arbiter::new()).collect() });
             sender.send(arbiters.iter().map(Arbiter::handle).collect()).expect("the cases wait for it");
             system.run().expect("the system runs until the process ends");
         });

@@ -43,7 +43,11 @@ impl Drop for CountedAgent {
 }
 
 /// Starts 100,000 actors, times passes of one message to each in shuffled order, from this thread, and stops them.
-pub fn instances<A>(start: impl FnOnce() -> Vec<A>, tell: impl Fn(&A, Numbers), stop: impl FnOnce(Vec<A>)) -> Vec<f64> {
+pub fn instances<A>(
+    start: impl FnOnce() -> Vec<A>,
+    tell: impl Fn(&A, Numbers),
+    stop: impl FnOnce(Vec<A>),
+) -> Vec<f64> {
     let order = workload::destinations();
     let actors = start();
     wait_until("the start of all actors", || LIVE.load(Relaxed) == INSTANCES);

@@ -1,13 +1,15 @@
-//! Cases, interleaved rounds, and samples that are thrown away because somebody else was using the machine.
+//! Cases, interleaved rounds, and samples that are taken again because somebody else was using the machine.
 
-use crate::machine::{Load, cross_core_ns};
-use std::fmt::Write as _;
+use crate::machine::Load;
+use crate::placement::{Placement, Probe, probe};
 use std::time::{Duration, Instant};
 
 /// More processors than this kept busy by others spoil a sample.
-const FOREIGN: f64 = 0.2;
+pub const FOREIGN: f64 = 0.2;
 /// How often a spoilt sample is taken again.
 const RETRIES: usize = 3;
+/// Rounds in which cases that do not depend on the machine's mood take part.
+const STEADY_ROUNDS: usize = 3;
 
 /// How much work goes into a sample.
 #[derive(Clone, Copy)]
@@ -46,7 +48,8 @@ impl Unit {
             _ => format!("{value:.2}"),
         };
         let scaled = |steps: &[(f64, &str)]| {
-            let (size, name) = steps.iter().find(|step| value.abs() >= step.0).unwrap_or(&steps[steps.len() - 1]);
+            let (size, name) =
+                steps.iter().find(|step| value.abs() >= step.0).unwrap_or(&steps[steps.len() - 1]);
             format!("{} {name}", digits(value / size))
         };
         match self {
@@ -64,49 +67,50 @@ pub struct Group {
     pub name: &'static str,
     pub title: &'static str,
     pub metrics: &'static [(&'static str, Unit)],
-    cases: Vec<Case>,
+    /// Counts bytes or calls, not time: every sample is as good as another, and a few are enough.
+    pub steady: bool,
+    pub cases: Vec<Case>,
 }
 
-struct Case {
-    name: &'static str,
-    what: String,
+pub struct Case {
+    pub name: &'static str,
+    /// What the name leaves open.
+    pub what: &'static str,
     run: Box<dyn FnMut(Scale) -> Vec<f64>>,
-    samples: Vec<Sample>,
+    pub samples: Vec<Sample>,
 }
 
-struct Sample {
-    values: Vec<f64>,
+pub struct Sample {
+    pub values: Vec<f64>,
     /// Processors kept busy by others meanwhile.
-    foreign: f64,
-    /// The smaller of the round trips between the two processors before and after, in ns.
-    crossing: f64,
+    pub foreign: f64,
+    /// Where the two processors were before and after; `None` if they moved.
+    pub placement: Option<Placement>,
 }
 
-/// What one case came to.
-pub struct Summary {
-    /// Of each metric, over the samples that count.
-    pub medians: Vec<f64>,
-    /// Smallest and largest of the first metric.
-    pub range: (f64, f64),
-    pub clean: usize,
-    pub taken: usize,
-    /// Too few samples were clean, so all of them count.
-    pub disturbed: bool,
+impl Sample {
+    /// Nobody else was there and nothing moved.
+    pub fn is_quiet(&self) -> bool {
+        self.foreign < FOREIGN && self.placement.is_some()
+    }
 }
 
 /// All groups of a run.
 pub struct Board {
-    groups: Vec<Group>,
-    /// Round trips between the two processors, all of this run.
-    crossings: Vec<f64>,
+    pub groups: Vec<Group>,
+    /// Every look at the placement.
+    pub probes: Vec<Probe>,
     /// How long the run may still wait for a quiet machine.
     patience: Duration,
 }
 
 impl Board {
     pub fn new(scale: Scale) -> Self {
-        let crossings = (0..20).map(|_| cross_core_ns()).collect();
-        Self { groups: vec![], crossings, patience: Duration::from_secs(if scale.quick { 10 } else { 180 }) }
+        Self {
+            groups: vec![],
+            probes: vec![],
+            patience: Duration::from_secs(if scale.quick { 10 } else { 180 }),
+        }
     }
 
     pub fn group(
@@ -115,7 +119,19 @@ impl Board {
         title: &'static str,
         metrics: &'static [(&'static str, Unit)],
     ) -> &mut Self {
-        self.groups.push(Group { name, title, metrics, cases: vec![] });
+        self.groups.push(Group { name, title, metrics, steady: false, cases: vec![] });
+        self
+    }
+
+    /// A group of cases that count bytes or calls, not time.
+    #[cfg_attr(not(feature = "ringwork"), allow(dead_code))]
+    pub fn steady_group(
+        &mut self,
+        name: &'static str,
+        title: &'static str,
+        metrics: &'static [(&'static str, Unit)],
+    ) -> &mut Self {
+        self.groups.push(Group { name, title, metrics, steady: true, cases: vec![] });
         self
     }
 
@@ -124,11 +140,11 @@ impl Board {
         &mut self,
         group: &str,
         name: &'static str,
-        what: impl Into<String>,
+        what: &'static str,
         run: impl FnMut(Scale) -> Vec<f64> + 'static,
     ) {
         let group = self.groups.iter_mut().find(|g| g.name == group).expect("a declared group");
-        group.cases.push(Case { name, what: what.into(), run: Box::new(run), samples: vec![] });
+        group.cases.push(Case { name, what, run: Box::new(run), samples: vec![] });
     }
 
     /// Keeps the cases whose `group/name` contains one of the words.
@@ -146,141 +162,59 @@ impl Board {
     /// Rounds over all cases, each begun at another one, so that no case always follows the same neighbour.
     pub fn run(&mut self, rounds: usize, scale: Scale) {
         let all: Vec<(usize, usize)> = (0..self.groups.len())
-            .flat_map(|g| (0..self.groups[g].cases.len()).map(move |c| (g, c)))
+            .flat_map(|group| (0..self.groups[group].cases.len()).map(move |case| (group, case)))
             .collect();
         for round in 0..rounds {
             for i in 0..all.len() {
                 let (group, case) = all[(i + round * all.len() / rounds) % all.len()];
-                eprint!(
-                    "\rround {}/{rounds}  {}/{}\x1b[K",
-                    round + 1,
-                    self.groups[group].name,
-                    self.groups[group].cases[case].name
-                );
-                self.sample(group, case, scale);
+                let Group { name, steady, cases, .. } = &self.groups[group];
+                eprint!("\rround {}/{rounds}  {name}/{}\x1b[K", round + 1, cases[case].name);
+                match (steady, round < STEADY_ROUNDS) {
+                    (true, false) => {}
+                    (true, true) => drop(self.sample(group, case, scale)),
+                    (false, _) => self.quiet_sample(group, case, scale),
+                }
             }
         }
         eprint!("\r\x1b[K");
     }
 
-    fn sample(&mut self, group: usize, case: usize, scale: Scale) {
+    fn quiet_sample(&mut self, group: usize, case: usize, scale: Scale) {
         for _ in 0..=RETRIES {
-            let quiet = self.settle();
-            let before = cross_core_ns();
-            let load = Load::start();
-            let values = (self.groups[group].cases[case].run)(scale);
-            let foreign = load.foreign();
-            let after = cross_core_ns();
-            self.crossings.extend([before, after]);
-            let sample = Sample { values, foreign, crossing: before.min(after) };
-            let clean = self.is_clean(&sample);
-            self.groups[group].cases[case].samples.push(sample);
-            if clean || !quiet {
+            let settled = self.settle();
+            let sample = self.sample(group, case, scale);
+            let good = sample.is_quiet() && sample.placement != Some(Placement::OneCore);
+            if good || !settled {
                 return; // on a machine that does not settle, another try is only another disturbed sample
             }
         }
     }
 
-    /// Waits for a quiet machine while patience lasts.
+    fn sample(&mut self, group: usize, case: usize, scale: Scale) -> &Sample {
+        let before = probe();
+        let load = Load::start();
+        let case = &mut self.groups[group].cases[case];
+        let values = (case.run)(scale);
+        let foreign = load.foreign();
+        let after = probe();
+        self.probes.extend([before, after]);
+        let placement = (before.placement == after.placement).then_some(before.placement);
+        case.samples.push(Sample { values, foreign, placement });
+        &case.samples[case.samples.len() - 1]
+    }
+
+    /// Waits for a quiet machine with two cores, while patience lasts.
     fn settle(&mut self) -> bool {
-        loop {
+        while !self.patience.is_zero() {
             let start = Instant::now();
             let load = Load::start();
             std::thread::sleep(Duration::from_millis(40));
-            if load.foreign() < FOREIGN && !self.is_one_core(cross_core_ns()) {
+            if load.foreign() < FOREIGN && probe().placement != Placement::OneCore {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(60));
             self.patience = self.patience.saturating_sub(start.elapsed());
-            if self.patience.is_zero() {
-                return false;
-            }
         }
-    }
-
-    /// Whether such a round trip means that both processors run on one physical core: it takes less than half of
-    /// what is usual between two.
-    fn is_one_core(&self, crossing: f64) -> bool {
-        crossing < 0.5 * self.usual_crossing()
-    }
-
-    /// The 90th percentile, so that it holds even if most of a run is spent on one core.
-    pub fn usual_crossing(&self) -> f64 {
-        let mut all = self.crossings.clone();
-        all.sort_by(f64::total_cmp);
-        all[all.len() * 9 / 10]
-    }
-
-    fn is_clean(&self, sample: &Sample) -> bool {
-        sample.foreign < FOREIGN && !self.is_one_core(sample.crossing)
-    }
-
-    fn summary(&self, case: &Case) -> Option<Summary> {
-        let taken = case.samples.len();
-        let mut counted: Vec<&Sample> = case.samples.iter().filter(|sample| self.is_clean(sample)).collect();
-        let clean = counted.len();
-        let disturbed = clean < taken.min(3);
-        if disturbed {
-            counted = case.samples.iter().collect();
-        }
-        let metrics = counted.first()?.values.len();
-        let sorted = |metric: usize| {
-            let mut values: Vec<f64> = counted.iter().map(|sample| sample.values[metric]).collect();
-            values.sort_by(f64::total_cmp);
-            values
-        };
-        let first = sorted(0);
-        Some(Summary {
-            medians: (0..metrics).map(|metric| sorted(metric)[counted.len() / 2]).collect(),
-            range: (first[0], first[first.len() - 1]),
-            clean,
-            taken,
-            disturbed,
-        })
-    }
-
-    /// The median of a group's metric for each case that ran: names and values.
-    pub fn medians(&self, group: &str, metric: usize) -> Vec<(&'static str, f64)> {
-        let group = self.groups.iter().find(|g| g.name == group);
-        let cases = group.map_or(&[][..], |group| &group.cases);
-        cases.iter().filter_map(|case| Some((case.name, self.summary(case)?.medians[metric]))).collect()
-    }
-
-    /// The median of one case's metric, if it ran.
-    pub fn median(&self, group: &str, case: &str, metric: usize) -> Option<f64> {
-        self.medians(group, metric).into_iter().find(|(name, _)| *name == case).map(|(_, value)| value)
-    }
-
-    /// Every group as a Markdown table.
-    pub fn tables(&self) -> String {
-        self.groups.iter().map(|group| self.table(group)).collect()
-    }
-
-    fn table(&self, group: &Group) -> String {
-        let mut text = format!("\n### {} (`{}`)\n\n| case |", group.title, group.name);
-        for (metric, _) in group.metrics {
-            write!(text, " {metric} |").expect("strings take everything");
-        }
-        text += &format!(" range of {} | clean / taken | what |\n|---|", group.metrics[0].0);
-        text += &"---:|".repeat(group.metrics.len() + 2);
-        text += "---|\n";
-        for case in &group.cases {
-            let Some(summary) = self.summary(case) else { continue };
-            text += &format!("| {} |", case.name);
-            for (value, (_, unit)) in summary.medians.iter().zip(group.metrics) {
-                text += &format!(" {} |", unit.show(*value));
-            }
-            let unit = group.metrics[0].1;
-            text += &format!(
-                " {} … {} | {} / {}{} | {} |\n",
-                unit.show(summary.range.0),
-                unit.show(summary.range.1),
-                summary.clean,
-                summary.taken,
-                if summary.disturbed { " †" } else { "" },
-                case.what
-            );
-        }
-        text
+        false
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
 /// A time stamp in ticks: the time-stamp counter on x86-64, nanoseconds of [`Instant`] elsewhere.
@@ -54,8 +53,9 @@ pub fn pair() -> (usize, usize) {
     *PAIR.get_or_init(|| {
         let allowed = allowed();
         let core = |cpu: usize| {
-            ["physical_package_id", "core_id"]
-                .map(|file| fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{file}")).ok())
+            ["physical_package_id", "core_id"].map(|file| {
+                fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{file}")).ok()
+            })
         };
         let first = allowed[0];
         let other = allowed.iter().skip(1).find(|&&cpu| core(cpu) != core(first));
@@ -132,47 +132,6 @@ pub fn resident_bytes() -> f64 {
     let pages: f64 = pages.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(f64::NAN);
     // SAFETY: the call has no preconditions.
     pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as f64
-}
-
-/// Median round trip of a cache line between the [`pair`], in ns. A hypervisor may run both on one physical core
-/// for a while, which shows as a much smaller value, and then nothing about two threads is worth measuring.
-pub fn cross_core_ns() -> f64 {
-    const TRIPS: u64 = 2_000;
-    #[repr(align(128))]
-    struct Line(AtomicU64);
-    let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
-    let (here, far) = pair();
-    if here == far {
-        return 0.0;
-    }
-    // Acquire pairs with the other side's Release, as in the rings whose cost this foretells.
-    let mut trips = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            pin(far);
-            for i in 1..=TRIPS {
-                while there.0.load(Acquire) != i {
-                    std::hint::spin_loop();
-                }
-                back.0.store(i, Release);
-            }
-        });
-        let near = scope.spawn(|| {
-            pin(here);
-            let mut trips = Vec::with_capacity(TRIPS as usize);
-            for i in 1..=TRIPS {
-                let start = ticks();
-                there.0.store(i, Release);
-                while back.0.load(Acquire) != i {
-                    std::hint::spin_loop();
-                }
-                trips.push(ticks() - start);
-            }
-            trips
-        });
-        near.join().expect("the probe does not panic")
-    });
-    trips.sort_unstable();
-    trips[trips.len() / 2] as f64 * clock().period
 }
 
 /// One line about processor, kernel and compiler.

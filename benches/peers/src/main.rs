@@ -13,6 +13,7 @@ mod actors;
 mod harness;
 mod kameo;
 mod machine;
+mod placement;
 mod ractor;
 mod report;
 mod ring;
@@ -20,6 +21,7 @@ mod ring;
 mod ringwork_cases;
 #[cfg(feature = "ringwork")]
 mod ringwork_memory;
+mod summary;
 mod targets;
 mod workload;
 mod yardsticks;
@@ -67,7 +69,11 @@ fn board(scale: Scale) -> Board {
     use Unit::*;
     let mut board = Board::new(scale);
     board
-        .group("ask", "Ask, one at a time", &[("p50", Nanoseconds), ("p99", Nanoseconds), ("mean", Nanoseconds)])
+        .group(
+            "ask",
+            "Ask, one at a time",
+            &[("p50", Nanoseconds), ("p99", Nanoseconds), ("mean", Nanoseconds)],
+        )
         .group("in-flight", "64 requests in flight from one thread", &[("requests", PerSecond)])
         .group("one-way", "One sender, the handler run on each message", &[("messages", PerSecond)])
         .group("instances", "One message to each of 100,000 actors", &[("a pass", Milliseconds)]);
@@ -79,13 +85,17 @@ fn board(scale: Scale) -> Board {
     {
         ringwork_cases::cases(&mut board);
         board
-            .group("resident", "Resident memory under load", &[
-                ("growth", Bytes),
-                ("after 10 M messages", Bytes),
-                ("after 50 M messages", Bytes),
-            ])
-            .group("idle", "An idle kernel's memory", &[("beyond its slots", Bytes), ("with its slots", Bytes)])
-            .group("allocations", "Allocations", &[("per ask", Count), ("per send", Count)]);
+            .steady_group(
+                "resident",
+                "Resident memory under load",
+                &[("growth", Bytes), ("after 10 M messages", Bytes), ("after 50 M messages", Bytes)],
+            )
+            .steady_group(
+                "idle",
+                "An idle kernel's memory",
+                &[("beyond its slots", Bytes), ("with its slots", Bytes)],
+            )
+            .steady_group("allocations", "Allocations", &[("per ask", Count), ("per send", Count)]);
         ringwork_memory::cases(&mut board);
     }
     board

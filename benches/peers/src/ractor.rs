@@ -32,7 +32,8 @@ pub fn cases(board: &mut Board) {
     board.add("instances", "ractor", "`cast`", |_| {
         actors::instances(
             || {
-                let start = |_| runtime().block_on(Actor::spawn(None, AgentActor, ())).expect("the actor starts").0;
+                let start =
+                    |_| runtime().block_on(Actor::spawn(None, AgentActor, ())).expect("the actor starts").0;
                 (0..INSTANCES).map(start).collect()
             },
             |actor: &ActorRef<Numbers>, message| actor.cast(message).expect("the actor runs"),

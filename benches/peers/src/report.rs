@@ -1,21 +1,22 @@
 //! The report: machine, method, tables, targets, as Markdown.
 
-use crate::harness::{Board, Scale};
+use crate::harness::{Board, FOREIGN, Scale};
 use crate::machine::{self, clock};
+use crate::placement::Placement;
+use crate::summary::{View, views};
 use crate::targets;
 
 /// What is known before the first sample.
 pub fn head(rounds: usize, scale: Scale) -> String {
     format!(
-        "# Ringwork and its peers\n\n{}, {}\n\n{}\n\nTimer: {:.3} ns a tick, {:.1} ns taken off each timed ask. {}{} \
-         rounds.\n",
+        "# Ringwork and its peers\n\n{}; {}\n\n{}\n\nTimer: {:.3} ns a tick, {:.1} ns taken off each timed ask. \
+         {}{rounds} rounds.\n",
         machine::command("date", &["-u", "+%F %H:%M UTC"]),
         versions(),
         machine::description(),
         clock().period,
         clock().cost as f64 * clock().period,
         if scale.quick { "Quick run, short samples: for a first look only. " } else { "" },
-        rounds,
     )
 }
 
@@ -23,17 +24,29 @@ pub fn head(rounds: usize, scale: Scale) -> String {
 pub fn text(head: &str, board: &Board) -> String {
     let (near, far) = machine::pair();
     let mut text = format!(
-        "{head}\nEach number is the median over interleaved rounds. A sample is thrown away and taken again if others \
-         kept more than 0.2 processors busy meanwhile (stolen time included), or if processors {near} and {far} shared \
-         a physical core (a cache line's round trip below half of the usual {:.0} ns). † marks rows with fewer than \
-         three clean samples (or fewer than all, if fewer were taken), in which all samples count. Yardsticks pin \
-         their two threads; the frameworks and Ringwork are left to the scheduler, as they would be in use. The \
-         message is 64 bytes, the handler adds eight numbers, the client is one blocking thread.\n",
-        board.usual_crossing()
+        "{head}
+Each number is the median over interleaved rounds. A sample does not count, and is taken again, if others kept more
+than {FOREIGN} processors busy meanwhile (stolen time included), if processors {near} and {far} were on one physical
+core (two busy loops slow each other down), or if they were moved. Samples are told apart by what lies between the
+two, because a cache line's way decides what two threads can do; `samples` are those that count here, of all taken.
+Yardsticks pin their two threads; the frameworks and Ringwork are left to the scheduler, as they would be in use. The
+message is 64 bytes, the handler adds eight numbers, the client is one blocking thread.
+"
     );
-    text += &board.tables();
+    text.extend(views(board).iter().map(section));
+    text
+}
+
+fn section(view: &View) -> String {
+    let title = view.placement.map_or("every sample, none of them undisturbed".into(), |p| p.to_string());
+    let crossing = view.crossing().map_or("not measured".into(), |ns| format!("{ns:.0} ns"));
+    let mut text = format!("\n## On {title}\n\nA cache line's round trip between the two: {crossing}.\n");
+    if !matches!(view.placement, Some(Placement::SeparateCaches | Placement::SharedCache)) {
+        text += "**The machine gave nothing better in this run: not for comparisons.**\n";
+    }
+    text += &view.tables();
     if cfg!(feature = "ringwork") {
-        text += &targets::table(board);
+        text += &targets::table(view);
     }
     text
 }
@@ -45,5 +58,6 @@ fn versions() -> String {
         let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
         rest.split_once('"').map(|(version, _)| format!("{name} {version}"))
     };
-    ["ringwork", "flume", "actix", "ractor", "kameo", "tokio"].into_iter().flat_map(version).collect::<Vec<_>>().join(", ")
+    let named = ["ringwork", "flume", "actix", "ractor", "kameo", "tokio"];
+    named.into_iter().filter_map(version).collect::<Vec<_>>().join(", ")
 }

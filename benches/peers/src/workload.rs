@@ -136,7 +136,11 @@ pub fn ask(scale: Scale, mut call: impl FnMut(u64) -> f32) -> Vec<f64> {
 }
 
 /// [`IN_FLIGHT`] requests open at a time, replies awaited oldest first: requests per second.
-pub fn in_flight<P>(count: u64, mut request: impl FnMut(u64) -> P, mut wait: impl FnMut(P) -> f32) -> Vec<f64> {
+pub fn in_flight<P>(
+    count: u64,
+    mut request: impl FnMut(u64) -> P,
+    mut wait: impl FnMut(P) -> f32,
+) -> Vec<f64> {
     let mut open = VecDeque::with_capacity(IN_FLIGHT);
     let mut run = |count: u64| {
         for i in 0..count {

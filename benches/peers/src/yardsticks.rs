@@ -15,12 +15,18 @@ const STOP: u32 = u32::MAX;
 pub fn cases(board: &mut Board) {
     board.add("ask", "ring ping-pong", "yardstick: two spinning threads, a ring each way, pinned", ping_pong);
     board.add("in-flight", "ring pair", "yardstick: the same two threads and rings", ring_pair);
-    board.add("one-way", "flume bounded", "yardstick: flume alone, 1,024 slots, two pinned threads", |scale| {
-        flume(scale.count(1_000_000), flume::bounded(CAPACITY as usize))
-    });
-    board.add("one-way", "flume unbounded", "yardstick: flume alone, unbounded, two pinned threads", |scale| {
-        flume(scale.count(1_000_000), flume::unbounded())
-    });
+    board.add(
+        "one-way",
+        "flume bounded",
+        "yardstick: flume alone, 1,024 slots, two pinned threads",
+        |scale| flume(scale.count(1_000_000), flume::bounded(CAPACITY as usize)),
+    );
+    board.add(
+        "one-way",
+        "flume unbounded",
+        "yardstick: flume alone, unbounded, two pinned threads",
+        |scale| flume(scale.count(1_000_000), flume::unbounded()),
+    );
     let mut sort = CountingSort::new();
     board.add(
         "instances",

@@ -37,7 +37,8 @@ impl CountedAgent {
 
 impl Drop for CountedAgent {
     fn drop(&mut self) {
-        assert!(self.0.totals[0] >= 0.0 && self.0.count > 0, "an actor got no message");
+        std::hint::black_box(self.0.totals); // so that the adding is done
+        assert!(self.0.count > 0, "an actor got no message");
         LIVE.fetch_sub(1, Relaxed);
     }
 }

@@ -21,8 +21,10 @@ pub fn ticks() -> u64 {
 pub struct Clock {
     /// Nanoseconds per tick.
     pub period: f64,
-    /// Ticks that an empty pair of stamps shows (the median), to be taken off.
-    pub cost: u64,
+    /// Nanoseconds that an empty pair of stamps shows (their mean), to be taken off.
+    pub cost: f64,
+    /// Nanoseconds between two values that a stamp can have: a hypervisor may let the counter advance in steps.
+    pub step: f64,
 }
 
 pub fn clock() -> &'static Clock {
@@ -31,14 +33,19 @@ pub fn clock() -> &'static Clock {
         let (instant, first) = (Instant::now(), ticks());
         std::thread::sleep(Duration::from_millis(100));
         let period = instant.elapsed().as_nanos() as f64 / (ticks() - first) as f64;
-        let mut empty: Vec<u64> = (0..20_001)
+        let mut empty: Vec<u64> = (0..20_000)
             .map(|_| {
                 let start = ticks();
                 ticks() - start
             })
             .collect();
         empty.sort_unstable();
-        Clock { period, cost: empty[empty.len() / 2] }
+        let moved: Vec<u64> = empty.iter().copied().filter(|&ticks| ticks > 0).collect();
+        // Not the very least: the steps differ by a tick, and some are cut short when the thread is moved.
+        let step = moved.get(moved.len() / 20).map_or(0.0, |&ticks| ticks as f64);
+        let undisturbed = &empty[..empty.len() * 9 / 10];
+        let cost = undisturbed.iter().sum::<u64>() as f64 / undisturbed.len() as f64;
+        Clock { period, cost: cost * period, step: step * period }
     })
 }
 

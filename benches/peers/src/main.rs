@@ -109,7 +109,7 @@ fn main() {
     let scale = Scale { quick: arguments.quick };
     #[cfg(feature = "ringwork")]
     if let Some(case) = &arguments.memory {
-        return ringwork_memory::measure_here(case, scale);
+        return ringwork_memory::measure_here(case);
     }
     let rounds = arguments.rounds.unwrap_or(if scale.quick { 3 } else { 9 });
     let head = report::head(rounds, scale);

@@ -9,13 +9,13 @@ use crate::targets;
 /// What is known before the first sample.
 pub fn head(rounds: usize, scale: Scale) -> String {
     format!(
-        "# Ringwork and its peers\n\n{}; {}\n\n{}\n\nTimer: {:.3} ns a tick, {:.1} ns taken off each timed ask. \
-         {}{rounds} rounds.\n",
+        "# Ringwork and its peers\n\n{}; {}\n\n{}\n\nTimer: steps of {:.1} ns, {:.1} ns taken off each timed ask; \
+         means are taken without it. {}{rounds} rounds.\n",
         machine::command("date", &["-u", "+%F %H:%M UTC"]),
         versions(),
         machine::description(),
-        clock().period,
-        clock().cost as f64 * clock().period,
+        clock().step,
+        clock().cost,
         if scale.quick { "Quick run, short samples: for a first look only. " } else { "" },
     )
 }
@@ -28,12 +28,18 @@ pub fn text(head: &str, board: &Board) -> String {
 Each number is the median over interleaved rounds. A sample does not count, and is taken again, if others kept more
 than {FOREIGN} processors busy meanwhile (stolen time included), if processors {near} and {far} were on one physical
 core (two busy loops slow each other down), or if they were moved. Samples are told apart by what lies between the
-two, because a cache line's way decides what two threads can do; `samples` are those that count here, of all taken.
+two, because a cache line's way decides what two threads can do (a placement with less than a fifth of the samples is
+left out); `samples` are those that count here, of all taken.
 Yardsticks pin their two threads; the frameworks and Ringwork are left to the scheduler, as they would be in use. The
 message is 64 bytes, the handler adds eight numbers, the client is one blocking thread.
 "
     );
-    text.extend(views(board).iter().map(section));
+    let views = views(board);
+    text.extend(views.iter().map(section));
+    let memory = views[0].tables(true); // the same in every view
+    if !memory.is_empty() {
+        text += &format!("\n## Memory\n{memory}");
+    }
     text
 }
 
@@ -44,7 +50,7 @@ fn section(view: &View) -> String {
     if !matches!(view.placement, Some(Placement::SeparateCaches | Placement::SharedCache)) {
         text += "**The machine gave nothing better in this run: not for comparisons.**\n";
     }
-    text += &view.tables();
+    text += &view.tables(false);
     if cfg!(feature = "ringwork") {
         text += &targets::table(view);
     }

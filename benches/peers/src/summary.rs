@@ -10,21 +10,26 @@ pub struct View<'a> {
     pub placement: Option<Placement>,
 }
 
-/// The views that there are samples for, the farthest placement first; samples of one core for both processors
-/// count only where there are no others.
+/// The views that there are enough samples for, the farthest placement first; samples of one core for both
+/// processors count only where there are no others.
 pub fn views(board: &Board) -> Vec<View<'_>> {
+    /// Of a view in the quiet samples, below which it is left out.
+    const LEAST_SHARE: f64 = 0.2;
     let timed = board.groups.iter().filter(|group| !group.steady);
     let samples = timed.flat_map(|group| &group.cases).flat_map(|case| &case.samples);
-    let mut seen: Vec<Placement> =
+    let mut quiet: Vec<Placement> =
         samples.filter(|sample| sample.is_quiet()).filter_map(|sample| sample.placement).collect();
-    seen.sort_unstable();
-    seen.dedup();
-    if seen.len() > 1 {
-        seen.retain(|&placement| placement != Placement::OneCore);
+    if quiet.iter().any(|&placement| placement != Placement::OneCore) {
+        quiet.retain(|&placement| placement != Placement::OneCore);
     }
-    if seen.is_empty() {
+    if quiet.is_empty() {
         return vec![View { board, placement: None }];
     }
+    let mut seen = quiet.clone();
+    seen.sort_unstable();
+    seen.dedup();
+    let share = |wanted| quiet.iter().filter(|&&p| p == wanted).count() as f64 / quiet.len() as f64;
+    seen.retain(|&placement| share(placement) >= LEAST_SHARE);
     seen.into_iter().map(|placement| View { board, placement: Some(placement) }).collect()
 }
 
@@ -72,9 +77,10 @@ impl View<'_> {
         median(&all)
     }
 
-    /// Every group as a Markdown table.
-    pub fn tables(&self) -> String {
-        self.board.groups.iter().map(|group| self.table(group)).collect()
+    /// The groups that do, or do not, depend on the placement, as Markdown tables.
+    pub fn tables(&self, steady: bool) -> String {
+        let groups = self.board.groups.iter().filter(|group| group.steady == steady);
+        groups.map(|group| self.table(group)).collect()
     }
 
     fn table(&self, group: &Group) -> String {

@@ -30,7 +30,7 @@ const fn target(text: &'static str, goal: Goal, value: Value, measure: fn(&View)
     Target { text, goal, value, measure }
 }
 
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 15] = [
     target("native ask p50 to ring ping-pong p50", Below(1.0), Ratio, |view| {
         Some(view.median("ask", "ringwork native", 0)? / view.median("ask", "ring ping-pong", 0)?)
     }),
@@ -62,9 +62,6 @@ const TARGETS: [Target; 17] = [
     target("batches of 32 (aim)", AtLeast(40e6), Plain(Unit::PerSecond), |view| {
         view.median("one-way", "ringwork send_many", 0)
     }),
-    target("one sender to the best framework", AtLeast(1.0), Ratio, |view| {
-        Some(view.median("one-way", "ringwork send", 0)? / most(view, "one-way", &FRAMEWORKS)?)
-    }),
     target("100,000 instances to the counting sort", AtMost(3.0), Ratio, |view| {
         Some(view.median("instances", "ringwork", 0)? / view.median("instances", "counting sort", 0)?)
     }),
@@ -76,9 +73,6 @@ const TARGETS: [Target; 17] = [
     }),
     target("allocations per ask", AtMost(0.0), Plain(Unit::Count), |view| {
         view.median("allocations", "ringwork", 0)
-    }),
-    target("allocations per send", AtMost(0.0), Plain(Unit::Count), |view| {
-        view.median("allocations", "ringwork", 1)
     }),
     target("growth of resident memory from 10 M to 50 M messages", AtMost(1e6), Plain(Unit::Bytes), |view| {
         view.median("resident", "ringwork", 0)

@@ -103,7 +103,7 @@ pub fn ask(scale: Scale, mut call: impl FnMut(u64) -> f32) -> Vec<f64> {
         let reply = call(i);
         let stop = ticks();
         check(i, reply);
-        (stop, (stop - start).saturating_sub(clock.cost))
+        (stop, stop - start)
     };
 
     let warm = until(0.2);
@@ -122,7 +122,7 @@ pub fn ask(scale: Scale, mut call: impl FnMut(u64) -> f32) -> Vec<f64> {
     }
     let samples = &mut samples[..taken];
     samples.sort_unstable();
-    let percentile = |n: usize| samples[taken * n / 100] as f64 * clock.period;
+    let percentile = |n: usize| (samples[taken * n / 100] as f64 * clock.period - clock.cost).max(0.0);
 
     let (start, end, first) = (ticks(), until(0.3), i);
     while ticks() < end {

@@ -44,17 +44,18 @@ message is 64 bytes, the handler adds eight numbers, the client is one blocking 
 }
 
 fn section(view: &View) -> String {
+    let tables = view.tables(false);
+    let targets = if cfg!(feature = "ringwork") { targets::table(view) } else { String::new() };
+    if tables.is_empty() {
+        return targets; // only memory was asked for, which knows no placement
+    }
     let title = view.placement.map_or("every sample, none of them undisturbed".into(), |p| p.to_string());
     let crossing = view.crossing().map_or("not measured".into(), |ns| format!("{ns:.0} ns"));
     let mut text = format!("\n## On {title}\n\nA cache line's round trip between the two: {crossing}.\n");
     if !matches!(view.placement, Some(Placement::SeparateCaches | Placement::SharedCache)) {
         text += "**The machine gave nothing better in this run: not for comparisons.**\n";
     }
-    text += &view.tables(false);
-    if cfg!(feature = "ringwork") {
-        text += &targets::table(view);
-    }
-    text
+    text + &tables + &targets
 }
 
 /// The exact versions that the lock file holds.

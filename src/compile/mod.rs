@@ -191,6 +191,3 @@ pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
 pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
     Arc::new(Interpreter::new(program))
 }
-
-/// Tables one handler may have.
-pub(crate) const MOST_TABLES: usize = 4;

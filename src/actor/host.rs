@@ -77,7 +77,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 KernelState::Created | KernelState::Launched | KernelState::Deactivated => {
                     mailbox = wait_until(&self.items, mailbox, None);
                 }
-                // A kernel that never was active has nothing to drain.
+                // Terminated before this thread got here: what was accepted meanwhile is still drained. A kernel
+                // that never was active has nothing to drain.
+                KernelState::Terminating => return mailbox.queued() > 0 && mailbox.runs(),
                 _ => return false,
             }
         }

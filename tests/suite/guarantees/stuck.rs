@@ -1,1 +1,290 @@
-//! stuck
+//! Guarantee 4 with handlers that never end: `terminate` and `shutdown` are bounded, and say what was left.
+
+use super::kit::*;
+use crate::common::{LONG, runtime};
+use ringwork::{DeadLetterReason, Handle, KernelState, Options, RestartPolicy, Runtime, SendError};
+use std::time::{Duration, Instant};
+
+/// A message that its handler never ends with: WGSL is endless by itself, the others wait at the latch.
+fn endless(kind: Kind, number: u32) -> Job {
+    if kind == Kind::Wgsl { Job { loops: u32::MAX, ..job(number) } } else { job(number).action(BLOCK) }
+}
+
+/// A kernel in the middle of an endless message, with `queued` ones behind it.
+fn stuck(runtime: &Runtime, kind: Kind, name: &str, latch: &Latch, queued: u32) -> Handle<Job, Answer> {
+    let kernel = runtime.launch(counter(kind, name, latch)).unwrap();
+    kernel.activate().unwrap();
+    kernel.send(endless(kind, 0)).unwrap();
+    if kind != Kind::Wgsl {
+        latch.await_arrivals(1);
+    }
+    eventually("the handler has begun", || kernel.telemetry().depth == 0);
+    // A WGSL handler goes from its sender's thread to a driver's.
+    std::thread::sleep(Duration::from_millis(10));
+    for number in 1..=queued {
+        kernel.send(job(number)).unwrap();
+    }
+    kernel
+}
+
+#[test]
+fn terminate_is_bounded_whatever_the_handler_does() {
+    each_kind(|kind| {
+        within(Duration::from_millis(400), &format!("terminate(200 ms) of a stuck {kind:?} kernel"), |_| {
+            let (runtime, latch) = (runtime(), Latch::new());
+            let kernel = stuck(&runtime, kind, "stuck", &latch, 5);
+            let request = kernel.request(job(6)).unwrap();
+            let begun = Instant::now();
+            let end = kernel.terminate(Duration::from_millis(200)).unwrap();
+            let took = begun.elapsed();
+            assert!(took >= Duration::from_millis(200), "the handler had that long to end: {took:?}");
+
+            assert!(!end.is_clean());
+            assert_eq!(
+                end.detached,
+                kind != Kind::Wgsl,
+                "only a handler that cannot be stopped is left to itself"
+            );
+            let numbers: Vec<u32> = end.returned.iter().map(|message| message.number).collect();
+            assert_eq!(numbers, [1, 2, 3, 4, 5, 6], "the rest, in order");
+            assert!(request.wait(LONG).is_err_and(|error| error.is_terminated()));
+            let books = kernel.telemetry();
+            check_books(&books);
+            assert_eq!((books.accepted, books.handled, books.returned, books.pending), (7, 0, 6, 0));
+            assert_eq!(books.dead_letters.get(DeadLetterReason::Abandoned), 1);
+            let letters = runtime.take_dead_letters();
+            assert_eq!(letters.len(), 1);
+            assert_eq!(
+                (letters[0].reason, Some(letters[0].id)),
+                (DeadLetterReason::Abandoned, end.abandoned)
+            );
+            assert_eq!(kernel.lifecycle(), KernelState::Terminated);
+
+            // The name is free, also while the old handler is still at it.
+            let again = runtime.launch(counter(kind, "stuck", &latch)).expect("the name is free");
+            again.activate().unwrap();
+            assert_eq!(again.ask(job(1), LONG).unwrap().count, 1);
+            assert!(matches!(kernel.send(job(1)), Err(SendError::Terminated(_))));
+
+            // Whatever the old handler still comes to is nobody's.
+            latch.open();
+            if kind != Kind::Wgsl {
+                latch.await_passed(1);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            let later = kernel.telemetry();
+            check_books(&later);
+            assert_eq!(
+                (later.handled, later.pending, later.unread_replies),
+                (0, 0, 0),
+                "a late result counts"
+            );
+            assert!(kernel.recv().is_err_and(|error| error.is_terminated()));
+            assert_eq!(again.telemetry().handled, 1);
+            took
+        });
+    });
+}
+
+#[test]
+fn a_caller_of_a_stuck_handler_is_told_at_termination() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "asked", &latch)).unwrap();
+        kernel.activate().unwrap();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| kernel.ask(endless(kind, 0), PATIENCE));
+            eventually("it is taken", || {
+                let books = kernel.telemetry();
+                books.accepted == 1 && books.depth == 0
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            let end = kernel.terminate(Duration::from_millis(20)).unwrap();
+            let error = asking.join().unwrap().unwrap_err();
+            assert!(error.is_terminated(), "{error:?}");
+            assert!(end.abandoned.is_some() && end.returned.is_empty(), "{end:?}");
+        });
+    });
+}
+
+#[test]
+fn what_was_handled_before_the_stuck_one_is_not_returned() {
+    bounded(|| {
+        for kind in [Kind::Native, Kind::Host] {
+            let (runtime, latch) = (runtime(), Latch::new());
+            let kernel = runtime.launch(counter(kind, "partly", &latch)).unwrap();
+            kernel.activate().unwrap();
+            kernel.send(job(0).action(BLOCK)).unwrap();
+            latch.await_arrivals(1);
+            // These are in the mailbox together: a driver may take them in one go.
+            for number in 1..8 {
+                kernel.send(job(number).action(if number == 4 { BLOCK } else { COUNT })).unwrap();
+            }
+            latch.let_one();
+            latch.await_arrivals(2);
+            let end = kernel.terminate(Duration::from_millis(20)).unwrap();
+            let numbers: Vec<u32> = end.returned.iter().map(|message| message.number).collect();
+            assert_eq!(numbers, [5, 6, 7], "{kind:?}: 0 to 3 were handled, 4 is in hand");
+            let books = kernel.telemetry();
+            check_books(&books);
+            assert_eq!((books.handled, books.pending), (4, 0), "{kind:?}");
+            let letters = runtime.take_dead_letters();
+            assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [end.abandoned.unwrap()]);
+            if let Some(payload) = &letters[0].payload {
+                assert_eq!(payload[4..8], 4u32.to_ne_bytes(), "{kind:?}: the dead letter is the one in hand");
+            }
+            let replies: Vec<u32> = kernel.iter().map(|answer| answer.number).collect();
+            assert_eq!(replies, [0, 1, 2, 3], "{kind:?}: their replies were produced");
+        }
+    });
+}
+
+#[test]
+fn the_books_of_a_batch_that_gets_stuck_are_right() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(Kind::Native, "trusted", &latch).output_capacity(1)).unwrap();
+        kernel.activate().unwrap();
+        for _ in 0..300 {
+            kernel.ask(job(0), LONG).unwrap();
+        }
+        // A handler known to be fast is given many at once: behind the one reply that nobody receives, then.
+        kernel.send(job(0)).unwrap();
+        eventually("the reply is there", || kernel.telemetry().unread_replies == 1);
+        let options = Options::default().discard_reply();
+        kernel.send(job(0)).unwrap();
+        for number in 1..8 {
+            let action = if number == 4 { BLOCK } else { COUNT };
+            kernel.send_with(job(number).action(action), options).unwrap();
+        }
+        kernel.recv_timeout(LONG).unwrap();
+        latch.await_arrivals(1);
+        let end = kernel.terminate(Duration::from_millis(20)).unwrap();
+        let numbers: Vec<u32> = end.returned.iter().map(|message| message.number).collect();
+        assert_eq!(numbers, [5, 6, 7], "0 to 3 were handled, 4 is in hand");
+        let books = kernel.telemetry();
+        check_books(&books);
+        assert_eq!((books.handled, books.pending), (300 + 2 + 3, 0));
+        let letters = runtime.take_dead_letters();
+        let numbers: Vec<_> =
+            letters.iter().map(|letter| letter.payload.as_ref().unwrap()[4..8].to_vec()).collect();
+        assert_eq!(numbers, [4u32.to_ne_bytes()], "the dead letter is the one in hand");
+        latch.open();
+        latch.await_passed(1);
+        std::thread::sleep(Duration::from_millis(5));
+        let later = kernel.telemetry();
+        check_books(&later);
+        assert_eq!((later.handled, later.pending), (305, 0), "the late result does not count");
+    });
+}
+
+#[test]
+fn shutdown_is_bounded_with_stuck_handlers() {
+    bounded(|| {
+        let (runtime, native, host) = (runtime(), Latch::new(), Latch::new());
+        let wgsl = Latch::new();
+        let kernels = [
+            stuck(&runtime, Kind::Native, "stuck-native", &native, 2),
+            stuck(&runtime, Kind::Host, "stuck-host", &host, 2),
+            stuck(&runtime, Kind::Wgsl, "stuck-wgsl", &wgsl, 2),
+        ];
+        let fine = runtime.launch(counter(Kind::Native, "fine", &wgsl)).unwrap();
+        fine.activate().unwrap();
+        let begun = Instant::now();
+        let error = runtime.shutdown(Duration::from_millis(200)).unwrap_err();
+        // Not a promise about milliseconds: it did not wait for handlers that never end.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        let text = error.to_string();
+        assert!(error.is_timed_out(), "{error:?}");
+        assert!(text.contains("`stuck-native`") && text.contains("`stuck-host`"), "{text}");
+        assert!(!text.contains("`fine`"), "{text}");
+        for kernel in &kernels {
+            assert_eq!(kernel.lifecycle(), KernelState::Terminated);
+            let books = kernel.telemetry();
+            check_books(&books);
+            assert_eq!((books.pending, books.returned), (0, 2), "{kernel:?}");
+        }
+        assert!(runtime.kernels().is_empty());
+        let refused = runtime.launch(counter(Kind::Native, "late", &native));
+        assert!(refused.is_err_and(|error| error.is_terminated()));
+    });
+}
+
+#[test]
+fn the_last_clone_dropped_shuts_down() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "orphan", &latch)).unwrap();
+        kernel.activate().unwrap();
+        let clone = runtime.clone();
+        drop(runtime);
+        assert_eq!(kernel.ask(job(1), LONG).unwrap().count, 1, "a clone is left");
+        kernel.send(job(2)).unwrap();
+        drop(clone);
+        assert_eq!(kernel.lifecycle(), KernelState::Terminated, "a handle does not keep it alive");
+        assert_eq!(kernel.telemetry().handled, 2, "what was queued has been handled");
+        assert!(kernel.ask(job(3), LONG).is_err_and(|error| error.is_terminated()));
+    });
+}
+
+#[test]
+fn dropping_a_handle_stops_nothing() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "kept", &latch)).unwrap();
+        kernel.activate().unwrap();
+        kernel.send(job(1)).unwrap();
+        drop(kernel);
+        let kernel = runtime.handle::<Job, Answer>("kept").unwrap();
+        assert_eq!(kernel.ask(job(2), LONG).unwrap().count, 2);
+        assert!(runtime.handle::<Job, Job>("kept").is_err_and(|error| error.is_invalid()), "other types");
+        assert!(runtime.handle::<Job, Answer>("other").is_err_and(|error| error.is_invalid()));
+        assert!(
+            runtime.launch(counter(kind, "kept", &latch)).is_err_and(|error| error.is_invalid()),
+            "taken"
+        );
+    });
+}
+
+#[test]
+fn a_runtime_dropped_with_a_stuck_handler_does_not_hang() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let native = stuck(&runtime, Kind::Native, "native", &latch, 1);
+        let begun = Instant::now();
+        drop(runtime);
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        assert_eq!(native.lifecycle(), KernelState::Terminated);
+        let books = native.telemetry();
+        assert_eq!((books.pending, books.returned, books.dead_letters.total()), (0, 1, 1));
+    });
+}
+
+#[test]
+fn stuck_handlers_do_not_keep_others_from_running() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        // More than this machine has cores.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let stuck: Vec<_> = (0..cores + 3)
+            .map(|index| {
+                let kernel =
+                    runtime.launch(counter(Kind::Native, &format!("stuck-{index}"), &latch)).unwrap();
+                kernel.activate().unwrap();
+                kernel.send(job(0).action(BLOCK)).unwrap();
+                kernel
+            })
+            .collect();
+        latch.await_arrivals(stuck.len() as u32);
+        let fine =
+            runtime.launch(counter(Kind::Native, "fine", &latch).restart(RestartPolicy::Never)).unwrap();
+        fine.activate().unwrap();
+        fine.send_many((0..100).map(job)).unwrap();
+        assert_eq!(settled(&fine).handled, 100);
+        assert_eq!(fine.ask(job(1), LONG).unwrap().count, 101);
+        latch.open();
+        for kernel in stuck {
+            assert_eq!(settled(&kernel).handled, 1);
+        }
+    });
+}

@@ -11,6 +11,8 @@ mod refuse;
 mod report;
 mod scan;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use super::{HandlerSource, OutputDecl, StateFacts, TableUse};
 use crate::error::Result;
@@ -55,8 +57,11 @@ pub(super) struct Parsed {
 pub(super) fn parse(source: &HandlerSource<'_>) -> Result<Parsed> {
     let mut text = source.text.to_string();
     let user_len = text.len();
-    let words = scan::words(source.text);
+    let scan::Scan { words, open_comment } = scan::scan(source.text);
     let report = Reporter::new(source.name, source.text, user_len);
+    if let Some(at) = open_comment {
+        return Err(report.at(at, "this comment is never closed; end it with `*/`"));
+    }
     resolve_overrides(&mut text, &words, &report)?;
     refuse::refuse_words(&words, &report)?;
     contract::check_sizes(source, &report)?;

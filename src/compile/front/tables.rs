@@ -92,6 +92,9 @@ fn check_table(
         ArraySize::Constant(count) => count.get() as usize,
         _ => 1,
     };
+    if *len == 0 {
+        return error(format!("the buffer bound to the table `{name}` is empty; bind one with elements"));
+    }
     if *len < needed {
         return error(format!(
             "the table `{name}` needs {needed} elements, but the bound buffer has {len}; bind a larger one"

@@ -59,6 +59,15 @@ pub(crate) enum ErrorKind {
     Device,
 }
 
+/// The text of a panic, as far as it has one.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, text: text.into() }))
@@ -120,3 +129,92 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A send that did not happen gives the message back.
+///
+/// The variants are what users of channels expect: full, closed in one of three ways, and timed out are different
+/// errors. [`TrySendError`] and [`SendTimeoutError`] are other names of the same type.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum SendError<T> {
+    /// The mailbox is full, and the call or the kernel's strategy does not wait.
+    Full(T),
+    /// The kernel is not active.
+    NotActive(T),
+    /// The kernel has failed; the cause.
+    Failed(T, Error),
+    /// The kernel is terminated or terminating.
+    Terminated(T),
+    /// There was no room before the deadline; the text says what it waited for.
+    TimedOut(T, Error),
+    /// The message or the call is wrong: an instance out of range, a kernel that would wait for itself.
+    Refused(T, Error),
+    /// [`Backpressure::DropNewest`](crate::Backpressure::DropNewest) dead-lettered the message.
+    Dropped(Error),
+}
+
+/// The error of [`Handle::try_send`](crate::Handle::try_send).
+pub type TrySendError<T> = SendError<T>;
+/// The error of [`Handle::send_timeout`](crate::Handle::send_timeout).
+pub type SendTimeoutError<T> = SendError<T>;
+
+impl<T> SendError<T> {
+    /// The message, unless it was dropped.
+    pub fn into_message(self) -> Option<T> {
+        match self {
+            Self::Full(message)
+            | Self::NotActive(message)
+            | Self::Failed(message, _)
+            | Self::Terminated(message)
+            | Self::TimedOut(message, _)
+            | Self::Refused(message, _) => Some(message),
+            Self::Dropped(_) => None,
+        }
+    }
+}
+
+impl<T> From<SendError<T>> for Error {
+    fn from(error: SendError<T>) -> Self {
+        let text = error.to_string();
+        match error {
+            SendError::Full(_) => Self::new(ErrorKind::Full, text),
+            SendError::NotActive(_) => Self::new(ErrorKind::NotActive, text),
+            SendError::Terminated(_) => Self::new(ErrorKind::Terminated, text),
+            SendError::Failed(_, error)
+            | SendError::TimedOut(_, error)
+            | SendError::Refused(_, error)
+            | SendError::Dropped(error) => error,
+        }
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the mailbox is full"),
+            Self::NotActive(_) => f.write_str("the kernel is not active"),
+            Self::Terminated(_) => f.write_str("the kernel is terminated"),
+            Self::Failed(_, error)
+            | Self::TimedOut(_, error)
+            | Self::Refused(_, error)
+            | Self::Dropped(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Full(_) => "Full",
+            Self::NotActive(_) => "NotActive",
+            Self::Failed(..) => "Failed",
+            Self::Terminated(_) => "Terminated",
+            Self::TimedOut(..) => "TimedOut",
+            Self::Refused(..) => "Refused",
+            Self::Dropped(_) => "Dropped",
+        };
+        write!(f, "{name}: {self}")
+    }
+}
+
+impl<T> std::error::Error for SendError<T> {}

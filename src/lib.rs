@@ -7,6 +7,9 @@ mod error;
 mod message;
 
 pub use error::{Error, Result};
-pub use message::{DeviceMessage, Field, FieldKind, Layout, Message, Scalar};
 #[doc(hidden)]
 pub use message::__private;
+pub use message::{
+    DeviceMessage, Envelope, Field, FieldKind, Layout, Message, Priority, Scalar, Vec2, Vec3, Vec4,
+};
+pub use uuid::Uuid;

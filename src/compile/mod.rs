@@ -14,8 +14,9 @@ pub(crate) use program::{Program, StateFacts};
 
 use crate::error::Result;
 use crate::message::Layout;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a kernel declares about its handler, besides the text.
 pub(crate) struct HandlerSource<'a> {
@@ -95,16 +96,36 @@ unsafe impl Sync for TableView {}
 
 /// When a run has to give up. Engines ask every few thousand loop iterations.
 pub(crate) struct StopCheck<'a> {
-    /// Non-zero: leave at once, commit nothing.
-    pub word: &'a AtomicU32,
+    /// [`STOP_NOW`]: leave at once, commit nothing.
+    word: &'a AtomicU32,
     /// Leave at once when this has passed.
-    pub deadline: Option<Instant>,
+    deadline: Option<Instant>,
+    /// Leave at once this long after the first check: a handler without loops never pays for a look at the clock.
+    slice: Option<Duration>,
+    /// When the slice ends, once it has begun.
+    slice_end: Cell<Option<Instant>>,
 }
 
-impl StopCheck<'_> {
+impl<'a> StopCheck<'a> {
+    /// Stops by the word, at the deadline, or when the slice is used up, whichever comes first.
+    pub(crate) fn new(word: &'a AtomicU32, deadline: Option<Instant>, slice: Option<Duration>) -> Self {
+        Self { word, deadline, slice, slice_end: Cell::new(None) }
+    }
+
     /// Must the run stop?
-    pub fn must_stop(&self) -> bool {
-        self.word.load(Ordering::Relaxed) >= STOP_NOW || self.deadline.is_some_and(|d| Instant::now() >= d)
+    #[cold]
+    pub(crate) fn must_stop(&self) -> bool {
+        // Relaxed: the word carries no data; who stopped us waits for the port itself.
+        if self.word.load(Ordering::Relaxed) >= STOP_NOW {
+            return true;
+        }
+        if self.deadline.is_none() && self.slice.is_none() {
+            return false;
+        }
+        let now = Instant::now();
+        let slice_end = self.slice_end.get().or_else(|| self.slice.map(|slice| now + slice));
+        self.slice_end.set(slice_end);
+        self.deadline.is_some_and(|end| now >= end) || slice_end.is_some_and(|end| now >= end)
     }
 }
 

@@ -3,16 +3,22 @@
 //! [`Message`] is anything serde can carry (host kernels); [`DeviceMessage`] is plain data with a layout that WGSL
 //! shares (device and native kernels), made by [`message!`](crate::message!).
 
+mod check;
+mod envelope;
+mod field;
 mod id;
 mod layout;
 mod macros;
+#[cfg(test)]
+mod tests;
 mod vector;
 
+pub use envelope::{Envelope, Priority};
 pub(crate) use id::{IdSource, Token, TokenPrefix};
 pub use layout::{Field, FieldKind, Layout, Scalar};
 #[doc(hidden)]
 pub use macros::__private;
-
+pub use vector::{Vec2, Vec3, Vec4};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -24,6 +30,17 @@ pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + 'static> Message for T {}
 
 /// Plain data that lies in memory as WGSL lays it out; implemented by [`message!`](crate::message!).
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{DeviceMessage, Vec2, message};
+///
+/// message! { pub struct Hit { pub at: Vec2, pub force: f32, pub target_id: u32 } }
+///
+/// assert_eq!(Hit::LAYOUT.size, 16);
+/// assert_eq!(Hit::LAYOUT.align, 8);
+/// ```
 ///
 /// The unit type is the empty message: a kernel with `Out = ()` does not reply, one with state `()` has none.
 ///

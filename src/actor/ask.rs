@@ -1,0 +1,366 @@
+//! Requests and their replies.
+
+use super::cell::ReplyCell;
+use super::core::{Core, INSIDE, Options, Spinner, Wait};
+use super::mailbox::Slot;
+use crate::error::{Error, ErrorKind, Result, SendError};
+use crate::message::{IdSource, Message, Token};
+use crate::sync::{SPIN, deadline_in, passed, spin};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A reply that is on its way.
+///
+/// Dropping it cancels the interest, not the message: the message is still handled, and its reply is dropped and
+/// counted as late.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{RingKernel, Runtime, message};
+/// use std::time::Duration;
+///
+/// message! { pub struct Number { pub value: u32 } }
+///
+/// let runtime = Runtime::new()?;
+/// let square = runtime.launch(RingKernel::<Number, Number>::native("square", |n: Number, _: &mut ()| {
+///     Number { value: n.value * n.value }
+/// }))?;
+/// square.activate()?;
+/// let pending: Vec<_> = (1..=3).map(|value| square.request(Number { value })).collect::<Result<_, _>>()?;
+/// let squares: Vec<u32> = pending
+///     .into_iter()
+///     .map(|reply| reply.wait(Duration::from_secs(1)).map(|number| number.value))
+///     .collect::<Result<_, _>>()?;
+/// assert_eq!(squares, [1, 4, 9]);
+/// # Ok::<(), ringwork::Error>(())
+/// ```
+#[must_use = "dropping it gives the reply up"]
+pub struct Pending<Out: Message> {
+    token: Token,
+    state: PendingState<Out>,
+}
+
+enum PendingState<Out: Message> {
+    /// The handler ran before `request` returned.
+    Ready(Result<Out>),
+    Waiting { cell: Arc<ReplyCell<Out>>, kernel: Arc<dyn Asked<Out>> },
+    /// The reply has been taken.
+    Done,
+}
+
+/// The kernel a pending reply comes from, whatever it takes.
+trait Asked<Out: Message>: Send + Sync {
+    fn wait(
+        self: Arc<Self>,
+        token: Token,
+        cell: &ReplyCell<Out>,
+        deadline: Option<Instant>,
+    ) -> Option<Result<Out>>;
+    fn drive(self: Arc<Self>, token: Token);
+    fn give_back(&self, cell: Arc<ReplyCell<Out>>);
+    fn timed_out(&self) -> Error;
+}
+
+impl<In: Message, Out: Message> Asked<Out> for Core<In, Out> {
+    fn wait(
+        self: Arc<Self>,
+        token: Token,
+        cell: &ReplyCell<Out>,
+        deadline: Option<Instant>,
+    ) -> Option<Result<Out>> {
+        self.wait_reply(token, cell, deadline, self.spinner())
+    }
+
+    fn drive(self: Arc<Self>, token: Token) {
+        if Self::may_drive() {
+            self.drive_as_caller(Some(token), None);
+        }
+    }
+
+    fn give_back(&self, cell: Arc<ReplyCell<Out>>) {
+        self.cells.give_back(cell);
+    }
+
+    fn timed_out(&self) -> Error {
+        self.stalled_error("a request of")
+    }
+}
+
+impl<Out: Message> Pending<Out> {
+    /// Waits for the reply, running handlers meanwhile if it can.
+    ///
+    /// # Errors
+    ///
+    /// [timed out](Error::is_timed_out) with what it waited for; [failed](Error::is_failed) with the cause;
+    /// [terminated](Error::is_terminated), [dropped](Error::is_dropped).
+    pub fn wait(mut self, timeout: Duration) -> Result<Out> {
+        match std::mem::replace(&mut self.state, PendingState::Done) {
+            PendingState::Ready(reply) => reply,
+            PendingState::Waiting { cell, kernel } => {
+                let reply = kernel.clone().wait(self.token, &cell, deadline_in(timeout));
+                let reply = reply.or_else(|| cell.disarm(self.token)).unwrap_or_else(|| Err(kernel.timed_out()));
+                kernel.give_back(cell);
+                reply
+            }
+            PendingState::Done => {
+                Err(Error::new(ErrorKind::Invalid, "the reply to this request has been taken already"))
+            }
+        }
+    }
+
+    /// The reply if it is there; `None` if it is not yet, or has been taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait), but for the time-out.
+    pub fn try_wait(&mut self) -> Result<Option<Out>> {
+        match std::mem::replace(&mut self.state, PendingState::Done) {
+            PendingState::Ready(reply) => reply.map(Some),
+            PendingState::Done => Ok(None),
+            PendingState::Waiting { cell, kernel } => {
+                let reply = cell.poll(self.token).or_else(|| {
+                    kernel.clone().drive(self.token);
+                    cell.poll(self.token)
+                });
+                match reply {
+                    Some(reply) => {
+                        kernel.give_back(cell);
+                        reply.map(Some)
+                    }
+                    None => {
+                        self.state = PendingState::Waiting { cell, kernel };
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has the reply been taken?
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, PendingState::Done)
+    }
+
+    /// Waits until one of several replies is there; its index and the reply. Those already taken are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [timed out](Error::is_timed_out); [invalid](Error::is_invalid) if there is nothing to wait for.
+    pub fn wait_any(pending: &mut [Self], timeout: Duration) -> Result<(usize, Result<Out>)> {
+        let deadline = deadline_in(timeout);
+        let begun = Instant::now();
+        if pending.iter().all(Self::is_done) {
+            return Err(Error::new(ErrorKind::Invalid, "wait_any over no request that is still to be answered"));
+        }
+        loop {
+            for (index, one) in pending.iter_mut().enumerate() {
+                match one.try_wait() {
+                    Ok(None) => {}
+                    Ok(Some(reply)) => return Ok((index, Ok(reply))),
+                    Err(error) => return Ok((index, Err(error))),
+                }
+            }
+            if passed(deadline) {
+                return Err(Error::timed_out("the wait for any of several replies", timeout));
+            }
+            if begun.elapsed() < SPIN {
+                spin();
+                continue;
+            }
+            let mut all_registered = true;
+            for one in pending.iter() {
+                if let PendingState::Waiting { cell, .. } = &one.state {
+                    all_registered &= cell.register(one.token);
+                }
+            }
+            if all_registered {
+                // A millisecond at most: a handler that only callers would run must not wait for ours.
+                let nap = deadline_in(Duration::from_millis(1));
+                crate::sync::park_until(deadline.map_or(nap, |end| nap.map(|nap| nap.min(end))));
+            }
+        }
+    }
+}
+
+impl<Out: Message> Drop for Pending<Out> {
+    fn drop(&mut self) {
+        if let PendingState::Waiting { cell, kernel } = &self.state {
+            drop(cell.disarm(self.token));
+            kernel.give_back(cell.clone());
+        }
+    }
+}
+
+impl<In: Message, Out: Message> Core<In, Out> {
+    /// Asks and waits.
+    pub(super) fn ask(self: &Arc<Self>, message: In, timeout: Duration, options: &Options) -> Result<Out> {
+        if timeout.is_zero() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("ask of kernel `{}` with a time-out of zero: it must be more", self.name()),
+            ));
+        }
+        self.validate(&message)?;
+        let token = IdSource::next();
+        if Self::may_drive() && self.hot.gate.enter_direct() {
+            return match self.ask_direct(message, token, timeout, options)? {
+                Ok(reply) => Ok(reply),
+                Err(slot) => self.ask_delegated(slot, timeout),
+            };
+        }
+        self.ask_queued(message, token, timeout, options)
+    }
+
+    fn ask_queued(
+        self: &Arc<Self>,
+        message: In,
+        token: Token,
+        timeout: Duration,
+        options: &Options,
+    ) -> Result<Out> {
+        if INSIDE.with(Cell::get) == self.facts.id {
+            return Err(self.self_error("ask"));
+        }
+        let deadline = deadline_in(timeout);
+        let cell = self.cells.take();
+        let spinner = self.spinner();
+        cell.arm(token);
+        let mut slot = self.slot(message, token, options);
+        slot.meta.cell = Some(cell.clone());
+        let result = match self.send_slot(slot, Wait::Until(deadline)) {
+            Ok(()) => self.wait_reply(token, &cell, deadline, spinner),
+            Err(error) => {
+                drop(spinner);
+                self.rescue();
+                drop(cell.disarm(token));
+                self.cells.give_back(cell);
+                return Err(self.describe(error));
+            }
+        };
+        self.finish_ask(result, cell, token, "an ask of")
+    }
+
+    /// Waits for a message that the direct path could not finish.
+    fn ask_delegated(self: &Arc<Self>, mut slot: Slot<In, Out>, timeout: Duration) -> Result<Out> {
+        // The slice that was used up already is microseconds; the deadline is counted from here, less that.
+        let deadline = deadline_in(timeout.saturating_sub(Duration::from_micros(20)));
+        let cell = self.cells.take();
+        let token = slot.meta.token;
+        cell.arm(token);
+        slot.meta.cell = Some(cell.clone());
+        slot.meta.discard_reply = true;
+        if self.delegate(slot).is_err() {
+            drop(cell.disarm(token));
+            return Err(self.terminated_error());
+        }
+        let result = self.wait_reply(token, &cell, deadline, self.spinner());
+        self.finish_ask(result, cell, token, "an ask of")
+    }
+
+    fn finish_ask(
+        self: &Arc<Self>,
+        result: Option<Result<Out>>,
+        cell: Arc<ReplyCell<Out>>,
+        token: Token,
+        call: &str,
+    ) -> Result<Out> {
+        let result = result.or_else(|| cell.disarm(token)).unwrap_or_else(|| Err(self.stalled_error(call)));
+        self.cells.give_back(cell);
+        result
+    }
+
+    /// A send's error without the message, with the kernel's name.
+    pub(super) fn describe(&self, error: SendError<In>) -> Error {
+        use super::mailbox::Cause;
+        match error {
+            SendError::Full(_) => self.closed_error(&Cause::Full),
+            SendError::NotActive(_) => {
+                self.closed_error(&Cause::NotActive(crate::sync::lock(&self.mailbox).state))
+            }
+            SendError::Terminated(_) => self.terminated_error(),
+            other => other.into(),
+        }
+    }
+
+    /// Sends a message on its way and returns at once.
+    pub(super) fn request(self: &Arc<Self>, message: In, options: &Options) -> Result<Pending<Out>, SendError<In>> {
+        if let Err(error) = self.validate(&message) {
+            return Err(SendError::Refused(message, error));
+        }
+        let token = IdSource::next();
+        if Self::may_drive() && self.hot.gate.enter_direct() {
+            return match self.ask_direct(message, token, Duration::MAX, options) {
+                Ok(Ok(reply)) => Ok(Pending { token, state: PendingState::Ready(Ok(reply)) }),
+                Err(error) => Ok(Pending { token, state: PendingState::Ready(Err(error)) }),
+                Ok(Err(mut slot)) => {
+                    let cell = self.cells.take();
+                    cell.arm(token);
+                    slot.meta.cell = Some(cell.clone());
+                    match self.delegate(slot) {
+                        Ok(()) => Ok(self.pending(token, cell)),
+                        Err(slot) => Err(SendError::Terminated(slot.payload)),
+                    }
+                }
+            };
+        }
+        let cell = self.cells.take();
+        cell.arm(token);
+        let mut slot = self.slot(message, token, options);
+        slot.meta.cell = Some(cell.clone());
+        match self.send_slot(slot, Wait::Until(None)) {
+            Ok(()) => Ok(self.pending(token, cell)),
+            Err(error) => {
+                drop(cell.disarm(token));
+                self.cells.give_back(cell);
+                Err(error)
+            }
+        }
+    }
+
+    fn pending(self: &Arc<Self>, token: Token, cell: Arc<ReplyCell<Out>>) -> Pending<Out> {
+        Pending { token, state: PendingState::Waiting { cell, kernel: self.clone() } }
+    }
+
+    /// Waits for a reply, running handlers meanwhile if the port is free; `None` at the deadline.
+    pub(super) fn wait_reply(
+        self: &Arc<Self>,
+        token: Token,
+        cell: &ReplyCell<Out>,
+        deadline: Option<Instant>,
+        spinner: Option<Spinner<'_>>,
+    ) -> Option<Result<Out>> {
+        let mut spinner = spinner;
+        let begun = Instant::now();
+        let may_drive = Self::may_drive();
+        let reply = loop {
+            for _ in 0..if cfg!(loom) { 1 } else { 32 } {
+                // A round may have brought our reply; if not, a look at the clock before the next one.
+                if cell.is_ready(token) || (may_drive && self.drive_as_caller(Some(token), deadline)) {
+                    break;
+                }
+                spin();
+            }
+            if let Some(reply) = cell.poll(token) {
+                break Some(reply);
+            }
+            if passed(deadline) {
+                break None;
+            }
+            if begun.elapsed() >= SPIN {
+                // First out of the count, then one more look, then asleep: nobody relies on a sleeper.
+                if spinner.take().is_some() {
+                    self.rescue();
+                    continue;
+                }
+                cell.park(token, deadline);
+            }
+        };
+        if spinner.take().is_some() {
+            // Somebody may have counted on us since our last look at the gate.
+            self.rescue();
+        }
+        reply
+    }
+}

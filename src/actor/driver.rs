@@ -1,0 +1,564 @@
+//! Running handlers: whoever holds the gate feeds the port, lets it run, and hands out what comes back.
+//!
+//! Three drive: a sender or caller on an idle kernel (`direct`), a caller that waits, and the background.
+
+use super::core::{Core, Engine, HOLDING, INSIDE};
+use super::gate;
+use super::mailbox::{Meta, Slot};
+use super::telemetry::{self, DeadLetterReason};
+use crate::backend::{Completion, Fault, Progress, Until};
+use crate::error::{Error, ErrorKind, Result, SendError};
+use crate::kernel::{Plain, RestartPolicy};
+use crate::message::{Message, Token};
+use crate::sync::{Ordering, lock};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::Options;
+
+/// A handler on a caller's thread is interrupted after this long, and left to the background from then on.
+const SLICE: Duration = Duration::from_micros(20);
+/// Messages a caller runs before it looks after its own business again.
+const CALLER_ROUND: usize = 32;
+/// Rounds the background driver runs before another kernel gets its turn.
+const ROUNDS: usize = 8;
+/// A handler that takes less than this per message, for [`TRUSTED`] messages in a row, may run on callers' threads.
+const FAST: Duration = Duration::from_micros(5);
+const TRUSTED: u64 = 16;
+
+/// What came of one round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Some messages were dealt with.
+    Moved,
+    /// There is nothing to run.
+    Empty,
+    /// There is something, but no room for what it may send.
+    Stalled,
+    /// A message was left in the middle, or the kernel stopped.
+    Stopped,
+}
+
+/// How a message on the direct path ended.
+enum Direct<Out> {
+    Handled(Out),
+    Faulted(Fault),
+    /// It is still in the port.
+    Left,
+}
+
+/// Marks this thread as being inside a kernel's handler, and as holding a port.
+struct Inside(u64);
+
+impl Inside {
+    #[inline]
+    fn enter(kernel: u64) -> Self {
+        HOLDING.with(|holding| holding.set(true));
+        Self(INSIDE.with(|inside| inside.replace(kernel)))
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        HOLDING.with(|holding| holding.set(false));
+        INSIDE.with(|inside| inside.set(self.0));
+    }
+}
+
+impl<In: Message, Out: Message> Core<In, Out> {
+    fn plain(&self) -> &Plain<In, Out> {
+        self.facts.plain.as_ref().expect("only kernels with a port are driven")
+    }
+
+    /// Runs one message on an idle kernel. The gate is held.
+    fn run_direct(&self, engine: &mut Engine<Out>, token: Token, message: &In, slice: Duration) -> Direct<Out> {
+        let plain = self.plain();
+        let Some(port) = &mut engine.port else { return Direct::Left };
+        port.push_one(token, plain.bytes(message));
+        let inside = Inside::enter(self.facts.id);
+        port.progress(&Until { token: None, deadline: None, slice: Some(slice) });
+        drop(inside);
+        let mut result = Direct::Left;
+        port.pop(&mut |completion| match completion {
+            Completion::Handled { reply, .. } => result = Direct::Handled(plain.reply(reply)),
+            Completion::Faulted { fault, .. } => result = Direct::Faulted(fault),
+            Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+        });
+        result
+    }
+
+    /// Counts a message of the direct path as accepted and handled; `false`, and it does not count, if the kernel
+    /// was terminated meanwhile. The gate is held before, and not after.
+    fn finish_direct(self: &Arc<Self>, stamp: u64) -> bool {
+        let direct = &self.hot.direct;
+        // Relaxed read, Release store: the holder of the gate is the only writer.
+        direct.store(direct.load(Ordering::Relaxed) + 1, Ordering::Release);
+        if stamp != 0 {
+            self.latency.record(telemetry::now().saturating_sub(stamp));
+        }
+        if self.hot.gate.leave_direct() {
+            return true;
+        }
+        let abandoned = self.hot.gate.load() & gate::ABANDONED != 0;
+        if abandoned {
+            direct.store(direct.load(Ordering::Relaxed) - 1, Ordering::Release);
+        }
+        self.release();
+        !abandoned
+    }
+
+    /// Puts a message that the direct path left in the port into the books: first in line for the background.
+    /// `Err` if the kernel was terminated meanwhile. The gate is held before, and not after.
+    pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) -> std::result::Result<(), Slot<In, Out>> {
+        let mut mailbox = lock(&self.mailbox);
+        if self.hot.gate.load() & gate::ABANDONED != 0 {
+            drop(mailbox);
+            self.release();
+            return Err(slot);
+        }
+        mailbox.accepted += 1;
+        let places = usize::from(slot.meta.replies_to_queue());
+        mailbox.in_flight.push_back(slot);
+        drop(mailbox);
+        // SAFETY: the gate is held.
+        unsafe { self.engine.with(|engine| engine.reply_places += places) };
+        self.hot.gate.set(gate::QUEUED | gate::BACKGROUND);
+        self.release();
+        Ok(())
+    }
+
+    /// Dead-letters a message of the direct path that faulted. The gate is held before, and not after.
+    fn fault_direct(self: &Arc<Self>, slot: Slot<In, Out>, fault: &Fault) -> Error {
+        let error = self.fault_error(fault);
+        let mut mailbox = lock(&self.mailbox);
+        if self.hot.gate.load() & gate::ABANDONED == 0 {
+            mailbox.accepted += 1;
+            mailbox.dead.count(DeadLetterReason::Fault);
+            drop(mailbox);
+            let payload = self.encode(&slot.payload);
+            self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
+            self.supervise(&error);
+        } else {
+            drop(mailbox);
+        }
+        self.release();
+        error
+    }
+
+    /// Sends on an idle kernel: its handler runs here and now. The gate is held before, and not after.
+    pub(super) fn send_direct(
+        self: &Arc<Self>,
+        message: In,
+        token: Token,
+        options: &Options,
+    ) -> std::result::Result<(), SendError<In>> {
+        let queue_reply = self.facts.has_reply && !options.discard_reply;
+        if queue_reply && self.replies.room() == 0 {
+            // It would have to wait for a receiver: into the mailbox with it.
+            if !self.hot.gate.leave_direct() {
+                self.release();
+            }
+            return self.send_queued(message, token, options, super::core::Wait::Until(None));
+        }
+        let stamp = telemetry::stamp(token);
+        // SAFETY: the gate is held.
+        let result = unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE)) };
+        match result {
+            Direct::Handled(reply) => {
+                if queue_reply {
+                    self.replies.push([(token, reply)]);
+                }
+                if self.finish_direct(stamp) { Ok(()) } else { Err(SendError::Terminated(message)) }
+            }
+            Direct::Faulted(fault) => {
+                self.fault_direct(self.slot(message, token, options), &fault);
+                Ok(())
+            }
+            Direct::Left => match self.delegate(self.slot(message, token, options)) {
+                Ok(()) => Ok(()),
+                Err(slot) => Err(SendError::Terminated(slot.payload)),
+            },
+        }
+    }
+
+    /// Asks an idle kernel: its handler runs here and now. `Ok(Err(slot))` if it has to be waited for: the slot
+    /// is what [`delegate`](Self::delegate) wants, with the gate still held.
+    #[inline]
+    pub(super) fn ask_direct(
+        self: &Arc<Self>,
+        message: In,
+        token: Token,
+        timeout: Duration,
+        options: &Options,
+    ) -> Result<std::result::Result<Out, Slot<In, Out>>> {
+        let stamp = telemetry::stamp(token);
+        // SAFETY: the gate is held.
+        let result =
+            unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout))) };
+        match result {
+            Direct::Handled(reply) => {
+                if self.finish_direct(stamp) { Ok(Ok(reply)) } else { Err(self.terminated_error()) }
+            }
+            Direct::Faulted(fault) => Err(self.fault_direct(self.slot(message, token, options), &fault)),
+            Direct::Left => Ok(Err(self.slot(message, token, options))),
+        }
+    }
+
+    /// Sends a run of messages on an idle kernel, from the front of `batch`; what is left there was not accepted.
+    /// The gate is held before, and not after.
+    pub(super) fn send_direct_batch(self: &Arc<Self>, batch: &mut VecDeque<(Token, In)>, options: &Options) {
+        let queue_replies = self.facts.has_reply && !options.discard_reply;
+        let plain = self.plain();
+        let (mut handled, mut fault, mut replies) = (0, None, Vec::new());
+        let mut run = |engine: &mut Engine<Out>| {
+            let Engine { port: Some(port), finished, .. } = engine else { return 0 };
+            let room = if queue_replies { self.replies.room() } else { usize::MAX };
+            let count = batch.len().min(port.free()).min(room);
+            port.push(&mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))));
+            let inside = Inside::enter(self.facts.id);
+            port.progress(&Until { token: None, deadline: None, slice: Some(SLICE) });
+            drop(inside);
+            finished.clear();
+            port.pop(&mut |completion| collect(plain, completion, finished));
+            for (token, result) in finished.drain(..) {
+                let message = batch.pop_front().expect("a result for each message, in order");
+                match result {
+                    Ok(reply) => {
+                        handled += 1;
+                        if queue_replies {
+                            replies.push((token, reply));
+                        }
+                    }
+                    Err(cause) => fault = Some((message, cause)),
+                }
+            }
+            // What did not begin, or was interrupted, stays in the sender's hands.
+            port.clear();
+            count
+        };
+        // SAFETY: the gate is held.
+        let begun = unsafe { self.engine.with(&mut run) };
+        if !replies.is_empty() {
+            self.replies.push(replies);
+        }
+        if self.hot.gate.load() & gate::ABANDONED != 0 {
+            // The one in hand at that time has been accounted for.
+            handled = handled.saturating_sub(1);
+            fault = None;
+        }
+        let direct = &self.hot.direct;
+        // Relaxed read, Release store: the holder of the gate is the only writer.
+        direct.store(direct.load(Ordering::Relaxed) + handled, Ordering::Release);
+        if let Some(((token, message), cause)) = fault {
+            self.fault_direct(self.slot(message, token, options), &cause);
+            return;
+        }
+        if begun > 0 && handled == 0 {
+            // Slow, or stopped: the mailbox takes it from here.
+            self.hot.gate.set(gate::BACKGROUND);
+        }
+        if !self.hot.gate.leave_direct() {
+            self.release();
+        }
+    }
+
+    /// Runs what is queued, as a sender that waits for room; `true` if something moved.
+    pub(super) fn drive_as_sender(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
+            return false;
+        }
+        let until = Until { token: None, deadline, slice: Some(SLICE) };
+        // SAFETY: the gate is held.
+        let round = unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
+        self.release();
+        round == Round::Moved
+    }
+
+    /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was.
+    pub(super) fn drive_as_caller(self: &Arc<Self>, own: Option<Token>, deadline: Option<Instant>) -> bool {
+        let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
+        if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
+            return false;
+        }
+        let until = Until { token: own, deadline, slice: Some(SLICE) };
+        // SAFETY: the gate is held.
+        unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
+        self.release();
+        true
+    }
+
+    /// The background driver's turn.
+    pub(super) fn drive_in_background(self: &Arc<Self>) {
+        self.hot.gate.clear(gate::SCHEDULED);
+        // Whoever holds it sees on release that there is something queued.
+        if !self.hot.gate.enter(gate::STALLED | gate::WANTED) {
+            return;
+        }
+        let handled = || self.handled.load(Ordering::Relaxed);
+        let (before, begun) = (handled(), Instant::now());
+        let until = Until { token: None, deadline: None, slice: None };
+        for _ in 0..ROUNDS {
+            // SAFETY: the gate is held.
+            let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
+            if round != Round::Moved || self.hot.gate.load() & gate::WANTED != 0 {
+                break;
+            }
+        }
+        self.judge(handled().wrapping_sub(before), begun.elapsed());
+        self.release();
+    }
+
+    /// Lets callers run a handler that has shown itself to be fast. The gate is held.
+    fn judge(&self, handled: u64, took: Duration) {
+        if self.facts.background_only || handled == 0 || self.hot.gate.load() & gate::BACKGROUND == 0 {
+            return;
+        }
+        // SAFETY: the gate is held.
+        let trusted = unsafe {
+            self.engine.with(|engine| {
+                let fast = took.as_nanos() < u128::from(handled) * FAST.as_nanos();
+                engine.trusted = if fast { engine.trusted + handled } else { 0 };
+                engine.trusted >= TRUSTED
+            })
+        };
+        if trusted {
+            self.hot.gate.clear(gate::BACKGROUND);
+        }
+    }
+
+    /// One round: feed, run, hand out. The gate is held.
+    fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until, most: usize) -> Round {
+        let (in_port, stalled) = self.feed(engine, most);
+        if in_port == 0 {
+            return if stalled { Round::Stalled } else { Round::Empty };
+        }
+        let Some(port) = &mut engine.port else { return Round::Empty };
+        let inside = Inside::enter(self.facts.id);
+        let progress = port.progress(until);
+        drop(inside);
+        if progress == Progress::Interrupted {
+            engine.trusted = 0;
+            engine.cut_short = self.control.stop.load(std::sync::atomic::Ordering::Relaxed) >= crate::backend::STOP_NOW;
+            self.hot.gate.set(gate::BACKGROUND);
+        }
+        let moved = self.hand_out(engine);
+        if progress == Progress::Done || moved { Round::Moved } else { Round::Stopped }
+    }
+
+    /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
+    /// whether missing room kept more out.
+    fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
+        loop {
+            let (in_port, stalled) = self.feed_once(engine, most);
+            if in_port > 0 || !stalled {
+                return (in_port, stalled);
+            }
+            // Say so, then look once more: whoever makes room looks for the bit after making it.
+            if self.hot.gate.set(gate::STALLED) & gate::STALLED != 0 {
+                return (0, true);
+            }
+            let (in_port, still) = self.feed_once(engine, most);
+            if in_port == 0 && still {
+                return (0, true);
+            }
+            self.hot.gate.clear(gate::STALLED);
+            if in_port > 0 {
+                return (in_port, false);
+            }
+        }
+    }
+
+    fn feed_once(&self, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
+        let mut admitted = usize::MAX;
+        for (_, outlet) in &self.outlets {
+            admitted = admitted.min(outlet.admit());
+        }
+        let mut reply_room = if self.facts.has_reply {
+            self.replies.room().saturating_sub(engine.reply_places)
+        } else {
+            usize::MAX
+        };
+        let plain = self.plain();
+        let mut mailbox = lock(&self.mailbox);
+        let Some(port) = &mut engine.port else { return (0, false) };
+        let in_port = mailbox.in_flight.len();
+        if !mailbox.runs() {
+            return (0, false);
+        }
+        // What is in the port already was admitted, but an interrupted message may come before new room.
+        let mut room = port.free().min(most.saturating_sub(in_port)).min(admitted.saturating_sub(in_port));
+        let wants = mailbox.queued() > 0 && port.free() > 0 && most > in_port;
+        let mut stalled = wants && room == 0;
+        let growing = mailbox.cycle.clone().filter(|_| engine.growth > 0 && wants && room > 0);
+        if let Some(cycle) = &growing {
+            room = cycle.reserve(room.min(mailbox.queued()), engine.growth);
+            stalled |= room == 0;
+        }
+        let mut fed = 0;
+        while fed < room {
+            let Some(next) = mailbox.peek() else { break };
+            if next.meta.replies_to_queue() {
+                if reply_room == 0 {
+                    stalled = true;
+                    break;
+                }
+                reply_room -= 1;
+                engine.reply_places += 1;
+            }
+            let Some(slot) = mailbox.pop() else { break };
+            mailbox.in_flight.push_back(slot);
+            fed += 1;
+        }
+        if let Some(cycle) = growing {
+            cycle.release(((room - fed) * engine.growth) as i64);
+        }
+        if fed > 0 {
+            port.push(
+                &mut mailbox.in_flight.range(in_port..).map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
+            );
+        }
+        (in_port + fed, stalled)
+    }
+
+    /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
+    fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
+        let plain = self.plain();
+        let Engine { port: Some(port), finished, settled, reply_places, growth, .. } = engine else { return false };
+        finished.clear();
+        let mut into_cycles = 0;
+        let mut faulted = Vec::new();
+        let mut mailbox = lock(&self.mailbox);
+        if self.hot.gate.load() & gate::ABANDONED != 0 {
+            // Terminated while this round ran: its messages have been accounted for, its results are nobody's.
+            return false;
+        }
+        port.pop(&mut |completion| match completion {
+            Completion::Emit { token, output, value } => {
+                self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
+            }
+            other => collect(plain, other, finished),
+        });
+        let mut handled = 0;
+        for (token, result) in finished.drain(..) {
+            let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
+            debug_assert_eq!(token, slot.meta.token, "results come in the order of their messages");
+            *reply_places -= usize::from(self.facts.has_reply && slot.meta.replies_to_queue());
+            match &result {
+                Ok(_) => handled += 1,
+                Err(_) => {
+                    mailbox.dead.count(DeadLetterReason::Fault);
+                    faulted.push(slot.payload);
+                }
+            }
+            settled.push((slot.meta, result));
+        }
+        // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
+        self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
+        if let Some(cycle) = &mailbox.cycle {
+            let ended = settled.len();
+            cycle.release((ended + ended * *growth) as i64 - into_cycles as i64);
+        }
+        let room = mailbox.room(self.waiting());
+        let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
+        drop(mailbox);
+        if wake {
+            self.changed.notify_all();
+        }
+        let moved = !settled.is_empty();
+        self.deliver(settled, faulted);
+        if moved {
+            self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
+            self.resume_upstream();
+        }
+        moved
+    }
+
+    /// Gives results to waiting callers and the reply queue, in order; faults to the supervisor.
+    fn deliver(self: &Arc<Self>, settled: &mut Vec<(Meta<Out>, Result<Out, Fault>)>, faulted: Vec<In>) {
+        let mut queued = Vec::new();
+        let mut faulted = faulted.into_iter();
+        let now = if settled.iter().any(|(meta, _)| meta.stamp != 0) { telemetry::now() } else { 0 };
+        for (meta, result) in settled.drain(..) {
+            match result {
+                Ok(reply) => {
+                    if meta.stamp != 0 {
+                        self.latency.record(now.saturating_sub(meta.stamp));
+                    }
+                    match &meta.cell {
+                        Some(cell) => self.answer(cell, meta.token, Ok(reply)),
+                        None if meta.replies_to_queue() => queued.push((meta.token, reply)),
+                        None => {}
+                    }
+                }
+                Err(fault) => {
+                    let error = self.fault_error(&fault);
+                    let payload = faulted.next().and_then(|payload| self.encode(&payload));
+                    self.bury_meta(meta, payload, DeadLetterReason::Fault, error.clone());
+                    self.supervise(&error);
+                }
+            }
+        }
+        if !queued.is_empty() {
+            self.replies.push(queued);
+        }
+    }
+
+    pub(super) fn fault_error(&self, fault: &Fault) -> Error {
+        Error::new(ErrorKind::Failed, format!("kernel `{}`: {fault}", self.name()))
+    }
+
+    /// Decides what becomes of the kernel after a fault: it goes on under its policy, or it fails.
+    pub(super) fn supervise(self: &Arc<Self>, cause: &Error) -> bool {
+        let allowed = match self.facts.restart {
+            RestartPolicy::Never => false,
+            RestartPolicy::OneForOne { max, within, .. } => {
+                let now = Instant::now();
+                let mut mailbox = lock(&self.mailbox);
+                let restarted = &mut mailbox.restarted;
+                while restarted.front().is_some_and(|then| now.duration_since(*then) > within) {
+                    restarted.pop_front();
+                }
+                restarted.push_back(now);
+                restarted.len() <= max as usize
+            }
+        };
+        if allowed {
+            self.counts.restarts.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.fail(cause);
+        }
+        allowed
+    }
+
+    /// Lets go of the gate; work left behind goes to a caller that looks for it, or to the background driver.
+    pub(super) fn release(self: &Arc<Self>) {
+        let gate = &self.hot.gate;
+        if gate.load() & gate::QUEUED != 0 {
+            let mailbox = lock(&self.mailbox);
+            if mailbox.is_empty() {
+                // Under the lock: a push after this sets the bit again.
+                gate.clear(gate::QUEUED);
+            }
+            if mailbox.blocked > 0 && mailbox.room(self.waiting()) > 0 {
+                self.changed.notify_all();
+            }
+        }
+        let before = gate.clear(gate::BUSY | gate::DIRECT);
+        if before & gate::WANTED != 0 {
+            drop(lock(&self.idle.0));
+            self.idle.1.notify_all();
+        }
+        self.rescue();
+    }
+}
+
+/// Keeps one result for later.
+fn collect<In, Out>(plain: &Plain<In, Out>, completion: Completion<'_>, finished: &mut Vec<(Token, Result<Out, Fault>)>) {
+    match completion {
+        Completion::Handled { token, reply } => finished.push((token, Ok(plain.reply(reply)))),
+        Completion::Faulted { token, fault } => finished.push((token, Err(fault))),
+        Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+    }
+}

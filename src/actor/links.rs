@@ -1,0 +1,116 @@
+//! Cycles of links: how many messages a cycle may hold, so that it can never lock itself up.
+//!
+//! Inside a cycle a message that is handled makes room for the one it sends, so moving on never needs a free place:
+//! the link's box takes what the next mailbox cannot. What must be bounded is the number of messages in the whole
+//! cycle, and it is, where they enter it: a sender outside waits until there are fewer than the cycle's mailboxes
+//! hold together. A handler that may send more than one message into its cycle reserves the others before it runs.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The messages that one cycle of links may hold.
+pub(crate) struct CycleCredits {
+    used: AtomicI64,
+    /// Messages from outside are let in up to here,
+    enter: i64,
+    /// and handlers may multiply them up to here.
+    limit: i64,
+}
+
+impl CycleCredits {
+    /// A cycle whose mailboxes hold `capacity` messages together and hold `used` now; one handler may add up to
+    /// `growth` to the one it handles.
+    pub(crate) fn new(capacity: usize, growth: usize, used: usize) -> Self {
+        let enter = (capacity as i64 - growth as i64).max(1);
+        Self { used: AtomicI64::new(used as i64), enter, limit: (enter + growth as i64).max(capacity as i64) }
+    }
+
+    /// Lets one message in from outside, if there is room for it.
+    pub(crate) fn try_inject(&self) -> bool {
+        // Relaxed: the count stands for itself; the messages are published by the mailboxes' locks.
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < self.enter).then_some(used + 1))
+            .is_ok()
+    }
+
+    /// Takes one message in that has a place already: from a link outside of the cycle.
+    pub(crate) fn inject(&self) {
+        self.used.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reserves the growth of up to `messages` messages by `growth` each; returns how many may begin.
+    pub(crate) fn reserve(&self, messages: usize, growth: usize) -> usize {
+        if growth == 0 {
+            return messages;
+        }
+        let mut granted = 0;
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            granted = (((self.limit - used).max(0) as usize) / growth).min(messages);
+            Some(used + (granted * growth) as i64)
+        });
+        granted
+    }
+
+    /// Gives credits back (or, if negative, takes them).
+    pub(crate) fn release(&self, credits: i64) {
+        self.used.fetch_sub(credits, Ordering::Relaxed);
+    }
+}
+
+/// Groups of kernels that can reach each other over links: each is a cycle.
+pub(crate) fn cycles(edges: &[(u64, u64)]) -> Vec<Vec<u64>> {
+    let reaches = |from: u64, to: u64| {
+        let (mut seen, mut todo) = (Vec::new(), vec![from]);
+        while let Some(node) = todo.pop() {
+            for &(_, next) in edges.iter().filter(|edge| edge.0 == node) {
+                if next == to {
+                    return true;
+                }
+                if !seen.contains(&next) {
+                    seen.push(next);
+                    todo.push(next);
+                }
+            }
+        }
+        false
+    };
+    let mut nodes: Vec<u64> = edges.iter().flat_map(|edge| [edge.0, edge.1]).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let mut groups: Vec<Vec<u64>> = Vec::new();
+    for node in nodes.into_iter().filter(|&node| reaches(node, node)) {
+        match groups.iter_mut().find(|group| reaches(group[0], node) && reaches(node, group[0])) {
+            Some(group) => group.push(node),
+            None => groups.push(vec![node]),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_are_the_strongly_connected_components() {
+        assert!(cycles(&[(1, 2), (2, 3), (1, 3)]).is_empty());
+        assert_eq!(cycles(&[(1, 1)]), [[1]]);
+        assert_eq!(cycles(&[(1, 2), (2, 3), (3, 1), (3, 4), (4, 5)]), [[1, 2, 3]]);
+        let eight = cycles(&[(1, 2), (2, 1), (2, 3), (3, 2), (7, 8), (8, 7), (1, 7)]);
+        assert_eq!(eight, [vec![1, 2, 3], vec![7, 8]]);
+    }
+
+    #[test]
+    fn credits_bound_what_enters_and_what_multiplies() {
+        let cycle = CycleCredits::new(3, 1, 0);
+        assert!(cycle.try_inject() && cycle.try_inject() && !cycle.try_inject());
+        assert_eq!(cycle.reserve(5, 1), 1);
+        assert_eq!(cycle.reserve(5, 1), 0);
+        assert_eq!(cycle.reserve(5, 0), 5);
+        cycle.release(2);
+        assert!(cycle.try_inject());
+        // One place and a handler that sends two: still something gets in and through.
+        let tight = CycleCredits::new(1, 1, 0);
+        assert!(tight.try_inject() && !tight.try_inject());
+        assert_eq!(tight.reserve(1, 1), 1);
+    }
+}

@@ -1,0 +1,362 @@
+//! The bounded queue in front of a kernel, and the books: everything here is under one lock.
+//!
+//! A message is in one of two places: queued by priority, or in flight (in the port, or in a host kernel's hand),
+//! in the order it was taken. It leaves in exactly one way, and each way is counted.
+
+use super::cell::ReplyCell;
+use super::lifecycle::KernelState;
+use super::links::CycleCredits;
+use super::telemetry::{DeadLetterCounts, DeadLetterReason};
+use crate::error::Error;
+use crate::kernel::Backpressure;
+use crate::message::Token;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A message with what it takes to answer it.
+pub(crate) struct Slot<In, Out> {
+    pub meta: Meta<Out>,
+    pub payload: In,
+}
+
+/// What is known of a message besides its payload.
+pub(crate) struct Meta<Out> {
+    pub token: Token,
+    /// The sender's correlation id as a number; 0 for none.
+    pub correlation: u128,
+    /// When it was accepted, in nanoseconds since the process's epoch; 0 if this message is not sampled.
+    pub stamp: u64,
+    /// Where the caller waits, if one does.
+    pub cell: Option<Arc<ReplyCell<Out>>>,
+    pub priority: u8,
+    /// Nobody wants the reply.
+    pub discard_reply: bool,
+}
+
+impl<Out> Meta<Out> {
+    /// Does its reply go to the queue of replies nobody asked for?
+    pub(crate) fn replies_to_queue(&self) -> bool {
+        self.cell.is_none() && !self.discard_reply
+    }
+}
+
+/// The normal priority, whose queue is found without a look into the map.
+const NORMAL: u8 = 128;
+
+/// What a full mailbox or a wrong state makes of a push.
+pub(crate) enum Refusal<In, Out> {
+    /// Not accepted, for this reason; the message comes back.
+    Refused(Slot<In, Out>, Cause),
+    /// Accepted and dead-lettered at once (`DropNewest`).
+    Dropped(Slot<In, Out>),
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    Full,
+    NotActive(KernelState),
+    Failed(Error),
+    Terminated,
+}
+
+/// The queue and the books of one kernel.
+pub(crate) struct Mailbox<In, Out> {
+    normal: VecDeque<Slot<In, Out>>,
+    /// The other priorities; a queue is there only while it holds something.
+    others: BTreeMap<u8, VecDeque<Slot<In, Out>>>,
+    queued: usize,
+    /// In the port and not yet confirmed, oldest first.
+    pub in_flight: VecDeque<Slot<In, Out>>,
+    /// What a host kernel's function works on; the payload is the function's.
+    pub hand: Option<Meta<Out>>,
+    capacity: usize,
+    backpressure: Backpressure,
+    pub state: KernelState,
+    /// Why the kernel failed, if it did.
+    pub failure: Option<Error>,
+    /// Accepted through the mailbox (messages on the direct path are counted where they run).
+    pub accepted: u64,
+    pub returned: u64,
+    pub dead: DeadLetterCounts,
+    /// Threads waiting on `Core::changed`.
+    pub blocked: usize,
+    /// The host kernel's thread waits on `Core::items`.
+    pub host_sleeps: bool,
+    /// A terminating kernel handles what it has until then.
+    pub drain_until: Option<Instant>,
+    /// When the kernel restarted after a fault, as far back as its policy looks.
+    pub restarted: VecDeque<Instant>,
+    /// The links' cycle this kernel is part of.
+    pub cycle: Option<Arc<CycleCredits>>,
+}
+
+impl<In, Out> Mailbox<In, Out> {
+    pub(crate) fn new(capacity: usize, backpressure: Backpressure) -> Self {
+        Self {
+            normal: VecDeque::new(),
+            others: BTreeMap::new(),
+            queued: 0,
+            in_flight: VecDeque::new(),
+            hand: None,
+            capacity,
+            backpressure,
+            state: KernelState::Created,
+            failure: None,
+            accepted: 0,
+            returned: 0,
+            dead: DeadLetterCounts::default(),
+            blocked: 0,
+            host_sleeps: false,
+            drain_until: None,
+            restarted: VecDeque::new(),
+            cycle: None,
+        }
+    }
+
+    /// Messages not yet taken.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Nothing to do for anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued == 0 && self.in_flight.is_empty() && self.hand.is_none()
+    }
+
+    /// Places left; `waiting` messages in the port still count, for their handlers have not begun.
+    pub(crate) fn room(&self, waiting: usize) -> usize {
+        self.capacity.saturating_sub(self.queued + waiting)
+    }
+
+    /// The places there are.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// May handlers begin messages?
+    pub(crate) fn runs(&self) -> bool {
+        match self.state {
+            KernelState::Active => true,
+            KernelState::Terminating => self.drain_until.is_some_and(|end| Instant::now() < end),
+            _ => false,
+        }
+    }
+
+    /// Does a link still find a kernel here that will take messages?
+    pub(crate) fn takes_links(&self) -> bool {
+        !matches!(self.state, KernelState::Failed | KernelState::Terminating | KernelState::Terminated)
+    }
+
+    /// Why no message is accepted now, if none is.
+    pub(crate) fn closed(&self) -> Option<Cause> {
+        match self.state {
+            KernelState::Active => None,
+            KernelState::Failed => Some(Cause::Failed(
+                self.failure.clone().expect("a failed kernel has a cause"),
+            )),
+            KernelState::Terminating | KernelState::Terminated => Some(Cause::Terminated),
+            state => Some(Cause::NotActive(state)),
+        }
+    }
+
+    /// Takes a message from a sender, by the kernel's strategy. `dropped` gets the one that has to make room.
+    ///
+    /// # Errors
+    ///
+    /// The message and why it was not taken, or that it was dropped at once.
+    pub(crate) fn push(
+        &mut self,
+        slot: Slot<In, Out>,
+        waiting: usize,
+        dropped: &mut Option<Slot<In, Out>>,
+    ) -> Result<(), Refusal<In, Out>> {
+        if let Some(cause) = self.closed() {
+            return Err(Refusal::Refused(slot, cause));
+        }
+        let full = self.room(waiting) == 0;
+        if full || self.cycle.as_ref().is_some_and(|cycle| !cycle.try_inject()) {
+            match self.backpressure {
+                Backpressure::Block | Backpressure::Reject => {
+                    return Err(Refusal::Refused(slot, Cause::Full));
+                }
+                Backpressure::DropNewest => {
+                    self.accepted += 1;
+                    self.dead.count(DeadLetterReason::DroppedNewest);
+                    return Err(Refusal::Dropped(slot));
+                }
+                Backpressure::DropOldest => match self.drop_oldest(slot.meta.priority) {
+                    // The dropped message's credit in a cycle, if any, goes over to the newcomer.
+                    Some(oldest) => *dropped = Some(oldest),
+                    None => return Err(Refusal::Refused(slot, Cause::Full)),
+                },
+            }
+        }
+        self.accepted += 1;
+        self.enqueue(slot);
+        Ok(())
+    }
+
+    /// Takes a message whose place is certain.
+    pub(crate) fn enqueue(&mut self, slot: Slot<In, Out>) {
+        self.queued += 1;
+        if slot.meta.priority == NORMAL {
+            if self.normal.len() == self.normal.capacity() {
+                // Doubling, but never past what was asked for: the capacity bounds the memory too.
+                let more = self.normal.len().clamp(4, (self.capacity - self.normal.len()).max(4));
+                self.normal.reserve_exact(more);
+            }
+            self.normal.push_back(slot);
+        } else {
+            self.others.entry(slot.meta.priority).or_default().push_back(slot);
+        }
+    }
+
+    /// The next message to take: highest priority first, oldest first inside one.
+    pub(crate) fn peek(&self) -> Option<&Slot<In, Out>> {
+        match self.others.last_key_value() {
+            Some((priority, queue)) if *priority > NORMAL || self.normal.is_empty() => queue.front(),
+            _ => self.normal.front(),
+        }
+    }
+
+    /// Takes it.
+    pub(crate) fn pop(&mut self) -> Option<Slot<In, Out>> {
+        if let Some(mut queue) = self.others.last_entry()
+            && (*queue.key() > NORMAL || self.normal.is_empty())
+        {
+            let slot = queue.get_mut().pop_front();
+            if queue.get().is_empty() {
+                queue.remove();
+            }
+            self.queued -= 1;
+            return slot;
+        }
+        let slot = self.normal.pop_front()?;
+        self.queued -= 1;
+        Some(slot)
+    }
+
+    /// Dead-letters the oldest message of the lowest priority, unless the newcomer ranks below it.
+    fn drop_oldest(&mut self, newcomer: u8) -> Option<Slot<In, Out>> {
+        let lowest_other = self.others.first_key_value().map(|(priority, _)| *priority);
+        let lowest = match (lowest_other, self.normal.is_empty()) {
+            (Some(other), false) => other.min(NORMAL),
+            (Some(other), true) => other,
+            (None, false) => NORMAL,
+            (None, true) => return None,
+        };
+        if newcomer < lowest {
+            return None;
+        }
+        let slot = if lowest == NORMAL {
+            self.normal.pop_front()
+        } else {
+            let mut queue = self.others.first_entry()?;
+            let slot = queue.get_mut().pop_front();
+            if queue.get().is_empty() {
+                queue.remove();
+            }
+            slot
+        }?;
+        self.queued -= 1;
+        self.dead.count(DeadLetterReason::DroppedOldest);
+        Some(slot)
+    }
+
+    /// Takes everything, oldest of the highest priority first, those in flight before those queued.
+    pub(crate) fn take_all(&mut self) -> Vec<Slot<In, Out>> {
+        let mut all: Vec<_> = self.in_flight.drain(..).collect();
+        while let Some(slot) = self.pop() {
+            all.push(slot);
+        }
+        all
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn slot(token: Token, priority: u8) -> Slot<u64, ()> {
+        let meta = Meta { token, correlation: 0, stamp: 0, cell: None, priority, discard_reply: false };
+        Slot { meta, payload: token }
+    }
+
+    fn mailbox(capacity: usize, backpressure: Backpressure) -> Mailbox<u64, ()> {
+        let mut mailbox = Mailbox::new(capacity, backpressure);
+        mailbox.state = KernelState::Active;
+        mailbox
+    }
+
+    #[test]
+    fn drop_oldest_refuses_a_newcomer_that_ranks_below_all() {
+        let mut mailbox = mailbox(2, Backpressure::DropOldest);
+        let mut dropped = None;
+        assert!(mailbox.push(slot(1, 128), 0, &mut dropped).is_ok());
+        assert!(mailbox.push(slot(2, 200), 0, &mut dropped).is_ok());
+        let refused = mailbox.push(slot(3, 100), 0, &mut dropped);
+        assert!(matches!(refused, Err(Refusal::Refused(slot, Cause::Full)) if slot.meta.token == 3));
+        assert!(mailbox.push(slot(4, 128), 0, &mut dropped).is_ok());
+        assert_eq!(dropped.take().map(|slot| slot.meta.token), Some(1));
+        assert_eq!(mailbox.pop().map(|slot| slot.meta.token), Some(2));
+        assert_eq!(mailbox.pop().map(|slot| slot.meta.token), Some(4));
+        // All places are taken by messages in the port: none can be recalled.
+        assert!(matches!(mailbox.push(slot(5, 128), 2, &mut dropped), Err(Refusal::Refused(..))));
+    }
+
+    proptest! {
+        /// Against a plain sorted list: order, capacity and books.
+        #[test]
+        fn agrees_with_a_naive_model(
+            capacity in 1usize..6,
+            strategy in 0usize..4,
+            steps in proptest::collection::vec((any::<bool>(), prop::sample::select(vec![0u8, 64, 128, 129, 255])), 0..60),
+        ) {
+            let strategy = [Backpressure::Block, Backpressure::Reject, Backpressure::DropOldest, Backpressure::DropNewest][strategy];
+            let mut mailbox = mailbox(capacity, strategy);
+            let mut model: Vec<(u8, Token)> = Vec::new();
+            let (mut accepted, mut dead) = (0, 0);
+            for (token, (push, priority)) in steps.into_iter().enumerate() {
+                let token = token as Token + 1;
+                if push {
+                    let mut dropped = None;
+                    let full = model.len() == capacity;
+                    match mailbox.push(slot(token, priority), 0, &mut dropped) {
+                        Ok(()) => {
+                            if full {
+                                prop_assert_eq!(strategy, Backpressure::DropOldest);
+                                let lowest = model.iter().map(|m| m.0).min().unwrap();
+                                let at = model.iter().position(|m| m.0 == lowest).unwrap();
+                                prop_assert_eq!(dropped.map(|slot| slot.meta.token), Some(model.remove(at).1));
+                                dead += 1;
+                            }
+                            accepted += 1;
+                            model.push((priority, token));
+                        }
+                        Err(Refusal::Dropped(slot)) => {
+                            prop_assert!(full && strategy == Backpressure::DropNewest && slot.meta.token == token);
+                            accepted += 1;
+                            dead += 1;
+                        }
+                        Err(Refusal::Refused(..)) => {
+                            let below_all = model.iter().all(|m| priority < m.0);
+                            prop_assert!(full && (strategy != Backpressure::DropOldest || below_all));
+                            prop_assert!(strategy != Backpressure::DropNewest);
+                        }
+                    }
+                } else {
+                    let best = model.iter().map(|m| m.0).max();
+                    let expected = best.map(|best| model.remove(model.iter().position(|m| m.0 == best).unwrap()).1);
+                    prop_assert_eq!(mailbox.peek().map(|slot| slot.meta.token), expected);
+                    prop_assert_eq!(mailbox.pop().map(|slot| slot.meta.token), expected);
+                }
+                prop_assert_eq!(mailbox.queued(), model.len());
+                prop_assert_eq!(mailbox.accepted, accepted);
+                prop_assert_eq!(mailbox.dead.total(), dead);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A round on all cores: stateless messages in chunks, instances in blocks; outputs in the order of the messages.
+
+use super::port::instance_of;
+use super::runner::{Ran, Runner, Scratch};
+use crate::backend::{Fault, PortControl, Shape};
+use crate::compile::StopCheck;
+use crate::message::Token;
+use crate::wire::{KIND_EMIT, SlotHeader, SlotRing};
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+/// A kernel's share of the device's thread pool.
+pub(super) struct Workers {
+    pool: Arc<OnceLock<rayon::ThreadPool>>,
+    parallelism: usize,
+    /// One per lane, kept from round to round.
+    lanes: Vec<Lane>,
+}
+
+/// A round to run.
+pub(super) struct Job<'a> {
+    pub runner: &'a Runner,
+    pub shape: Shape,
+    pub input: &'a SlotRing,
+    pub reset: Option<&'a [u8]>,
+    pub control: &'a PortControl,
+}
+
+/// What one thread works on: some messages of the round, in order, and where their results go.
+struct Lane {
+    scratch: Scratch,
+    /// Places in the input ring.
+    messages: Vec<u32>,
+    out: SlotRing,
+    faults: VecDeque<(Token, Fault)>,
+}
+
+/// The results of a round, to be taken in the order of its messages.
+pub(super) struct Results<'a> {
+    lanes: &'a mut [Lane],
+    block: usize,
+}
+
+/// One result.
+pub(super) enum Item<'a> {
+    /// An emitted value or a reply.
+    Slot(SlotHeader, &'a [u8]),
+    /// A fault.
+    Fault(Token, Fault),
+}
+
+impl Workers {
+    pub(super) fn new(pool: Arc<OnceLock<rayon::ThreadPool>>, parallelism: usize) -> Self {
+        Self { pool, parallelism, lanes: Vec::new() }
+    }
+
+    pub(super) fn parallelism(&self) -> usize {
+        self.parallelism
+    }
+
+    /// Runs all messages of the job's input.
+    pub(super) fn run<'a>(&'a mut self, job: &Job<'_>, states: &mut [u8]) -> Results<'a> {
+        let count = job.input.len();
+        while self.lanes.len() < self.parallelism {
+            self.lanes.push(Lane {
+                scratch: job.runner.scratch(),
+                messages: Vec::new(),
+                out: SlotRing::new(1, 0),
+                faults: VecDeque::new(),
+            });
+        }
+        // A lane owns a run of neighbouring messages (no state), or of neighbouring instances: a counting sort
+        // into one inbox per lane keeps each instance's messages in order.
+        let block = match job.shape {
+            Shape::Instances { count: instances, .. } => (instances as usize).div_ceil(self.parallelism),
+            _ => count.div_ceil(self.parallelism),
+        }
+        .max(1);
+        self.lanes.iter_mut().for_each(|lane| lane.messages.clear());
+        for index in 0..count {
+            let lane = lane_of(job.shape, job.input, index, block);
+            self.lanes[lane].messages.push(index as u32);
+        }
+        for lane in &mut self.lanes {
+            let slots = (lane.messages.len() * job.runner.slots_per_message()) as u32;
+            lane.out.clear();
+            if lane.out.free() < slots as usize {
+                lane.out = SlotRing::new(slots, job.runner.longest_output());
+            }
+            lane.faults.clear();
+        }
+        let pool = self.pool.get_or_init(|| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(self.parallelism)
+                .thread_name(|index| format!("ringwork-cpu-{index}"))
+                .build()
+                .expect("the operating system gives threads for the pool")
+        });
+        let bytes_per_lane = block * job.runner.state_size;
+        let instances = matches!(job.shape, Shape::Instances { .. });
+        pool.in_place_scope(|scope| {
+            let mut rest = states;
+            for (index, lane) in self.lanes.iter_mut().enumerate() {
+                let first = index * block;
+                let taken = if instances { bytes_per_lane.min(rest.len()) } else { 0 };
+                let (own, others) = rest.split_at_mut(taken);
+                rest = others;
+                if !lane.messages.is_empty() {
+                    scope.spawn(move |_| lane.run(job, own, first));
+                }
+            }
+        });
+        Results { lanes: &mut self.lanes, block }
+    }
+}
+
+fn lane_of(shape: Shape, input: &SlotRing, index: usize, block: usize) -> usize {
+    match shape {
+        Shape::Instances { .. } => instance_of(shape, input.get(index).1) / block,
+        _ => index / block,
+    }
+}
+
+impl Lane {
+    /// Runs the lane's messages; `states` belong to the instances from `first` on.
+    fn run(&mut self, job: &Job<'_>, states: &mut [u8], first: usize) {
+        let stop = StopCheck::new(&job.control.stop, None, None);
+        let size = job.runner.state_size;
+        for &index in &self.messages {
+            let (header, payload) = job.input.get(index as usize);
+            let message = &payload[..job.runner.message_size];
+            let instance = instance_of(job.shape, message);
+            let at = instance.saturating_sub(first) * size;
+            let state = &mut states[at..at + size];
+            match job.runner.run(&mut self.scratch, header.token, message, state, &stop, &mut self.out) {
+                Ran::Done => {}
+                Ran::Faulted(fault) => {
+                    if let Some(reset) = job.reset {
+                        state.copy_from_slice(&reset[instance * size..(instance + 1) * size]);
+                    }
+                    self.faults.push_back((header.token, fault));
+                }
+                // The kernel is being terminated: what this lane has not done is not confirmed.
+                Ran::Interrupted => return,
+            }
+        }
+    }
+}
+
+impl Results<'_> {
+    /// Gives out the results message by message; returns how many messages are complete, in order from the first.
+    pub(super) fn merge(self, input: &SlotRing, shape: Shape, mut sink: impl FnMut(Item<'_>)) -> usize {
+        for index in 0..input.len() {
+            let token = input.get(index).0.token;
+            let lane = &mut self.lanes[lane_of(shape, input, index, self.block)];
+            if lane.faults.front().is_some_and(|(faulted, _)| *faulted == token) {
+                let (token, fault) = lane.faults.pop_front().expect("just seen");
+                sink(Item::Fault(token, fault));
+                continue;
+            }
+            loop {
+                if lane.out.len() == 0 {
+                    return index;
+                }
+                let (header, payload) = lane.out.get(0);
+                sink(Item::Slot(header, payload));
+                lane.out.consume(1);
+                if header.kind < KIND_EMIT {
+                    break;
+                }
+            }
+        }
+        input.len()
+    }
+}

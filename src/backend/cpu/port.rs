@@ -1,0 +1,282 @@
+//! A kernel's port on the CPU: two rings, the states, and the loop that runs handlers between them.
+
+use super::parallel::{self, Workers};
+use super::runner::{Ran, Runner, Scratch};
+use super::storage::CpuStorage;
+use crate::backend::{
+    Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, Shape, Until,
+};
+use crate::compile::{FaultCode, StopCheck};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Token;
+use crate::wire::{KIND_EMIT, KIND_FAULT, KIND_MESSAGE, SlotRing};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+/// A batch smaller than this is never worth timing or spreading.
+const SMALLEST_PARALLEL: usize = 64;
+/// A round must be worth this many nanoseconds to be spread: waking a pool thread costs some 70,000.
+const WORTH_SPREADING: f64 = 200_000.0;
+/// Output slots of one round, at most: bounds the memory of handlers that emit a lot.
+const MOST_OUTPUT_SLOTS: usize = 1 << 17;
+
+/// Code of a panic in a fault slot; the text is in [`CpuPort::panics`].
+const FAULT_PANIC: u32 = 0;
+
+pub(super) struct CpuPort {
+    runner: Runner,
+    shape: Shape,
+    input: SlotRing,
+    output: SlotRing,
+    /// All instances' states, one after the other.
+    states: Vec<u8>,
+    reset: Option<Arc<[u8]>>,
+    scratch: Scratch,
+    control: Arc<PortControl>,
+    /// Keeps the tables' memory alive, and the host away while handlers run.
+    tables: Vec<Arc<dyn DeviceStorage>>,
+    /// Texts of panics whose fault slots have not been popped, in order.
+    panics: std::collections::VecDeque<String>,
+    workers: Workers,
+    /// Nanoseconds a message takes, a moving average over batches large enough to time.
+    cost: f64,
+    round: usize,
+}
+
+/// This backend's own type behind a storage that it allocated.
+fn storage(table: &Arc<dyn DeviceStorage>) -> &CpuStorage {
+    table.as_any().downcast_ref().expect("the layer above binds storage of the kernel's own device")
+}
+
+impl CpuPort {
+    pub(super) fn new(
+        spec: LaunchSpec,
+        pool: Arc<OnceLock<rayon::ThreadPool>>,
+        parallelism: usize,
+    ) -> Result<Self> {
+        let views = spec.tables.iter().map(|table| storage(table).view()).collect();
+        let runner = Runner::new(&spec, views);
+        let round = (spec.round as usize).min(MOST_OUTPUT_SLOTS / runner.slots_per_message()).max(1);
+        let instances = if let Shape::Instances { count, .. } = spec.shape { count as usize } else { 1 };
+        // One buffer may be bound under two names; taking its lock twice could wait for a writer in between.
+        let mut tables = spec.tables;
+        tables.sort_by_key(|table| Arc::as_ptr(table).cast::<()>() as usize);
+        tables.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        Ok(Self {
+            shape: spec.shape,
+            input: SlotRing::new(round as u32, spec.message_size),
+            output: SlotRing::new((round * runner.slots_per_message()) as u32, runner.longest_output()),
+            states: spec.initial_state.repeat(instances),
+            reset: None,
+            scratch: runner.scratch(),
+            control: spec.control,
+            tables,
+            panics: Default::default(),
+            workers: Workers::new(pool, parallelism),
+            cost: 0.0,
+            round,
+            runner,
+        })
+    }
+
+    /// Where the message's state lies.
+    fn state_range(&self, message: &[u8]) -> std::ops::Range<usize> {
+        let size = self.runner.state_size;
+        let instance = instance_of(self.shape, message);
+        instance * size..(instance + 1) * size
+    }
+
+    fn set_waiting(&self, waiting: usize) {
+        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
+        self.control.waiting.store(waiting, Ordering::Release);
+    }
+
+    /// One message after the other, until told to leave.
+    fn run_serially(&mut self, until: &Until) -> Progress {
+        let control = self.control.clone();
+        let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+        while self.input.len() > 0 {
+            if control.stop_requested() || self.output.free() < self.runner.slots_per_message() {
+                return Progress::Stopped;
+            }
+            self.set_waiting(self.input.len() - 1);
+            let (header, payload) = self.input.get(0);
+            let (token, message) = (header.token, &payload[..self.runner.message_size]);
+            let range = self.state_range(message);
+            let state = &mut self.states[range.clone()];
+            match self.runner.run(&mut self.scratch, token, message, state, &stop, &mut self.output) {
+                Ran::Done => self.input.consume(1),
+                Ran::Faulted(fault) => {
+                    self.input.consume(1);
+                    if let Some(reset) = &self.reset {
+                        self.states[range.clone()].copy_from_slice(&reset[range]);
+                    }
+                    self.record_fault(token, fault);
+                    return Progress::Stopped;
+                }
+                Ran::Interrupted => return Progress::Interrupted,
+            }
+            if until.token == Some(token) {
+                break;
+            }
+        }
+        Progress::Done
+    }
+
+    fn record_fault(&mut self, token: Token, fault: Fault) {
+        let code = match fault {
+            Fault::LoopBudget => FaultCode::LoopBudget as u32,
+            Fault::EmitOverflow => FaultCode::EmitOverflow as u32,
+            Fault::Panic(text) => {
+                self.panics.push_back(text);
+                FAULT_PANIC
+            }
+        };
+        self.output.push_fault(token, code);
+    }
+
+    /// The whole round on all cores, outputs in the order of the messages.
+    fn run_in_parallel(&mut self) -> Progress {
+        self.set_waiting(0);
+        let job = parallel::Job {
+            runner: &self.runner,
+            shape: self.shape,
+            input: &self.input,
+            reset: self.reset.as_deref(),
+            control: &self.control,
+        };
+        let results = self.workers.run(&job, &mut self.states);
+        let complete = results.merge(&self.input, self.shape, |result| match result {
+            parallel::Item::Slot(header, payload) => {
+                self.output.push(header.token, header.kind, &payload[..header.len as usize]);
+            }
+            parallel::Item::Fault(token, fault) => {
+                let code = match fault {
+                    Fault::LoopBudget => FaultCode::LoopBudget as u32,
+                    Fault::EmitOverflow => FaultCode::EmitOverflow as u32,
+                    Fault::Panic(text) => {
+                        self.panics.push_back(text);
+                        FAULT_PANIC
+                    }
+                };
+                self.output.push_fault(token, code);
+            }
+        });
+        let all = complete == self.input.len();
+        self.input.consume(complete);
+        if all { Progress::Done } else { Progress::Interrupted }
+    }
+}
+
+/// The instance a message is for; 0 where there are none. The layer above has checked the range.
+pub(super) fn instance_of(shape: Shape, message: &[u8]) -> usize {
+    match shape {
+        Shape::Instances { field_offset, .. } => {
+            let at = field_offset as usize;
+            *bytemuck::from_bytes::<u32>(&message[at..at + 4]) as usize
+        }
+        Shape::Stateless | Shape::Serial => 0,
+    }
+}
+
+impl Port for CpuPort {
+    fn free(&self) -> usize {
+        (self.round - self.input.len()).min(self.output.free() / self.runner.slots_per_message())
+    }
+
+    fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>) {
+        for (token, message) in batch {
+            self.input.push(token, KIND_MESSAGE, message);
+        }
+        self.set_waiting(self.input.len());
+    }
+
+    fn push_one(&mut self, token: Token, message: &[u8]) {
+        self.input.push(token, KIND_MESSAGE, message);
+        self.set_waiting(self.input.len());
+    }
+
+    fn progress(&mut self, until: &Until) -> Progress {
+        let tables = std::mem::take(&mut self.tables);
+        let mut guards = [const { None }; crate::compile::MOST_TABLES];
+        for (guard, table) in guards.iter_mut().zip(&tables) {
+            *guard = Some(storage(table).share());
+        }
+        let waiting = self.input.len();
+        let progress = if waiting < SMALLEST_PARALLEL {
+            self.run_serially(until)
+        } else {
+            // Only a driver that may stay (no deadline, no slice) runs a whole round: nothing interrupts it.
+            let may_stay = until.deadline.is_none() && until.slice.is_none() && !self.control.stop_requested();
+            let spread = may_stay
+                && self.shape != Shape::Serial
+                && self.workers.parallelism() > 1
+                && self.cost * waiting as f64 > WORTH_SPREADING
+                && self.output.free() >= waiting * self.runner.slots_per_message();
+            let begun = Instant::now();
+            let progress = if spread { self.run_in_parallel() } else { self.run_serially(until) };
+            let done = waiting - self.input.len();
+            if done >= SMALLEST_PARALLEL {
+                let cores = if spread { self.workers.parallelism() as f64 } else { 1.0 };
+                let cost = begun.elapsed().as_nanos() as f64 * cores / done as f64;
+                self.cost = if self.cost == 0.0 { cost } else { self.cost * 0.75 + cost * 0.25 };
+            }
+            progress
+        };
+        drop(guards);
+        self.tables = tables;
+        progress
+    }
+
+    fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
+        while self.output.len() > 0 {
+            let (header, payload) = self.output.get(0);
+            let token = header.token;
+            match header.kind {
+                KIND_FAULT => {
+                    let fault = match header.len {
+                        FAULT_PANIC => Fault::Panic(self.panics.pop_front().unwrap_or_default()),
+                        code if code == FaultCode::LoopBudget as u32 => Fault::LoopBudget,
+                        _ => Fault::EmitOverflow,
+                    };
+                    sink(Completion::Faulted { token, fault });
+                }
+                kind if kind >= KIND_EMIT => sink(Completion::Emit {
+                    token,
+                    output: (kind - KIND_EMIT) as usize,
+                    value: &payload[..header.len as usize],
+                }),
+                _ => sink(Completion::Handled { token, reply: &payload[..header.len as usize] }),
+            }
+            self.output.consume(1);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.input.clear();
+        self.output.clear();
+        self.panics.clear();
+        self.set_waiting(0);
+    }
+
+    fn read_state(&mut self) -> Result<Vec<u8>> {
+        Ok(self.states.clone())
+    }
+
+    fn write_state(&mut self, states: &[u8]) -> Result<()> {
+        if states.len() != self.states.len() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("a state of {} bytes for a kernel that keeps {}", states.len(), self.states.len()),
+            ));
+        }
+        self.states.copy_from_slice(states);
+        Ok(())
+    }
+
+    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) {
+        debug_assert!(states.as_ref().is_none_or(|states| states.len() == self.states.len()));
+        self.reset = states;
+    }
+}

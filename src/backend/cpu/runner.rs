@@ -1,0 +1,134 @@
+//! Runs one message: the part that serial and parallel rounds share.
+
+use crate::backend::{Code, Fault, LaunchSpec, NativeHandler};
+use crate::compile::{self, EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
+use crate::wire::{KIND_EMIT, KIND_REPLY, SlotRing};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// How a handler is called.
+enum Engine {
+    Compiled(Arc<dyn Executable>),
+    Native(Arc<dyn NativeHandler>),
+}
+
+/// What all threads that run a kernel share.
+pub(super) struct Runner {
+    engine: Engine,
+    pub(super) message_size: usize,
+    pub(super) state_size: usize,
+    reply_size: usize,
+    privates_size: usize,
+    emits: Vec<EmitSlot>,
+    tables: Vec<TableView>,
+}
+
+/// What each thread that runs a kernel needs for itself; 16-byte units keep every type aligned.
+pub(super) struct Scratch {
+    state: Box<[u128]>,
+    reply: Box<[u128]>,
+    privates: Box<[u128]>,
+}
+
+/// How one message ended.
+pub(super) enum Ran {
+    Done,
+    Faulted(Fault),
+    Interrupted,
+}
+
+fn units(bytes: usize) -> Box<[u128]> {
+    vec![0; bytes.div_ceil(16)].into()
+}
+
+impl Runner {
+    pub(super) fn new(spec: &LaunchSpec, tables: Vec<TableView>) -> Self {
+        let (engine, privates_size, emits) = match &spec.code {
+            Code::Handler(program) => (
+                Engine::Compiled(compile::executable(program.clone())),
+                program.privates_size as usize,
+                program.emits.clone(),
+            ),
+            Code::Native(handler) => (Engine::Native(handler.clone()), 0, Vec::new()),
+        };
+        Self {
+            engine,
+            message_size: spec.message_size as usize,
+            state_size: spec.initial_state.len(),
+            reply_size: spec.reply_size as usize,
+            privates_size,
+            emits,
+            tables,
+        }
+    }
+
+    pub(super) fn scratch(&self) -> Scratch {
+        Scratch {
+            state: units(self.state_size),
+            reply: units(self.reply_size),
+            privates: units(self.privates_size),
+        }
+    }
+
+    /// Slots that one message can fill on its way out.
+    pub(super) fn slots_per_message(&self) -> usize {
+        1 + self.emits.iter().map(|emit| emit.max as usize).sum::<usize>()
+    }
+
+    /// Bytes of the longest payload that comes out.
+    pub(super) fn longest_output(&self) -> u32 {
+        self.emits.iter().map(|emit| emit.size).max().unwrap_or(0).max(self.reply_size as u32)
+    }
+
+    /// Runs the handler on a copy of the state, and commits: the new state to `state`, emits and reply to `out`.
+    /// If the message faults or is interrupted, neither is touched.
+    #[inline]
+    pub(super) fn run(
+        &self,
+        scratch: &mut Scratch,
+        token: u64,
+        message: &[u8],
+        state: &mut [u8],
+        stop: &StopCheck<'_>,
+        out: &mut SlotRing,
+    ) -> Ran {
+        let copy = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.state)[..self.state_size];
+        copy.copy_from_slice(state);
+        let reply = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.reply)[..self.reply_size];
+        match &self.engine {
+            Engine::Native(handler) => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler.run(message, copy, reply))) {
+                    return Ran::Faulted(Fault::Panic(crate::error::panic_text(&*payload)));
+                }
+                state.copy_from_slice(copy);
+            }
+            Engine::Compiled(code) => {
+                let privates: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.privates);
+                let tables = &self.tables;
+                let mut frame = Frame { message, state: copy, reply, privates, tables, stop };
+                match code.run(&mut frame) {
+                    Outcome::Done => {}
+                    Outcome::Interrupted => return Ran::Interrupted,
+                    Outcome::Fault(FaultCode::LoopBudget) => return Ran::Faulted(Fault::LoopBudget),
+                    Outcome::Fault(FaultCode::EmitOverflow) => return Ran::Faulted(Fault::EmitOverflow),
+                }
+                state.copy_from_slice(copy);
+                self.emit(token, privates, out);
+            }
+        }
+        out.push(token, KIND_REPLY, reply);
+        Ran::Done
+    }
+
+    /// Moves what the handler emitted from the private segment to the output ring.
+    fn emit(&self, token: u64, privates: &[u8], out: &mut SlotRing) {
+        for (index, slot) in self.emits.iter().enumerate() {
+            let at = slot.count_offset as usize;
+            let count: u32 = *bytemuck::from_bytes(&privates[at..at + 4]);
+            for item in 0..count.min(slot.max) {
+                let at = (slot.items_offset + item * slot.stride) as usize;
+                out.push(token, KIND_EMIT + index as u32, &privates[at..at + slot.size as usize]);
+            }
+        }
+    }
+}

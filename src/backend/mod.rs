@@ -1,0 +1,257 @@
+//! The narrow traits a way to run kernels implements, and the data they exchange.
+//!
+//! A backend sees a [`LaunchSpec`] and never a user's declaration. Calls are paid per batch. Everything a caller
+//! can foresee has been checked above; what comes back as an error here could not be.
+
+pub(crate) mod cpu;
+
+use crate::compile::Program;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Token;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Instant;
+
+pub(crate) use crate::compile::{FaultCode, STOP_AFTER_MESSAGE, STOP_NOW};
+
+/// Which way to run device kernels is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The best one that this build has and this machine can run.
+    #[default]
+    Auto,
+    /// The CPU: always there.
+    Cpu,
+    /// Any GPU through wgpu.
+    Wgpu,
+    /// NVIDIA GPUs through CUDA.
+    Cuda,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+impl std::str::FromStr for BackendKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Auto, Self::Cpu, Self::Wgpu, Self::Cuda].into_iter().find(|kind| kind.to_string() == text).ok_or_else(
+            || Error::new(ErrorKind::Invalid, format!("backend `{text}` is not one of auto, cpu, wgpu, cuda")),
+        )
+    }
+}
+
+/// Opens the device of a backend, or says why it cannot: the one place that knows which backends this build has.
+///
+/// Returns the device and a sentence on why it was chosen.
+pub(crate) fn open(kind: BackendKind) -> Result<(Arc<dyn Device>, String)> {
+    match kind {
+        BackendKind::Auto => Ok((
+            cpu::CpuDevice::open(),
+            "cpu: the only backend in this build that runs device kernels".to_owned(),
+        )),
+        BackendKind::Cpu => Ok((cpu::CpuDevice::open(), "cpu: asked for".to_owned())),
+        BackendKind::Wgpu | BackendKind::Cuda => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("backend `{kind}` is not in this build of ringwork; use `cpu` or `auto`"),
+        )),
+    }
+}
+
+/// How a device gets its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Execution {
+    /// Handlers run on the threads of this process.
+    Host,
+}
+
+/// What a device is and can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The device's name, for people.
+    pub name: String,
+    /// How it gets its work.
+    pub execution: Execution,
+    /// Threads or compute units that run handlers at the same time.
+    pub parallelism: usize,
+}
+
+/// An opened device.
+pub(crate) trait Device: Send + Sync {
+    /// What it is and can do.
+    fn capabilities(&self) -> &Capabilities;
+    /// Zeroed memory for tables.
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceStorage>>;
+    /// Makes a kernel ready to run. Code is compiled before this returns.
+    fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>>;
+}
+
+/// Memory of a device that tables live in.
+///
+/// Host access excludes handlers: whoever runs handlers that see the storage holds [`share`](Self::share).
+pub(crate) trait DeviceStorage: Send + Sync {
+    /// Bytes.
+    fn len(&self) -> usize;
+    /// Copies from the storage to the host; waits for handlers that are running, up to the deadline.
+    fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()>;
+    /// Copies from the host to the storage; waits for handlers that are running, up to the deadline.
+    fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()>;
+    /// For the backend that made it: its own type.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// How the messages of a kernel relate to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// No state: messages of a batch may run in parallel.
+    Stateless,
+    /// One message at a time, in order.
+    Serial,
+    /// One serial actor per instance; the instance is the u32 at this byte of the message.
+    Instances { count: u32, field_offset: u32 },
+}
+
+/// What a kernel runs.
+#[derive(Clone)]
+pub(crate) enum Code {
+    /// A lowered WGSL handler.
+    Handler(Arc<Program>),
+    /// A Rust function.
+    Native(Arc<dyn NativeHandler>),
+}
+
+/// A Rust function on the bytes of a message, a state and a reply; aligned for their types.
+pub(crate) trait NativeHandler: Send + Sync {
+    /// Handles one message. The state is a copy: the caller commits it.
+    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]);
+}
+
+/// All a backend needs to know to run a kernel.
+pub(crate) struct LaunchSpec {
+    pub name: Arc<str>,
+    pub code: Code,
+    pub shape: Shape,
+    /// Bytes of a message.
+    pub message_size: u32,
+    /// Bytes of a reply; 0 if the handler does not reply.
+    pub reply_size: u32,
+    /// One instance's state to begin with, in WGSL layout; empty without state.
+    pub initial_state: Vec<u8>,
+    /// In the order of the program's tables.
+    pub tables: Vec<Arc<dyn DeviceStorage>>,
+    /// Messages the port should take at once, at most.
+    pub round: u32,
+    /// Shared with the layer above.
+    pub control: Arc<PortControl>,
+}
+
+/// Words shared between a port and whoever watches it.
+#[derive(Default)]
+pub(crate) struct PortControl {
+    /// 0, [`STOP_AFTER_MESSAGE`] or [`STOP_NOW`]. Written by lifecycle calls, read by whoever runs handlers.
+    pub stop: AtomicU32,
+    /// Messages in the port whose handler has not begun; written by the port's holder only.
+    pub waiting: AtomicUsize,
+}
+
+impl PortControl {
+    /// Has anybody asked to stop? Relaxed: the word only hastens a stop that the gate then makes certain.
+    #[inline]
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) >= STOP_AFTER_MESSAGE
+    }
+}
+
+/// Why a message's handler did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// More loop iterations than the budget.
+    LoopBudget,
+    /// More values emitted than declared.
+    EmitOverflow,
+    /// A native handler panicked, with this text.
+    Panic(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoopBudget => f.write_str("the handler used up its loop budget"),
+            Self::EmitOverflow => f.write_str("the handler emitted more values than its output declares"),
+            Self::Panic(text) => write!(f, "the handler panicked: {text}"),
+        }
+    }
+}
+
+/// What comes out of a port, in the order of the messages that went in.
+pub(crate) enum Completion<'a> {
+    /// A value for the output with this index, emitted by the message with this token, whose own completion follows.
+    Emit { token: Token, output: usize, value: &'a [u8] },
+    /// The message was handled; its reply, if the handler gives one.
+    Handled { token: Token, reply: &'a [u8] },
+    /// The message faulted; nothing of it took effect.
+    Faulted { token: Token, fault: Fault },
+}
+
+/// When [`Port::progress`] has to come back.
+pub(crate) struct Until {
+    /// Behind this message.
+    pub token: Option<Token>,
+    /// At this time, even inside a handler: what is in hand then runs again later.
+    pub deadline: Option<Instant>,
+    /// After running this long, counted from the first look at the clock; as `deadline`.
+    pub slice: Option<std::time::Duration>,
+}
+
+/// Why [`Port::progress`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// All that was in the port is done, or the message waited for is.
+    Done,
+    /// A stop was asked for, or a message faulted, between two messages.
+    Stopped,
+    /// A message was left in the middle; it is first in line again.
+    Interrupted,
+}
+
+/// The two rings of one running kernel. Whoever holds it `&mut` is the one producer and the one consumer.
+pub(crate) trait Port: Send {
+    /// Messages it can take now.
+    fn free(&self) -> usize;
+    /// Takes messages, in order.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`free`](Self::free).
+    fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>);
+    /// Takes one message.
+    ///
+    /// # Panics
+    ///
+    /// If none is [`free`](Self::free).
+    fn push_one(&mut self, token: Token, message: &[u8]);
+    /// Runs handlers, or waits for the device that does.
+    fn progress(&mut self, until: &Until) -> Progress;
+    /// Hands out what is complete.
+    fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>));
+    /// Forgets the messages that have not been handled (the layer above has them still).
+    fn clear(&mut self);
+    /// The states of all instances, one after the other.
+    fn read_state(&mut self) -> Result<Vec<u8>>;
+    /// The states of all instances, one after the other.
+    fn write_state(&mut self, states: &[u8]) -> Result<()>;
+    /// What an instance's state becomes when one of its messages faults: as it was before that message (`None`),
+    /// or its part of these states.
+    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>);
+}

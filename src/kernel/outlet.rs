@@ -1,0 +1,210 @@
+//! The way out of a kernel: to the kernels it is linked to, or to a queue that somebody receives from.
+//!
+//! A value for a full destination waits in the link's own box, and the kernel begins no further message before the
+//! box is empty: that is the space reserved before a handler runs, so nothing is ever retried or lost. A link that
+//! is part of a cycle of links is different, since waiting for the box could be waiting for oneself: there the
+//! number of messages in the whole cycle is bounded where they enter it, and the box takes what comes.
+
+use super::queue::{Queue, Tagged};
+use super::settings::Backpressure;
+use crate::message::{DeviceMessage, Message, Token};
+use crate::sync::{Mutex, lock};
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// A kernel's mailbox as a link sees it.
+pub(crate) trait Inlet<T>: Send + Sync {
+    /// Which kernel.
+    fn kernel_id(&self) -> u64;
+    /// Places free now.
+    fn room(&self) -> usize;
+    /// Takes values from the front, as many as there is room for. If the kernel takes none any more, drops them
+    /// all and returns how many. A link in a cycle moves messages; one from outside brings them in.
+    fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<T>>, in_cycle: bool) -> usize;
+}
+
+/// One link.
+struct Link<T> {
+    target: Weak<dyn Inlet<T>>,
+    target_id: u64,
+    /// Values there was no room for.
+    waiting: VecDeque<Tagged<T>>,
+    /// Part of a cycle of links.
+    in_cycle: bool,
+}
+
+/// A declared output of one kernel.
+pub(crate) struct Outlet<T> {
+    /// Takes the values while there is no link.
+    queue: Queue<T>,
+    links: Mutex<Vec<Link<T>>>,
+    /// There are links: spares the lock of those where there are none.
+    linked: AtomicBool,
+    max_per_message: usize,
+    emitted: AtomicU64,
+    undeliverable: AtomicU64,
+}
+
+/// An outlet without its type.
+pub(crate) trait AnyOutlet: Send + Sync {
+    /// Delivers what waits, then says how many messages may begin.
+    fn admit(&self) -> usize;
+    /// Adds a value, given as bytes; `false` for an outlet of a type that has none. Returns through `into_cycles`
+    /// how many cycles of links it went into.
+    fn put_bytes(&self, token: Token, value: &[u8], into_cycles: &mut usize);
+    /// Adds the value in `value` (an `Option<T>`); `false`, and nothing taken, if it is of another type.
+    fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool;
+    /// Delivers what waits for room, as far as there is some; `true` if nothing waits on a link outside of cycles.
+    fn flush(&self) -> bool;
+    /// For links that are part of a cycle: values waiting on them, and values a message may add to them.
+    fn in_cycles(&self) -> (usize, usize);
+    /// Marks the links to these kernels as part of a cycle.
+    fn mark_cycle(&self, members: &[u64]);
+    /// Values that went out, that were dropped by the queue's strategy, that had no kernel to go to.
+    fn counts(&self) -> [u64; 3];
+    /// Wakes everybody who receives from the queue, for good.
+    fn close(&self);
+    /// As the typed outlet.
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<T: Clone + Send + 'static> Outlet<T> {
+    pub(crate) fn new(capacity: usize, strategy: Backpressure, max_per_message: u32) -> Self {
+        Self {
+            queue: Queue::new(capacity, strategy),
+            links: Mutex::new(Vec::new()),
+            linked: AtomicBool::new(false),
+            max_per_message: max_per_message as usize,
+            emitted: AtomicU64::new(0),
+            undeliverable: AtomicU64::new(0),
+        }
+    }
+
+    /// Where values wait while there is no link.
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
+    /// Sends every further value to this kernel too; what waits in the queue stays there.
+    pub(crate) fn link(&self, target: Weak<dyn Inlet<T>>, target_id: u64) -> bool {
+        let mut links = lock(&self.links);
+        if links.iter().any(|link| link.target_id == target_id) {
+            return false;
+        }
+        links.push(Link { target, target_id, waiting: VecDeque::new(), in_cycle: false });
+        // Release pairs with the Acquire in `is_linked`; the source's port is held meanwhile in any case.
+        self.linked.store(true, Ordering::Release);
+        true
+    }
+
+    fn is_linked(&self) -> bool {
+        self.linked.load(Ordering::Acquire)
+    }
+
+    fn put(&self, token: Token, value: T, into_cycles: &mut usize) {
+        self.emitted.fetch_add(1, Ordering::Relaxed);
+        if !self.is_linked() {
+            self.queue.push([(token, value)]);
+            return;
+        }
+        for link in lock(&self.links).iter_mut() {
+            link.waiting.push_back((token, value.clone()));
+            *into_cycles += usize::from(link.in_cycle);
+        }
+    }
+}
+
+impl<T> Link<T> {
+    /// Delivers what there is room for; returns how many had nowhere to go.
+    fn flush(&mut self) -> usize {
+        if self.waiting.is_empty() {
+            return 0;
+        }
+        match self.target.upgrade() {
+            Some(target) => target.accept(&mut self.waiting, self.in_cycle),
+            None => std::mem::take(&mut self.waiting).len(),
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> Outlet<T> {
+    fn flush_links(&self, links: &mut [Link<T>]) -> bool {
+        let lost: usize = links.iter_mut().map(Link::flush).sum();
+        if lost > 0 {
+            self.undeliverable.fetch_add(lost as u64, Ordering::Relaxed);
+        }
+        links.iter().all(|link| link.in_cycle || link.waiting.is_empty())
+    }
+
+    fn admit_typed(&self) -> usize {
+        if !self.is_linked() {
+            return self.queue.room() / self.max_per_message;
+        }
+        let mut links = lock(&self.links);
+        if !self.flush_links(&mut links) {
+            return 0;
+        }
+        let outside = links.iter().filter(|link| !link.in_cycle).filter_map(|link| link.target.upgrade());
+        let room = outside.map(|target| target.room() / self.max_per_message).min().unwrap_or(usize::MAX);
+        // One message may begin whatever the room: the link's box takes what it sends.
+        room.max(1)
+    }
+
+    fn mark(&self, members: &[u64]) {
+        for link in lock(&self.links).iter_mut() {
+            link.in_cycle |= members.contains(&link.target_id);
+        }
+    }
+}
+
+/// An outlet of device messages: takes bytes too.
+pub(crate) struct DeviceOutlet<T>(pub(crate) Arc<Outlet<T>>);
+/// An outlet of any host type.
+pub(crate) struct HostOutlet<T>(pub(crate) Arc<Outlet<T>>);
+
+macro_rules! any_outlet {
+    ($outlet:ident, $bound:path, $bytes:expr) => {
+        impl<T: $bound + Clone> AnyOutlet for $outlet<T> {
+            fn admit(&self) -> usize {
+                self.0.admit_typed()
+            }
+            fn put_bytes(&self, token: Token, value: &[u8], into_cycles: &mut usize) {
+                let from_bytes: fn(&[u8]) -> T = $bytes;
+                self.0.put(token, from_bytes(value), into_cycles);
+            }
+            fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool {
+                let Some(value) = value.downcast_mut::<Option<T>>().and_then(Option::take) else { return false };
+                self.0.put(token, value, into_cycles);
+                true
+            }
+            fn flush(&self) -> bool {
+                !self.0.is_linked() || self.0.flush_links(&mut lock(&self.0.links))
+            }
+            fn in_cycles(&self) -> (usize, usize) {
+                let links = lock(&self.0.links);
+                let in_cycle = links.iter().filter(|link| link.in_cycle);
+                in_cycle.fold((0, 0), |(waiting, most), link| {
+                    (waiting + link.waiting.len(), most + self.0.max_per_message)
+                })
+            }
+            fn mark_cycle(&self, members: &[u64]) {
+                self.0.mark(members);
+            }
+            fn counts(&self) -> [u64; 3] {
+                let [emitted, undeliverable] =
+                    [&self.0.emitted, &self.0.undeliverable].map(|count| count.load(Ordering::Relaxed));
+                [emitted, self.0.queue.dropped(), undeliverable]
+            }
+            fn close(&self) {
+                self.0.queue.close();
+            }
+            fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+                self.0.clone()
+            }
+        }
+    };
+}
+any_outlet!(DeviceOutlet, DeviceMessage, |bytes| bytemuck::pod_read_unaligned(bytes));
+any_outlet!(HostOutlet, Message, |_| unreachable!("only device messages come as bytes, and launch has checked"));

@@ -1,0 +1,241 @@
+//! A kernel's settings, their bounds, and the errors that name both.
+
+use super::outlet::{AnyOutlet, DeviceOutlet, HostOutlet, Outlet};
+use crate::compute::BoundTable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{DeviceMessage, Field, FieldKind, Layout, Message, Scalar};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a full queue does with a further message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Backpressure {
+    /// The sender waits for room, and runs handlers meanwhile if it can.
+    #[default]
+    Block,
+    /// The message comes back to its sender.
+    Reject,
+    /// The oldest message of the lowest priority is dead-lettered to make room. The newcomer comes back instead if
+    /// it ranks below all that are there, or if none can be recalled.
+    DropOldest,
+    /// The newcomer is dead-lettered, and its sender is told.
+    DropNewest,
+}
+
+/// What happens to a kernel whose handler faulted or panicked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RestartPolicy {
+    /// It fails.
+    #[default]
+    Never,
+    /// It goes on with its next message, unless it has restarted too often.
+    OneForOne {
+        /// So many restarts
+        max: u32,
+        /// within this time are allowed; one more fails the kernel.
+        within: Duration,
+        /// What the state becomes.
+        state: RestartState,
+    },
+}
+
+/// The state a kernel (or the instance that faulted) restarts with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RestartState {
+    /// As it was before the message that faulted.
+    #[default]
+    Current,
+    /// As in the last [`snapshot`](crate::Handle::snapshot), or the initial one if there is none.
+    Snapshot,
+    /// The initial one.
+    Initial,
+}
+
+/// The largest capacity of any queue.
+pub(crate) const MOST_CAPACITY: usize = 1 << 20;
+const MOST_INSTANCES: u32 = 1 << 24;
+const MOST_PER_MESSAGE: u32 = 1024;
+const MOST_OUTPUTS: usize = 16;
+
+/// All that can be set on a kernel.
+pub(crate) struct Settings {
+    pub queue_capacity: usize,
+    pub backpressure: Backpressure,
+    pub output_capacity: usize,
+    pub output_backpressure: Backpressure,
+    pub initial_state: Option<(&'static Layout, Vec<u8>)>,
+    /// The state type of a native kernel's function.
+    pub native_state: Option<&'static Layout>,
+    pub instances: Option<u32>,
+    pub instance_field: String,
+    pub tables: Vec<(String, BoundTable)>,
+    pub outputs: Vec<OutputSpec>,
+    pub loop_budget: u32,
+    pub restart: RestartPolicy,
+    pub unordered_writes: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            queue_capacity: 1024,
+            backpressure: Backpressure::default(),
+            output_capacity: 1024,
+            output_backpressure: Backpressure::default(),
+            initial_state: None,
+            native_state: None,
+            instances: None,
+            instance_field: "to".to_owned(),
+            tables: Vec::new(),
+            outputs: Vec::new(),
+            loop_budget: 1_000_000,
+            restart: RestartPolicy::default(),
+            unordered_writes: false,
+        }
+    }
+}
+
+/// Makes an output's typed end: capacity and strategy of its queue, values per message.
+type MakeOutlet = fn(usize, Backpressure, u32) -> Arc<dyn AnyOutlet>;
+
+/// A declared output.
+#[derive(Clone)]
+pub(crate) struct OutputSpec {
+    pub name: String,
+    /// Only device messages have one.
+    pub layout: Option<&'static Layout>,
+    pub max_per_message: u32,
+    make: MakeOutlet,
+}
+
+impl OutputSpec {
+    pub(crate) fn device<T: DeviceMessage>(name: String, max_per_message: u32) -> Self {
+        Self {
+            name,
+            layout: Some(T::LAYOUT),
+            max_per_message,
+            make: |capacity, strategy, max| {
+                Arc::new(DeviceOutlet(Arc::new(Outlet::<T>::new(capacity, strategy, max))))
+            },
+        }
+    }
+
+    pub(crate) fn host<T: Message + Clone>(name: String) -> Self {
+        Self {
+            name,
+            layout: None,
+            max_per_message: 1,
+            make: |capacity, strategy, max| {
+                Arc::new(HostOutlet(Arc::new(Outlet::<T>::new(capacity, strategy, max))))
+            },
+        }
+    }
+
+    /// The output's typed end for a kernel with these settings.
+    pub(crate) fn make(&self, settings: &Settings) -> Arc<dyn AnyOutlet> {
+        (self.make)(settings.output_capacity, settings.output_backpressure, self.max_per_message)
+    }
+}
+
+/// What kind of kernel settings are for: some apply to one kind only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KernelKind {
+    Wgsl,
+    Native,
+    Host,
+}
+
+impl Settings {
+    /// Checks every setting by itself, and that it applies to this kind of kernel.
+    ///
+    /// # Errors
+    ///
+    /// The first one that does not hold: setting, value and bound.
+    pub(crate) fn check(&self, kernel: &str, kind: KernelKind) -> Result<()> {
+        within(kernel, "queue_capacity", self.queue_capacity, 1..=MOST_CAPACITY)?;
+        within(kernel, "output_capacity", self.output_capacity, 1..=MOST_CAPACITY)?;
+        within(kernel, "loop_budget", self.loop_budget, 1..=u32::MAX)?;
+        within(kernel, "outputs", self.outputs.len(), 0..=MOST_OUTPUTS)?;
+        if let Some(count) = self.instances {
+            within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
+        }
+        if let RestartPolicy::OneForOne { max, .. } = self.restart {
+            within(kernel, "restart.max", max, 1..=u32::MAX)?;
+        }
+        for (index, output) in self.outputs.iter().enumerate() {
+            let setting = format!("output `{}`", output.name);
+            within(kernel, &format!("{setting} per message"), output.max_per_message, 1..=MOST_PER_MESSAGE)?;
+            if !is_identifier(&output.name) {
+                return Err(invalid(kernel, format!("{setting}: a name is a WGSL identifier, such as `alerts`")));
+            }
+            if self.outputs[..index].iter().any(|other| other.name == output.name) {
+                return Err(invalid(kernel, format!("{setting} is declared twice")));
+            }
+            if output.layout.is_none() && kind != KernelKind::Host {
+                return Err(invalid(kernel, format!("{setting} is of a host type; declare it with `.output`")));
+            }
+            if kind == KernelKind::Native {
+                return Err(invalid(kernel, format!("{setting}: a native kernel only replies; it has no outputs")));
+            }
+        }
+        for (index, (name, _)) in self.tables.iter().enumerate() {
+            if kind != KernelKind::Wgsl {
+                return Err(invalid(kernel, format!("table `{name}`: only WGSL handlers have tables")));
+            }
+            if self.tables[..index].iter().any(|(other, _)| other == name) {
+                return Err(invalid(kernel, format!("table `{name}` is bound twice")));
+            }
+        }
+        if let (Some(native), Some((given, _))) = (self.native_state, &self.initial_state)
+            && native.name != given.name
+        {
+            return Err(invalid(
+                kernel,
+                format!("initial_state is a `{}`, but the function's state is a `{}`", given.name, native.name),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The byte of the message's field that names the instance.
+    ///
+    /// # Errors
+    ///
+    /// If the message has no such field, or it is no `u32`.
+    pub(crate) fn instance_field_offset(&self, kernel: &str, message: &Layout) -> Result<u32> {
+        let name = &self.instance_field;
+        let field = message.fields.iter().find(|field| field.name == *name);
+        match field {
+            Some(Field { offset, kind: FieldKind::Scalar(Scalar::U32), .. }) => Ok(*offset),
+            Some(_) => Err(invalid(kernel, format!("field `{name}` of `{}` names the instance and must be u32", message.name))),
+            None => Err(invalid(
+                kernel,
+                format!(
+                    "instances need a field `{name}: u32` in `{}`, or `.instance_field(..)` to name another",
+                    message.name
+                ),
+            )),
+        }
+    }
+}
+
+/// An error about a setting of a kernel.
+pub(crate) fn invalid(kernel: &str, text: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Invalid, format!("kernel `{kernel}`: {text}"))
+}
+
+fn within<T: PartialOrd + fmt::Display>(kernel: &str, setting: &str, value: T, bounds: RangeInclusive<T>) -> Result<()> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    Err(invalid(kernel, format!("{setting} is {value}, but must be {} to {}", bounds.start(), bounds.end())))
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut characters = name.chars();
+    characters.next().is_some_and(|first| first.is_ascii_alphabetic())
+        && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.contains("__")
+}

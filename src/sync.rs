@@ -1,0 +1,116 @@
+//! What threads synchronise with: std, or loom's model of it under `--cfg loom`.
+//!
+//! Code that is model-checked takes its primitives from here and from nowhere else.
+
+#[cfg(not(loom))]
+pub(crate) use std::{
+    cell::UnsafeCell as StdUnsafeCell,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+    sync::{Condvar, Mutex, MutexGuard},
+    thread::{Thread, current},
+    thread_local,
+};
+
+#[cfg(loom)]
+pub(crate) use loom::{
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+    sync::{Condvar, Mutex, MutexGuard},
+    thread::{Thread, current},
+    thread_local,
+};
+
+use std::time::{Duration, Instant};
+
+/// Locks, whether or not a holder panicked: what our locks guard is consistent at every point a panic can come from.
+#[inline]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Waits on a condition variable until woken or until the deadline. Under loom nothing ever times out, so a lost
+/// wake-up is a deadlock that the model finds.
+pub(crate) fn wait_until<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> MutexGuard<'a, T> {
+    #[cfg(not(loom))]
+    if let Some(deadline) = deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        return condvar.wait_timeout(guard, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+    }
+    let _ = deadline;
+    condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Parks the thread until it is unparked or until the deadline.
+pub(crate) fn park_until(deadline: Option<Instant>) {
+    #[cfg(not(loom))]
+    match deadline {
+        Some(deadline) => std::thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
+        None => std::thread::park(),
+    }
+    #[cfg(loom)]
+    {
+        let _ = deadline;
+        loom::thread::park();
+    }
+}
+
+/// One turn of a spinning wait.
+#[inline]
+pub(crate) fn spin() {
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// How long a waiting thread looks before it parks. Waking one costs 40 to 80 µs, so a wait about as long is well
+/// spent; a model has no time to spend.
+pub(crate) const SPIN: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(25) };
+
+/// The time a wait that began now would end, if it can be told.
+pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
+    if cfg!(loom) { None } else { Instant::now().checked_add(timeout) }
+}
+
+/// Has the deadline passed? Never under loom.
+pub(crate) fn passed(deadline: Option<Instant>) -> bool {
+    !cfg!(loom) && deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// A value that only one thread at a time reaches, by a protocol of its owner's. Loom checks that it is so.
+#[cfg(not(loom))]
+pub(crate) struct Guarded<T>(StdUnsafeCell<T>);
+#[cfg(loom)]
+pub(crate) struct Guarded<T>(loom::cell::UnsafeCell<T>);
+
+impl<T> Guarded<T> {
+    pub(crate) fn new(value: T) -> Self {
+        #[cfg(not(loom))]
+        return Self(StdUnsafeCell::new(value));
+        #[cfg(loom)]
+        return Self(loom::cell::UnsafeCell::new(value));
+    }
+
+    /// Calls `body` with the value.
+    ///
+    /// # Safety
+    ///
+    /// No other thread is inside `with` of the same value, and neither is this one.
+    #[inline]
+    pub(crate) unsafe fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
+        #[cfg(not(loom))]
+        // SAFETY: the caller is alone.
+        return body(unsafe { &mut *self.0.get() });
+        #[cfg(loom)]
+        // SAFETY: the caller is alone; loom fails the model if not.
+        return self.0.with_mut(|pointer| body(unsafe { &mut *pointer }));
+    }
+}
+
+// SAFETY: `with` hands the value to one thread at a time, so moving it between threads is all that happens.
+unsafe impl<T: Send> Sync for Guarded<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Guarded<T> {}

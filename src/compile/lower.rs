@@ -36,6 +36,8 @@
 //!   tolerance.
 
 mod rewrite;
+#[cfg(test)]
+mod tests;
 
 use super::front::{CAPABILITIES, Parsed};
 use super::program::{PrivateSlot, Program};

@@ -15,6 +15,7 @@ pub(crate) use program::{Program, StateFacts};
 use crate::error::Result;
 use crate::message::Layout;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,9 @@ pub(crate) struct TableDecl {
     /// Elements in the buffer.
     pub len: usize,
 }
+
+/// The most tables of a handler: a portable device has eight storage buffers, and the rings take the other half.
+pub(crate) const MOST_TABLES: usize = 4;
 
 /// One table as the lowered module wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +179,11 @@ pub(crate) enum FaultCode {
 pub(crate) trait Executable: Send + Sync {
     /// Runs the handler once.
     fn run(&self, frame: &mut Frame<'_>) -> Outcome;
+}
+
+/// The best engine there is for a program.
+pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
+    Arc::new(Interpreter::new(program))
 }
 
 /// Parses a handler, checks it against its contract and lowers it.

@@ -98,7 +98,7 @@ impl Bench {
     }
 
     pub fn run_with(&mut self, message: &[u8], tables: &[TableView]) -> Outcome {
-        let stop = StopCheck { word: &self.stop_word, deadline: None };
+        let stop = StopCheck::new(&self.stop_word, None, None);
         self.interpreter.run(&mut Frame {
             message,
             state: &mut self.state,

@@ -26,8 +26,6 @@ use scan::Word;
 const MESSAGE_LIMIT: u32 = 4096;
 /// The largest state, in bytes.
 const STATE_LIMIT: u32 = 1024;
-/// The most tables of a handler: what is left of the eight storage buffers a portable device has.
-const TABLE_LIMIT: usize = 4;
 /// The largest variable or value inside a handler, in bytes; the private variables together keep to it too.
 const VALUE_LIMIT: u32 = 64 << 10;
 /// The most that the outputs of a handler may hold for one message, in bytes.

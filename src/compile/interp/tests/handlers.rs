@@ -182,8 +182,8 @@ fn fraud_detector() {
     let mut random = Random(3);
     for i in 0..400u32 {
         time += random.next() % 40;
-        let amount = random.float().abs() * if random.next() % 9 == 0 { 900.0 } else { 60.0 };
-        let here = if random.next() % 4 == 0 { random.next() % 5 } else { 1 };
+        let amount = random.float().abs() * if random.next().is_multiple_of(9) { 900.0 } else { 60.0 };
+        let here = if random.next().is_multiple_of(4) { random.next() % 5 } else { 1 };
         let message = [i, amount.to_bits(), here, time];
         assert_eq!(bench.run_with(bytemuck::cast_slice(&message), &views), Outcome::Done);
 

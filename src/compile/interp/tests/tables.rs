@@ -103,7 +103,7 @@ fn one_interpreter_serves_many_threads() {
             scope.spawn(move || {
                 use crate::compile::{Executable, Frame, StopCheck};
                 let word = std::sync::atomic::AtomicU32::new(0);
-                let stop = StopCheck { word: &word, deadline: None };
+                let stop = StopCheck::new(&word, None, None);
                 let mut reply = [0u32; 8];
                 let mut privates = vec![0; program.privates_size as usize];
                 for i in 0..1000 {

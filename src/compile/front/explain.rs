@@ -7,7 +7,7 @@ use naga::common::wgsl::TypeContext;
 use naga::front::wgsl::ParseError;
 use naga::proc::TypeResolution;
 use naga::valid::{
-    CallError, ExpressionError, FunctionError, GlobalVariableError, LiteralError, ValidationError, WidthError,
+    CallError, ComposeError, ExpressionError, FunctionError, GlobalVariableError, LiteralError, ValidationError, WidthError,
 };
 use naga::{Module, Span, SwitchValue, TypeInner, WithSpan};
 
@@ -149,6 +149,15 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
         F::Expression { source: ExpressionError::ShiftAmountTooLarge { .. }, .. } => {
             "the shift amount is not below 32; write a smaller one".to_string()
         }
+        F::Expression { source: ExpressionError::Compose(error), .. } => match error {
+            ComposeError::ComponentCount { given, expected } => {
+                format!("there are {given} components, but the type has {expected}; write {expected}")
+            }
+            ComposeError::ComponentType { index } => {
+                format!("component {} has another type than its place; convert it, as in `f32(x)`", index + 1)
+            }
+            ComposeError::Type(_) => "a value of this type cannot be made; use a type of a fixed size".to_string(),
+        },
         F::Expression { source: ExpressionError::DivideByZero, .. } => {
             "this divides by zero; write another divisor".to_string()
         }

@@ -267,6 +267,13 @@ fn errors_of_the_language() {
         inside("r[0] = select(1u, 2.0, true);"),
         "3:19: type mismatch for reject and accept values in `select` call",
     );
+    refused(
+        inside("let x = mat2x2(vec4(f32(m.a[0])), vec4(f32(m.a[0])));"),
+        "3:13: in `mat2x2(vec4(f32(m.a[0])), vec4(f32(m.a[0])))`: component 1 has another type than its place; convert it, as in `f32(x)`",
+    );
+    refused(inside("let x = Out(m.a, 1u);"), "3:13: in `Out(m.a, 1u)`: there are 2 components, but the type has 1; write 1");
+    refused(inside("let x = array<u32, 2>(m.a[0], 1u, 2u);"), "3:13: in `array<u32, 2>(m.a[0], 1u, 2u)`: there are 3 components, but the type has 2; write 2");
+    refused(inside("let x = vec3(1u, m.a[0]);"), "3:13: in `vec3(1u, m.a[0])`: there are 2 components, but the type has 3; write 3");
     refused(inside("break;"), "3:5: in `break;`: this `break` is in no loop or `switch`; remove it");
     refused(inside("var x = 1.0 / 0.0;"), "3:13: Divide operation overflowed");
     refused(

@@ -12,7 +12,7 @@ mod tests;
 pub(crate) use interp::Interpreter;
 pub(crate) use program::{Program, StateFacts};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Layout;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -192,5 +192,18 @@ pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
 ///
 /// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
 pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
-    lower::lower(front::parse(source)?, source.loop_budget)
+    let work = || front::parse(source).and_then(|parsed| lower::lower(parsed, source.loop_budget));
+    // naga recurses along operators and `else if`, up to once a byte of text, with 700 bytes of stack each (measured
+    // at opt-level 1): a long generated expression would overflow a usual stack, and that ends the process.
+    let stack = source.text.len().saturating_mul(4096).clamp(8 << 20, 1 << 30);
+    let failed = |why: &str| {
+        let text =
+            format!("{}:1:1: the WGSL compiler failed on this handler ({why}); make it smaller", source.name);
+        Error::new(ErrorKind::Rejected, text)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("ringwork-compile".into()).stack_size(stack);
+        let thread = thread.spawn_scoped(scope, work).map_err(|error| failed(&error.to_string()))?;
+        thread.join().unwrap_or_else(|_| Err(failed("it panicked")))
+    })
 }

@@ -7,7 +7,8 @@ use naga::common::wgsl::TypeContext;
 use naga::front::wgsl::ParseError;
 use naga::proc::TypeResolution;
 use naga::valid::{
-    CallError, ComposeError, ExpressionError, FunctionError, GlobalVariableError, LiteralError, ValidationError, WidthError,
+    CallError, ComposeError, ExpressionError, FunctionError, GlobalVariableError, LiteralError,
+    ValidationError, WidthError,
 };
 use naga::{Module, Span, SwitchValue, TypeInner, WithSpan};
 
@@ -16,6 +17,14 @@ pub(super) fn parse_error(error: &ParseError, report: &Reporter<'_>, generated: 
     let spans = || error.labels().map(|(span, _)| span).filter(Span::is_defined);
     let span = spans().next().unwrap_or_default();
     let what = error.message();
+    if spans().next().is_none() {
+        let what = if what.starts_with("internal") {
+            "an expression is nested too deeply; use variables"
+        } else {
+            what
+        };
+        return report.whole(what);
+    }
     if !report.is_user(span) {
         return match spans().find(|span| report.is_user(*span)) {
             Some(own) if what.contains("redefinition") => {
@@ -156,7 +165,9 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
             ComposeError::ComponentType { index } => {
                 format!("component {} has another type than its place; convert it, as in `f32(x)`", index + 1)
             }
-            ComposeError::Type(_) => "a value of this type cannot be made; use a type of a fixed size".to_string(),
+            ComposeError::Type(_) => {
+                "a value of this type cannot be made; use a type of a fixed size".to_string()
+            }
         },
         F::Expression { source: ExpressionError::DivideByZero, .. } => {
             "this divides by zero; write another divisor".to_string()

@@ -210,7 +210,7 @@ fn what_handlers_may_not_use() {
     );
     refused(
         inside("let x: f64 = 1.0;"),
-        "3:12: `f64` is not available on every backend; use `f32`, `i32` or `u32`",
+        "3:18: in `1.0`: this number is not available on every backend; use `f32`, `i32` or `u32`",
     );
     refused(
         inside("let x = i64(m.a[0]);"),
@@ -271,9 +271,18 @@ fn errors_of_the_language() {
         inside("let x = mat2x2(vec4(f32(m.a[0])), vec4(f32(m.a[0])));"),
         "3:13: in `mat2x2(vec4(f32(m.a[0])), vec4(f32(m.a[0])))`: component 1 has another type than its place; convert it, as in `f32(x)`",
     );
-    refused(inside("let x = Out(m.a, 1u);"), "3:13: in `Out(m.a, 1u)`: there are 2 components, but the type has 1; write 1");
-    refused(inside("let x = array<u32, 2>(m.a[0], 1u, 2u);"), "3:13: in `array<u32, 2>(m.a[0], 1u, 2u)`: there are 3 components, but the type has 2; write 2");
-    refused(inside("let x = vec3(1u, m.a[0]);"), "3:13: in `vec3(1u, m.a[0])`: there are 2 components, but the type has 3; write 3");
+    refused(
+        inside("let x = Out(m.a, 1u);"),
+        "3:13: in `Out(m.a, 1u)`: there are 2 components, but the type has 1; write 1",
+    );
+    refused(
+        inside("let x = array<u32, 2>(m.a[0], 1u, 2u);"),
+        "3:13: in `array<u32, 2>(m.a[0], 1u, 2u)`: there are 3 components, but the type has 2; write 2",
+    );
+    refused(
+        inside("let x = vec3(1u, m.a[0]);"),
+        "3:13: in `vec3(1u, m.a[0])`: there are 2 components, but the type has 3; write 3",
+    );
     refused(inside("break;"), "3:5: in `break;`: this `break` is in no loop or `switch`; remove it");
     refused(inside("var x = 1.0 / 0.0;"), "3:13: Divide operation overflowed");
     refused(
@@ -567,4 +576,35 @@ fn good_handlers_with_unusual_text_are_accepted() {
     ] {
         assert!(crate::compile::compile(&source(text)).is_ok(), "{text}");
     }
+}
+
+#[test]
+fn names_like_wide_types_are_names() {
+    let text = "fn f16(i64: u32) -> u32 { var f64 = i64; f64 += 1u; return f64; }
+                fn on_message(m: In) -> Out { let u64 = f16(m.a[0]); return Out(array<u32, 8>(u64, 0, 0, 0, 0, 0, 0, 0)); }";
+    assert_eq!(Bench::new(&source(text)).unwrap().words(&[7; 8])[0], 8);
+}
+
+#[test]
+fn long_generated_text_is_compiled_or_refused() {
+    let sum = inside(&format!("r[0] = m.a[0]{};", " + m.a[1]".repeat(20_000)));
+    assert_eq!(Bench::new(&source(&sum)).unwrap().words(&[2; 8])[0], 40_002);
+    let not = inside(&format!("r[0] = {}m.a[0];", "~".repeat(10_000)));
+    assert_eq!(Bench::new(&source(&not)).unwrap().words(&[2; 8])[0], 2);
+    let mut chain = String::from("fn f0(x: u32) -> u32 { return x; }\n");
+    for i in 1..3000 {
+        chain += &format!("fn f{i}(x: u32) -> u32 {{ return f{}(x) + 1u; }}\n", i - 1);
+    }
+    chain += &inside("r[0] = f2999(m.a[0]);");
+    assert_eq!(Bench::new(&source(&chain)).unwrap().words(&[2; 8])[0], 3001);
+
+    let parentheses = inside(&format!("r[0] = {}m.a[0]{};", "(".repeat(1000), ")".repeat(1000)));
+    refused(parentheses, "1:1: an expression is nested too deeply; use variables");
+    let mut choices = String::from("if m.a[0] == 0u {}");
+    choices += &" else if m.a[0] == 1u {}".repeat(1000);
+    refused(inside(&choices), "3:7232: this is nested too deeply; use a `switch` or a function");
+    refused(
+        inside(&format!("{} {}", "{".repeat(1000), "}".repeat(1000))),
+        "3:131: brace nesting limit reached",
+    );
 }

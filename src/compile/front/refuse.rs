@@ -206,7 +206,16 @@ impl Walk<'_> {
                 self.error(span, "handlers have no textures; read a table")
             }
             E::As { kind, convert: Some(width), .. } if is_wide(Scalar { kind: *kind, width: *width }) => {
-                self.error(span, "this type is not available on every backend; use `f32`, `i32` or `u32`")
+                let letter = match kind {
+                    ScalarKind::Sint => 'i',
+                    ScalarKind::Uint => 'u',
+                    _ => 'f',
+                };
+                let name = format!("`{letter}{}`", width * 8);
+                self.error(
+                    span,
+                    &format!("{name} is not available on every backend; use `f32`, `i32` or `u32`"),
+                )
             }
             E::Derivative { .. } => self.error(
                 span,

@@ -5,7 +5,7 @@
 #[cfg(not(loom))]
 pub(crate) use std::{
     cell::UnsafeCell as StdUnsafeCell,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     sync::{Condvar, Mutex, MutexGuard},
     thread::{Thread, current},
     thread_local,
@@ -13,7 +13,7 @@ pub(crate) use std::{
 
 #[cfg(loom)]
 pub(crate) use loom::{
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     sync::{Condvar, Mutex, MutexGuard},
     thread::{Thread, current},
     thread_local,

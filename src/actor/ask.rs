@@ -285,7 +285,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// Sends a message on its way and returns at once.
-    pub(super) fn request(self: &Arc<Self>, message: In, options: &Options) -> Result<Pending<Out>, SendError<In>> {
+    pub(super) fn request(
+        self: &Arc<Self>,
+        message: In,
+        options: &Options,
+        deadline: Option<Instant>,
+    ) -> Result<Pending<Out>, SendError<In>> {
         if let Err(error) = self.validate(&message) {
             return Err(SendError::Refused(message, error));
         }
@@ -309,7 +314,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         cell.arm(token);
         let mut slot = self.slot(message, token, options);
         slot.meta.cell = Some(cell.clone());
-        match self.send_slot(slot, Wait::Until(None)) {
+        match self.send_slot(slot, Wait::Until(deadline)) {
             Ok(()) => Ok(self.pending(token, cell)),
             Err(error) => {
                 drop(cell.disarm(token));

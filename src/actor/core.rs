@@ -34,6 +34,34 @@ pub(crate) struct Services {
     pub pool: Pool,
     pub prefix: TokenPrefix,
     pub dead_letters: DeadLetterLog,
+    /// The running kernels by name, and the links between them by id.
+    pub registry: std::sync::Mutex<Registry>,
+}
+
+/// See [`Services::registry`].
+#[derive(Default)]
+pub(crate) struct Registry {
+    pub kernels: std::collections::BTreeMap<String, Arc<dyn super::runtime::AnyKernel>>,
+    /// Names whose kernel is being made.
+    pub reserved: std::collections::BTreeSet<String>,
+    pub edges: Vec<(u64, u64)>,
+}
+
+impl Services {
+    pub(crate) fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Forgets a kernel that has ended: its name is free.
+    pub(super) fn unregister(&self, name: &str, id: u64) {
+        let mut registry = self.registry();
+        registry.edges.retain(|edge| edge.0 != id && edge.1 != id);
+        let gone = registry.kernels.get(name).is_some_and(|kernel| kernel.id() == id);
+        let kernel = if gone { registry.kernels.remove(name) } else { None };
+        drop(registry);
+        // Dropped outside of the lock: it may be the last reference.
+        drop(kernel);
+    }
 }
 
 /// Whatever can make a source of a link go on when there is room again.
@@ -131,6 +159,8 @@ pub(super) struct Facts<In, Out> {
     pub(super) restart: RestartPolicy,
     /// Never run on a caller's thread: an interrupted message would repeat its table writes.
     pub(super) background_only: bool,
+    /// Begins on the background driver, until it has shown itself to be fast: nothing could interrupt it.
+    pub(super) on_probation: bool,
     pub(super) launched: Instant,
 }
 
@@ -149,13 +179,32 @@ pub(super) struct Engine<Out> {
     pub(super) cut_short: bool,
     /// Messages in a row that the background driver found fast.
     pub(super) trusted: u64,
-    /// One instance's initial state, and how many there are.
-    pub(super) initial_state: (Vec<u8>, usize),
+    pub(super) memory: Memory,
+}
+
+/// The states that a restart can go back to: all instances', one after the other.
+pub(super) struct Memory {
+    /// One instance's.
+    pub(super) initial: Vec<u8>,
+    pub(super) instances: usize,
     pub(super) snapshot: Option<Arc<[u8]>>,
 }
 
+impl Memory {
+    /// Tells the port what a faulted instance restarts with.
+    pub(super) fn arrange_restart(&self, port: &mut dyn Port, policy: RestartPolicy) {
+        let RestartPolicy::OneForOne { state, .. } = policy else { return };
+        let initial = || Arc::from(self.initial.repeat(self.instances));
+        port.reset_on_fault(match state {
+            RestartState::Current => None,
+            RestartState::Initial => Some(initial()),
+            RestartState::Snapshot => Some(self.snapshot.clone().unwrap_or_else(initial)),
+        });
+    }
+}
+
 impl<Out> Engine<Out> {
-    pub(super) fn new(port: Option<Box<dyn Port>>, initial_state: Vec<u8>, instances: usize) -> Self {
+    pub(super) fn new(port: Option<Box<dyn Port>>, memory: Memory) -> Self {
         Self {
             port,
             finished: Vec::new(),
@@ -164,22 +213,7 @@ impl<Out> Engine<Out> {
             growth: 0,
             cut_short: false,
             trusted: 0,
-            initial_state: (initial_state, instances),
-            snapshot: None,
-        }
-    }
-
-    /// Tells the port what a faulted instance restarts with.
-    pub(super) fn arrange_restart(&mut self, policy: RestartPolicy) {
-        let RestartPolicy::OneForOne { state, .. } = policy else { return };
-        let initial = || Arc::from(self.initial_state.0.repeat(self.initial_state.1));
-        let states = match state {
-            RestartState::Current => None,
-            RestartState::Initial => Some(initial()),
-            RestartState::Snapshot => Some(self.snapshot.clone().unwrap_or_else(initial)),
-        };
-        if let Some(port) = &mut self.port {
-            port.reset_on_fault(states);
+            memory,
         }
     }
 }
@@ -208,7 +242,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !outlets.is_empty() || !native {
             bits |= gate::INDIRECT;
         }
-        if facts.background_only {
+        if facts.background_only || facts.on_probation {
             bits |= gate::BACKGROUND;
         }
         Arc::new(Self {
@@ -235,7 +269,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
         &self.facts.name
     }
 
-    fn uuid(&self, token: Token) -> Uuid {
+    pub(super) fn envelope_id(&self, meta: &Meta<Out>) -> Uuid {
+        self.uuid(meta.token)
+    }
+
+    pub(super) fn uuid(&self, token: Token) -> Uuid {
         self.facts.services.prefix.uuid(token)
     }
 
@@ -310,13 +348,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn slot(&self, payload: In, token: Token, options: &Options) -> Slot<In, Out> {
         let meta = Meta {
             token,
-            correlation: options.correlation_id.map_or(0, Uuid::as_u128),
+            correlation: options.correlation_id.map_or(0, |id| id.as_u128()),
             stamp: telemetry::stamp(token),
             cell: None,
             priority: options.priority.into(),
             discard_reply: options.discard_reply || !self.facts.has_reply,
         };
         Slot { meta, payload }
+    }
+
+    /// How many states the kernel keeps.
+    pub(super) fn instances(&self) -> usize {
+        if let Shape::Instances { count, .. } = self.facts.shape { count as usize } else { 1 }
     }
 
     /// Puts a message into the mailbox, by the kernel's strategy; does not wait.
@@ -421,6 +464,41 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 }
             }
         }
+    }
+
+    /// Queues a run of messages, as many under one lock as there is room for.
+    pub(super) fn send_queued_batch(
+        self: &Arc<Self>,
+        batch: &mut VecDeque<(Token, In)>,
+        options: &Options,
+    ) -> Result<(), SendError<In>> {
+        let plain_room = matches!(self.facts.backpressure, Backpressure::Block | Backpressure::Reject);
+        while !batch.is_empty() {
+            if plain_room {
+                let mut mailbox = lock(&self.mailbox);
+                let open = mailbox.closed().is_none() && mailbox.cycle.is_none();
+                let room = if open { mailbox.room(self.waiting()) } else { 0 };
+                let count = room.min(batch.len());
+                for (token, message) in batch.drain(..count) {
+                    mailbox.accepted += 1;
+                    mailbox.enqueue(self.slot(message, token, options));
+                }
+                let wake_host = count > 0 && std::mem::take(&mut mailbox.host_sleeps);
+                drop(mailbox);
+                if wake_host {
+                    self.items.notify_one();
+                }
+                if count > 0 {
+                    self.announce();
+                    continue;
+                }
+            }
+            // Full, closed, or a strategy that looks at each message: one at a time, with all that this means.
+            if let Some((token, message)) = batch.pop_front() {
+                self.send_queued(message, token, options, Wait::Until(None))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn dropped_error(&self) -> Error {

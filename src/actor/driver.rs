@@ -211,7 +211,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn send_direct_batch(self: &Arc<Self>, batch: &mut VecDeque<(Token, In)>, options: &Options) {
         let queue_replies = self.facts.has_reply && !options.discard_reply;
         let plain = self.plain();
-        let (mut handled, mut fault, mut replies) = (0, None, Vec::new());
+        let (mut handled, mut fault, mut replies) = (0u64, None, Vec::new());
         let mut run = |engine: &mut Engine<Out>| {
             let Engine { port: Some(port), finished, .. } = engine else { return 0 };
             let room = if queue_replies { self.replies.room() } else { usize::MAX };

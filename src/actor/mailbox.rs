@@ -84,6 +84,8 @@ pub(crate) struct Mailbox<In, Out> {
     pub blocked: usize,
     /// The host kernel's thread waits on `Core::items`.
     pub host_sleeps: bool,
+    /// The host kernel's thread has ended.
+    pub host_ended: bool,
     /// A terminating kernel handles what it has until then.
     pub drain_until: Option<Instant>,
     /// When the kernel restarted after a fault, as far back as its policy looks.
@@ -109,6 +111,7 @@ impl<In, Out> Mailbox<In, Out> {
             dead: DeadLetterCounts::default(),
             blocked: 0,
             host_sleeps: false,
+            host_ended: false,
             drain_until: None,
             restarted: VecDeque::new(),
             cycle: None,
@@ -263,6 +266,19 @@ impl<In, Out> Mailbox<In, Out> {
         self.queued -= 1;
         self.dead.count(DeadLetterReason::DroppedOldest);
         Some(slot)
+    }
+
+    /// Takes the waiting callers off all messages; the messages stay.
+    pub(crate) fn take_waiters(&mut self) -> Vec<(Token, Arc<ReplyCell<Out>>)> {
+        let queued = self.normal.iter_mut().chain(self.others.values_mut().flatten());
+        let slots = self.in_flight.iter_mut().chain(queued).map(|slot| &mut slot.meta);
+        slots.chain(&mut self.hand).filter_map(|meta| Some((meta.token, meta.cell.take()?))).collect()
+    }
+
+    /// Gives the queues' memory back.
+    pub(crate) fn shrink(&mut self) {
+        self.normal.shrink_to_fit();
+        self.in_flight.shrink_to_fit();
     }
 
     /// Takes everything, oldest of the highest priority first, those in flight before those queued.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
 
-pub(crate) use crate::compile::{FaultCode, STOP_AFTER_MESSAGE, STOP_NOW};
+pub(crate) use crate::compile::{STOP_AFTER_MESSAGE, STOP_NOW};
 
 /// Which way to run device kernels is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,17 @@ impl std::str::FromStr for BackendKind {
     }
 }
 
+/// Is this backend in this build?
+pub(crate) fn check(kind: BackendKind) -> Result<()> {
+    match kind {
+        BackendKind::Auto | BackendKind::Cpu => Ok(()),
+        BackendKind::Wgpu | BackendKind::Cuda => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("backend `{kind}` is not in this build of ringwork; use `cpu` or `auto`"),
+        )),
+    }
+}
+
 /// Opens the device of a backend, or says why it cannot: the one place that knows which backends this build has.
 ///
 /// Returns the device and a sentence on why it was chosen.
@@ -61,10 +72,7 @@ pub(crate) fn open(kind: BackendKind) -> Result<(Arc<dyn Device>, String)> {
             "cpu: the only backend in this build that runs device kernels".to_owned(),
         )),
         BackendKind::Cpu => Ok((cpu::CpuDevice::open(), "cpu: asked for".to_owned())),
-        BackendKind::Wgpu | BackendKind::Cuda => Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("backend `{kind}` is not in this build of ringwork; use `cpu` or `auto`"),
-        )),
+        BackendKind::Wgpu | BackendKind::Cuda => Err(check(kind).expect_err("not in this build")),
     }
 }
 

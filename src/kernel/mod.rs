@@ -6,7 +6,7 @@ mod queue;
 mod settings;
 
 pub use context::Context;
-pub(crate) use context::HostPort;
+pub(crate) use context::{HostPort, ended};
 pub(crate) use outlet::{AnyOutlet, Inlet, Outlet};
 pub(crate) use queue::{Queue, Tagged, Woken};
 pub(crate) use settings::{KernelKind, OutputSpec, Settings, invalid};

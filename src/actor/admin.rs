@@ -1,0 +1,306 @@
+//! Lifecycle calls: activate, deactivate, terminate, fail, and what needs the port between messages.
+
+use super::core::{Core, INSIDE, Memory};
+use super::gate;
+use super::lifecycle::{Event, KernelState};
+use super::mailbox::Meta;
+use super::telemetry::DeadLetterReason;
+use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::sync::{deadline_in, lock, passed, wait_until};
+use crate::{Envelope, Uuid};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a call waits for the message in hand when it is given no time-out.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// After its time-out, `terminate` gives a handler this long to notice that it has been stopped.
+pub(super) const GRACE: Duration = Duration::from_millis(100);
+
+/// What became of a kernel's messages at its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Termination<In> {
+    /// Messages that were not begun, in the order in which they would have been handled.
+    pub returned: Vec<Envelope<In>>,
+    /// The message that was in hand when the time ran out; it is dead-lettered as
+    /// [`Abandoned`](DeadLetterReason::Abandoned), and if its handler ever ends, the result is dropped.
+    pub abandoned: Option<Uuid>,
+    /// A thread is still inside the handler, or is a host kernel's that did not end: it has been left to itself.
+    pub detached: bool,
+    /// Messages handled between the call and the end.
+    pub drained: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl<In> Termination<In> {
+    /// Everything that was queued has been handled, and nothing was left behind.
+    pub fn is_clean(&self) -> bool {
+        self.returned.is_empty() && self.abandoned.is_none() && !self.detached
+    }
+}
+
+impl<In: Message, Out: Message> Core<In, Out> {
+    pub(super) fn activate(self: &Arc<Self>) -> Result<()> {
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.state = mailbox.state.after(Event::Activate, self.name())?;
+        // Relaxed: handlers begin only behind the gate, whose bit is set after this.
+        self.control.stop.store(0, Ordering::Relaxed);
+        self.hot.gate.set(gate::ACTIVE);
+        drop(mailbox);
+        self.items.notify_all();
+        self.rescue();
+        Ok(())
+    }
+
+    pub(super) fn deactivate(self: &Arc<Self>, timeout: Duration) -> Result<()> {
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.state = mailbox.state.after(Event::Deactivate, self.name())?;
+        self.hot.gate.clear(gate::ACTIVE);
+        self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+        drop(mailbox);
+        self.changed.notify_all();
+        if INSIDE.with(Cell::get) == self.facts.id {
+            // A handler that deactivates its own kernel: the message in hand is the caller's own.
+            return Ok(());
+        }
+        if self.wait_idle(deadline_in(timeout)) {
+            return Ok(());
+        }
+        Err(Error::timed_out(
+            format!("deactivate of kernel `{}`: no message begins any more, but the one in hand", self.name()),
+            timeout,
+        ))
+    }
+
+    pub(super) fn state(&self) -> KernelState {
+        lock(&self.mailbox).state
+    }
+
+    /// Runs `body` with the port between two messages.
+    pub(super) fn with_port<R>(
+        self: &Arc<Self>,
+        call: &str,
+        body: impl FnOnce(&mut dyn Port, &mut Memory) -> Result<R>,
+    ) -> Result<R> {
+        if INSIDE.with(Cell::get) == self.facts.id {
+            return Err(self.self_error(call));
+        }
+        if self.is_host() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("kernel `{}` is a host kernel: its state is its function's own", self.name()),
+            ));
+        }
+        if !self.seize(deadline_in(PATIENCE)) {
+            return Err(Error::timed_out(format!("{call} of kernel `{}`, whose handler runs,", self.name()), PATIENCE));
+        }
+        // SAFETY: the gate was just taken.
+        let result = unsafe {
+            self.engine.with(|engine| match &mut engine.port {
+                Some(port) => body(port.as_mut(), &mut engine.memory),
+                None => Err(self.terminated_error()),
+            })
+        };
+        self.release();
+        result
+    }
+
+    /// Ends the kernel for good because of a fault: everybody who waits gets the cause.
+    pub(super) fn fail(&self, cause: &Error) {
+        let mut mailbox = lock(&self.mailbox);
+        let Ok(state) = mailbox.state.after(Event::Fail, self.name()) else {
+            // Terminating already: that will deal with what is left.
+            return;
+        };
+        mailbox.state = state;
+        mailbox.failure = Some(Error::new(
+            ErrorKind::Failed,
+            format!("kernel `{}` has failed: {cause}", self.name()),
+        ));
+        self.hot.gate.clear(gate::ACTIVE);
+        self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+        let waiting = mailbox.take_waiters();
+        drop(mailbox);
+        for (token, cell) in waiting {
+            self.answer(&cell, token, Err(cause.clone()));
+        }
+        self.changed.notify_all();
+        self.items.notify_all();
+        self.replies.close();
+        self.outlets.iter().for_each(|(_, outlet)| outlet.close());
+        self.resume_upstream();
+    }
+
+    /// Drains until `deadline`, stops what still runs until `grace`, and takes the kernel apart.
+    pub(super) fn terminate(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        grace: Option<Instant>,
+    ) -> Result<Termination<In>> {
+        let begun = Instant::now();
+        if INSIDE.with(Cell::get) == self.facts.id {
+            return Err(self.self_error("terminate"));
+        }
+        let mut mailbox = lock(&self.mailbox);
+        let was = mailbox.state;
+        mailbox.state = was.after(Event::Terminate, self.name())?;
+        if was == KernelState::Active {
+            mailbox.drain_until = deadline.or_else(|| deadline_in(PATIENCE));
+        }
+        let handled_before = self.handled.load(Ordering::Relaxed);
+        drop(mailbox);
+        self.changed.notify_all();
+        self.items.notify_all();
+        self.replies.close();
+        self.outlets.iter().for_each(|(_, outlet)| outlet.close());
+
+        if was == KernelState::Active && !self.is_host() {
+            self.drain(deadline);
+        }
+        let mut end = if self.is_host() { self.end_host(deadline, grace) } else { self.end_port(grace) };
+        end.drained = self.handled.load(Ordering::Relaxed) - handled_before;
+        end.elapsed = begun.elapsed();
+        self.facts.services.unregister(&self.facts.name, self.facts.id);
+        self.resume_upstream();
+        Ok(end)
+    }
+
+    /// Waits until nothing is left, running handlers meanwhile if it can.
+    fn drain(self: &Arc<Self>, deadline: Option<Instant>) {
+        loop {
+            while self.drive_as_sender(deadline) {}
+            let mailbox = lock(&self.mailbox);
+            if (mailbox.is_empty() && self.hot.gate.load() & gate::BUSY == 0) || passed(deadline) {
+                return;
+            }
+            drop(mailbox);
+            // A stall (no room for replies or outputs) ends if somebody receives; else the deadline ends it.
+            self.rescue();
+            self.wait_change(deadline);
+        }
+    }
+
+    /// Waits for news of the mailbox, a millisecond at most.
+    fn wait_change(&self, deadline: Option<Instant>) {
+        let nap = deadline_in(Duration::from_millis(1));
+        let until = match (deadline, nap) {
+            (Some(deadline), Some(nap)) => Some(deadline.min(nap)),
+            (deadline, nap) => deadline.or(nap),
+        };
+        let mut mailbox = lock(&self.mailbox);
+        if mailbox.is_empty() && self.hot.gate.load() & gate::BUSY == 0 {
+            return;
+        }
+        mailbox.blocked += 1;
+        mailbox = wait_until(&self.changed, mailbox, until);
+        mailbox.blocked -= 1;
+    }
+
+    /// Stops the handler in hand, if one is, and returns the rest.
+    fn end_port(self: &Arc<Self>, grace: Option<Instant>) -> Termination<In> {
+        self.control.stop.store(STOP_NOW, Ordering::Relaxed);
+        self.hot.gate.clear(gate::ACTIVE);
+        if self.seize(grace) {
+            return self.end_seized();
+        }
+        let mut mailbox = lock(&self.mailbox);
+        // Under the lock: the holder enters its results under it, and looks for the bit first.
+        let before = self.hot.gate.set(gate::ABANDONED);
+        if before & gate::BUSY == 0 {
+            // It came back at the last moment.
+            self.hot.gate.clear(gate::ABANDONED);
+            drop(mailbox);
+            if self.seize(deadline_in(GRACE)) {
+                return self.end_seized();
+            }
+            mailbox = lock(&self.mailbox);
+            self.hot.gate.set(gate::ABANDONED);
+        }
+        if before & gate::DIRECT != 0 {
+            // It never was in the mailbox; its caller, who runs it, holds it.
+            mailbox.accepted += 1;
+            mailbox.dead.count(DeadLetterReason::Abandoned);
+            drop(mailbox);
+            return self.close_books(None, true);
+        }
+        let in_hand = mailbox.in_flight.pop_front();
+        drop(mailbox);
+        self.close_books(in_hand, true)
+    }
+
+    fn end_seized(self: &Arc<Self>) -> Termination<In> {
+        // SAFETY: the gate was just taken.
+        let cut_short = unsafe {
+            self.engine.with(|engine| {
+                engine.port = None;
+                std::mem::take(&mut engine.cut_short)
+            })
+        };
+        let in_hand = if cut_short { lock(&self.mailbox).in_flight.pop_front() } else { None };
+        let end = self.close_books(in_hand, false);
+        self.release();
+        end
+    }
+
+    /// Counts and gives back what is left; the kernel is terminated.
+    pub(super) fn close_books(
+        &self,
+        in_hand: Option<super::mailbox::Slot<In, Out>>,
+        detached: bool,
+    ) -> Termination<In> {
+        let mut mailbox = lock(&self.mailbox);
+        let rest = mailbox.take_all();
+        mailbox.returned += rest.len() as u64;
+        if in_hand.is_some() {
+            mailbox.dead.count(DeadLetterReason::Abandoned);
+        }
+        if let Some(cycle) = mailbox.cycle.take() {
+            cycle.release(rest.len() as i64 + i64::from(in_hand.is_some()));
+        }
+        mailbox.state = mailbox.state.after(Event::Finish, self.name()).unwrap_or(KernelState::Terminated);
+        // The queues' memory goes now, also while handles live on.
+        mailbox.shrink();
+        drop(mailbox);
+        self.changed.notify_all();
+        let abandoned = in_hand.map(|slot| {
+            let id = self.envelope_id(&slot.meta);
+            self.bury(slot, DeadLetterReason::Abandoned);
+            id
+        });
+        let returned = rest
+            .into_iter()
+            .map(|slot| {
+                let envelope = self.envelope(&slot.meta, slot.payload);
+                self.refuse(slot.meta);
+                envelope
+            })
+            .collect();
+        Termination { returned, abandoned, detached, drained: 0, elapsed: Duration::ZERO }
+    }
+
+    /// Tells a waiting caller that the kernel is gone.
+    pub(super) fn refuse(&self, meta: Meta<Out>) {
+        if let Some(cell) = meta.cell {
+            self.answer(&cell, meta.token, Err(self.terminated_error()));
+        }
+    }
+
+    pub(super) fn read_state(self: &Arc<Self>) -> Result<Vec<u8>> {
+        self.with_port("read_state", |port, _| port.read_state())
+    }
+
+    /// Keeps the present state for restarts, and returns it.
+    pub(super) fn snapshot(self: &Arc<Self>) -> Result<Arc<[u8]>> {
+        self.with_port("snapshot", |port, memory| {
+            let states: Arc<[u8]> = port.read_state()?.into();
+            memory.snapshot = Some(states.clone());
+            memory.arrange_restart(port, self.facts.restart);
+            Ok(states)
+        })
+    }
+}

@@ -1,0 +1,350 @@
+//! Host kernels: a thread of their own, a receive loop, and what their `Context` does.
+
+use super::core::{Core, INSIDE};
+use super::gate;
+use super::lifecycle::{Event, KernelState};
+use super::mailbox::{Mailbox, Meta};
+use super::telemetry::{self, DeadLetterReason};
+use super::Termination;
+use crate::error::{Error, ErrorKind, Result, panic_text};
+use crate::kernel::{Context, HostFunction, HostPort, RestartPolicy, ended};
+use crate::message::{Envelope, Message, Token};
+use crate::sync::{MutexGuard, Ordering, SPIN, deadline_in, lock, passed, spin, wait_until};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a host kernel's `Context` stands on.
+struct Hand<In: Message, Out: Message> {
+    core: Arc<Core<In, Out>>,
+    /// Token of the last message received; emitted values carry it.
+    token: Token,
+}
+
+/// The unit value, if that is what replies are.
+fn unit_reply<Out: 'static>() -> Option<Out> {
+    let mut unit = Some(());
+    (&mut unit as &mut dyn Any).downcast_mut::<Option<Out>>().and_then(Option::take)
+}
+
+impl<In: Message, Out: Message> Core<In, Out> {
+    /// Starts the kernel's thread.
+    pub(super) fn start_host(self: &Arc<Self>, function: HostFunction<In, Out>) -> Result<()> {
+        let core = self.clone();
+        let thread = std::thread::Builder::new().name(format!("ringwork-{}", self.name()));
+        let run = move || core.run_host(&function);
+        thread.spawn(run).map(drop).map_err(|error| {
+            let text = format!("kernel `{}`: no thread for it: {error}", self.name());
+            Error::new(ErrorKind::Unavailable, text)
+        })
+    }
+
+    fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
+        INSIDE.with(|inside| inside.set(self.facts.id));
+        while self.wait_active() {
+            let hand = Hand { core: self.clone(), token: 0 };
+            let mut context = Context::new(Box::new(hand));
+            match catch_unwind(AssertUnwindSafe(|| function(&mut context))) {
+                Ok(()) => {
+                    self.commit();
+                    self.end_of_function();
+                    break;
+                }
+                Err(panic) => {
+                    let text = panic_text(&*panic);
+                    let cause = Error::new(
+                        ErrorKind::Failed,
+                        format!("kernel `{}`: its function panicked: {text}", self.name()),
+                    );
+                    self.bury_hand(&cause);
+                    if self.state() == KernelState::Terminating || !self.supervise(&cause) {
+                        break;
+                    }
+                }
+            }
+        }
+        lock(&self.mailbox).host_ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the kernel is active; `false` if it has ended first.
+    fn wait_active(&self) -> bool {
+        let mut mailbox = lock(&self.mailbox);
+        loop {
+            match mailbox.state {
+                KernelState::Active => return true,
+                KernelState::Created | KernelState::Launched | KernelState::Deactivated => {
+                    mailbox = wait_until(&self.items, mailbox, None);
+                }
+                // A kernel that never was active has nothing to drain.
+                _ => return false,
+            }
+        }
+    }
+
+    /// Enters the message in hand as handled, and lets go of the gate; a caller who was not answered is told.
+    fn commit(&self) {
+        let mut mailbox = lock(&self.mailbox);
+        let hand = mailbox.hand.take();
+        if let Some(meta) = &hand {
+            // Release pairs with telemetry's Acquire; this thread is the only writer.
+            self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Release);
+            if meta.stamp != 0 {
+                self.latency.record(telemetry::now().saturating_sub(meta.stamp));
+            }
+            if let Some(cycle) = &mailbox.cycle {
+                cycle.release(1);
+            }
+        }
+        self.let_go(mailbox);
+        if let Some(Meta { cell: Some(cell), token, .. }) = hand {
+            let reply = unit_reply::<Out>().ok_or_else(|| {
+                let text = format!("kernel `{}` went on to its next message without a reply", self.name());
+                Error::new(ErrorKind::Failed, text)
+            });
+            self.answer(&cell, token, reply);
+        }
+        self.resume_upstream();
+    }
+
+    /// Dead-letters the message in hand: the function panicked on it.
+    fn bury_hand(&self, cause: &Error) {
+        let mut mailbox = lock(&self.mailbox);
+        let meta = mailbox.hand.take();
+        if meta.is_some() {
+            mailbox.dead.count(DeadLetterReason::Fault);
+            if let Some(cycle) = &mailbox.cycle {
+                cycle.release(1);
+            }
+        }
+        self.let_go(mailbox);
+        if let Some(meta) = meta {
+            self.bury_meta(meta, None, DeadLetterReason::Fault, cause.clone());
+        }
+        self.resume_upstream();
+    }
+
+    fn let_go(&self, mailbox: MutexGuard<'_, Mailbox<In, Out>>) {
+        let wake = mailbox.blocked > 0;
+        drop(mailbox);
+        if wake {
+            self.changed.notify_all();
+        }
+        if self.hot.gate.clear(gate::BUSY) & gate::WANTED != 0 {
+            drop(lock(&self.idle.0));
+            self.idle.1.notify_all();
+        }
+    }
+
+    /// The function returned by itself: the kernel ends, what is queued is dead-lettered.
+    fn end_of_function(self: &Arc<Self>) {
+        let mut mailbox = lock(&self.mailbox);
+        if mailbox.state == KernelState::Terminating {
+            return;
+        }
+        let Ok(state) = mailbox.state.after(Event::Terminate, self.name()) else { return };
+        mailbox.state = state.after(Event::Finish, self.name()).unwrap_or(KernelState::Terminated);
+        self.hot.gate.clear(gate::ACTIVE);
+        let rest = mailbox.take_all();
+        for _ in &rest {
+            mailbox.dead.count(DeadLetterReason::KernelEnded);
+        }
+        if let Some(cycle) = mailbox.cycle.take() {
+            cycle.release(rest.len() as i64);
+        }
+        drop(mailbox);
+        for slot in rest {
+            self.bury(slot, DeadLetterReason::KernelEnded);
+        }
+        self.changed.notify_all();
+        self.replies.close();
+        self.outlets.iter().for_each(|(_, outlet)| outlet.close());
+        self.facts.services.unregister(&self.facts.name, self.facts.id);
+        self.resume_upstream();
+    }
+
+    /// Waits for the thread's end, then returns the rest; a thread that does not end is left to itself.
+    pub(super) fn end_host(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        grace: Option<Instant>,
+    ) -> Termination<In> {
+        let mut mailbox = lock(&self.mailbox);
+        while !mailbox.host_ended && !passed(deadline) {
+            mailbox.blocked += 1;
+            mailbox = wait_until(&self.changed, mailbox, deadline);
+            mailbox.blocked -= 1;
+        }
+        mailbox.drain_until = None;
+        self.hot.gate.clear(gate::ACTIVE);
+        drop(mailbox);
+        self.items.notify_all();
+        let mut mailbox = lock(&self.mailbox);
+        while !mailbox.host_ended && !passed(grace) {
+            mailbox.blocked += 1;
+            mailbox = wait_until(&self.changed, mailbox, grace);
+            mailbox.blocked -= 1;
+        }
+        let detached = !mailbox.host_ended;
+        let hand = mailbox.hand.take();
+        if hand.is_some() {
+            mailbox.dead.count(DeadLetterReason::Abandoned);
+            if let Some(cycle) = &mailbox.cycle {
+                cycle.release(1);
+            }
+        }
+        drop(mailbox);
+        let mut end = self.close_books(None, detached);
+        end.abandoned = hand.as_ref().map(|meta| self.envelope_id(meta));
+        if let Some(meta) = hand {
+            self.bury_meta(meta, None, DeadLetterReason::Abandoned, self.terminated_error());
+        }
+        end
+    }
+}
+
+impl<In: Message, Out: Message> Hand<In, Out> {
+    fn take(&mut self, mailbox: &mut Mailbox<In, Out>) -> Option<Envelope<In>> {
+        if !mailbox.runs() {
+            return None;
+        }
+        let slot = mailbox.pop()?;
+        let envelope = self.core.envelope(&slot.meta, slot.payload);
+        self.token = slot.meta.token;
+        mailbox.hand = Some(slot.meta);
+        self.core.hot.gate.set(gate::BUSY);
+        Some(envelope)
+    }
+
+    fn ended(&self, mailbox: &Mailbox<In, Out>) -> bool {
+        match mailbox.state {
+            KernelState::Terminating => mailbox.queued() == 0 || !mailbox.runs(),
+            KernelState::Terminated | KernelState::Failed => true,
+            _ => false,
+        }
+    }
+}
+
+impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
+    fn receive(&mut self, deadline: Option<Instant>) -> Result<Envelope<In>> {
+        let core = self.core.clone();
+        core.commit();
+        let begun = Instant::now();
+        loop {
+            let mut mailbox = lock(&core.mailbox);
+            if let Some(envelope) = self.take(&mut mailbox) {
+                let wake = mailbox.blocked > 0;
+                drop(mailbox);
+                if wake {
+                    core.changed.notify_all();
+                }
+                core.resume_upstream();
+                return Ok(envelope);
+            }
+            if self.ended(&mailbox) {
+                return Err(ended(core.name()));
+            }
+            if passed(deadline) {
+                return Err(Error::timed_out(format!("receive of kernel `{}`", core.name()), begun.elapsed()));
+            }
+            if mailbox.queued() == 0 {
+                // Under the lock: a push after this sets the bit again.
+                core.hot.gate.clear(gate::QUEUED);
+                if mailbox.state == KernelState::Active && begun.elapsed() < SPIN {
+                    drop(mailbox);
+                    while core.hot.gate.load() & gate::QUEUED == 0 && begun.elapsed() < SPIN {
+                        for _ in 0..8 {
+                            spin();
+                        }
+                    }
+                    continue;
+                }
+            }
+            mailbox.host_sleeps = true;
+            mailbox = wait_until(&core.items, mailbox, deadline);
+            mailbox.host_sleeps = false;
+        }
+    }
+
+    fn reply(&mut self, reply: Out) -> bool {
+        let core = &self.core;
+        let mut mailbox = lock(&core.mailbox);
+        let Some(meta) = &mut mailbox.hand else { return false };
+        let (cell, token) = (meta.cell.take(), meta.token);
+        let to_queue = !std::mem::replace(&mut meta.discard_reply, true) && cell.is_none();
+        if let Some(cell) = cell {
+            drop(mailbox);
+            core.answer(&cell, token, Ok(reply));
+            return true;
+        }
+        if !to_queue {
+            return false;
+        }
+        while core.replies.room() == 0 && !self.ended(&mailbox) {
+            mailbox = wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(10)));
+        }
+        drop(mailbox);
+        if core.replies.room() == 0 {
+            return false;
+        }
+        core.replies.push([(token, reply)]);
+        true
+    }
+
+    fn emit(&mut self, output: &str, value: &mut dyn Any) -> Result<()> {
+        let core = self.core.clone();
+        let Some((_, outlet)) = core.outlets.iter().find(|(name, _)| name == output) else {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("kernel `{}` has no output `{output}`; declare it with `.output`", core.name()),
+            ));
+        };
+        let ended = || Err(ended(core.name()));
+        while outlet.admit() == 0 {
+            let mailbox = lock(&core.mailbox);
+            let past = mailbox.state == KernelState::Terminating && !mailbox.runs();
+            if past || matches!(mailbox.state, KernelState::Terminated | KernelState::Failed) {
+                return ended();
+            }
+            drop(wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(1))));
+        }
+        let mut into_cycles = 0;
+        if !outlet.put_any(self.token, value, &mut into_cycles) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("output `{output}` of kernel `{}` is declared with another type", core.name()),
+            ));
+        }
+        if into_cycles > 0
+            && let Some(cycle) = lock(&core.mailbox).cycle.clone()
+        {
+            cycle.release(-(into_cycles as i64));
+        }
+        outlet.flush();
+        Ok(())
+    }
+
+    fn should_terminate(&self) -> bool {
+        !matches!(self.core.state(), KernelState::Active | KernelState::Deactivated)
+    }
+
+    fn name(&self) -> &str {
+        self.core.name()
+    }
+}
+
+/// The restart policies that a host kernel's settings may name.
+pub(super) fn check_restart(kernel: &str, policy: RestartPolicy) -> Result<()> {
+    use crate::kernel::RestartState;
+    match policy {
+        RestartPolicy::OneForOne { state: RestartState::Snapshot | RestartState::Initial, .. } => {
+            Err(crate::kernel::invalid(
+                kernel,
+                "restart.state: a host kernel's state is its function's own; only `Current` applies",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+

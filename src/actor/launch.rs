@@ -1,0 +1,268 @@
+//! From a declared kernel to a running one: checks, compiles, opens the port.
+
+use super::core::{Core, Engine, Facts, Memory, Services};
+use super::lifecycle::Event;
+use super::mailbox::Mailbox;
+use crate::backend::{Code, Device, LaunchSpec, NativeHandler, PortControl, Shape};
+use crate::compile::{self, HandlerSource, OutputDecl, Program, TableDecl};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::{Body, HostFunction, KernelKind, Plain, Queue, RingKernel, Settings, invalid};
+use crate::message::{Layout, Message};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Messages of a serial kernel fed at once: enough to share one lock and one look at the clock, few enough that
+/// priority keeps its meaning.
+const SERIAL_ROUND: u32 = 32;
+/// Messages of a stateless kernel fed at once: a batch worth spreading over cores.
+const STATELESS_ROUND: u32 = 4096;
+/// Messages of a kernel with instances fed at once.
+const INSTANCES_ROUND: u32 = 1 << 16;
+/// Bytes of state one instance may have.
+const MOST_STATE: u32 = 1024;
+/// Bytes a message may have.
+const MOST_MESSAGE: u32 = 4096;
+
+/// Where a kernel's port comes from.
+pub(super) trait Devices {
+    /// The device of the runtime's backend.
+    fn device(&self) -> Result<Arc<dyn Device>>;
+    /// The CPU.
+    fn cpu(&self) -> Result<Arc<dyn Device>>;
+}
+
+/// A kernel ready to be entered into the registry.
+pub(super) struct Launched<In, Out> {
+    pub(super) core: Arc<Core<In, Out>>,
+    /// A host kernel's thread has to be started.
+    pub(super) host: Option<HostFunction<In, Out>>,
+}
+
+/// What a port kernel runs and how.
+struct Plan {
+    code: Code,
+    shape: Shape,
+    initial_state: Vec<u8>,
+    background_only: bool,
+    /// Nothing can interrupt the handler: it has to show that it is fast.
+    on_probation: bool,
+    tables: Vec<Arc<dyn crate::backend::DeviceStorage>>,
+}
+
+pub(super) fn launch<In: Message, Out: Message>(
+    kernel: RingKernel<In, Out>,
+    id: u64,
+    services: Arc<Services>,
+    devices: &dyn Devices,
+) -> Result<Launched<In, Out>> {
+    let RingKernel { name, body, settings } = kernel;
+    let kind = match &body {
+        Body::Wgsl { .. } => KernelKind::Wgsl,
+        Body::Native { .. } => KernelKind::Native,
+        Body::Host(_) => KernelKind::Host,
+    };
+    settings.check(&name, kind)?;
+    let control = Arc::new(PortControl::default());
+    let (plain, plan, device, host) = match body {
+        Body::Wgsl { text, plain } => {
+            let plan = plan_wgsl(&name, &text, &plain, &settings)?;
+            (Some(plain), Some(plan), Some(devices.device()?), None)
+        }
+        Body::Native { handler, state_size, plain } => {
+            let plan = plan_native(&name, handler, state_size, &plain, &settings)?;
+            (Some(plain), Some(plan), Some(devices.cpu()?), None)
+        }
+        Body::Host(function) => {
+            super::host::check_restart(&name, settings.restart)?;
+            (None, None, None, Some(function))
+        }
+    };
+    let shape = plan.as_ref().map_or(Shape::Serial, |plan| plan.shape);
+    let facts = Facts {
+        id,
+        name: name.clone().into(),
+        services,
+        plain,
+        shape,
+        has_reply: plain.map_or(size_of::<Out>() > 0, |plain| plain.output.size > 0),
+        backpressure: settings.backpressure,
+        restart: settings.restart,
+        background_only: plan.as_ref().is_some_and(|plan| plan.background_only),
+        on_probation: plan.as_ref().is_some_and(|plan| plan.on_probation),
+        launched: Instant::now(),
+    };
+    let outlets =
+        settings.outputs.iter().map(|output| (output.name.clone(), output.make(&settings))).collect();
+    let engine = match (plan, plain, device) {
+        (Some(plan), Some(plain), Some(device)) => {
+            let instances = if let Shape::Instances { count, .. } = shape { count as usize } else { 1 };
+            let memory = Memory { initial: plan.initial_state.clone(), instances, snapshot: None };
+            let capacity = u32::try_from(settings.queue_capacity).unwrap_or(u32::MAX);
+            let round = match shape {
+                Shape::Serial => SERIAL_ROUND,
+                Shape::Stateless => capacity.clamp(SERIAL_ROUND, STATELESS_ROUND),
+                Shape::Instances { .. } => capacity.clamp(SERIAL_ROUND, INSTANCES_ROUND),
+            };
+            let mut port = device.launch(LaunchSpec {
+                name: facts.name.clone(),
+                code: plan.code,
+                shape,
+                message_size: plain.input.size,
+                reply_size: plain.output.size,
+                initial_state: plan.initial_state,
+                tables: plan.tables,
+                round,
+                control: control.clone(),
+            })?;
+            memory.arrange_restart(port.as_mut(), settings.restart);
+            Engine::new(Some(port), memory)
+        }
+        _ => Engine::new(None, Memory { initial: Vec::new(), instances: 0, snapshot: None }),
+    };
+    let mut mailbox = Mailbox::new(settings.queue_capacity, settings.backpressure);
+    mailbox.state = mailbox.state.after(Event::Launch, &name)?;
+    let replies = Queue::new(settings.output_capacity, settings.output_backpressure);
+    let core = Core::new(facts, mailbox, replies, outlets, engine, control);
+    Ok(Launched { core, host })
+}
+
+fn limit(kernel: &str, what: &str, layout: &Layout, most: u32) -> Result<()> {
+    if layout.size <= most {
+        return Ok(());
+    }
+    Err(invalid(
+        kernel,
+        format!("{what} `{}` has {} bytes, but may have {most}; keep larger data in a table", layout.name, layout.size),
+    ))
+}
+
+fn check_messages<In, Out>(kernel: &str, plain: &Plain<In, Out>, settings: &Settings) -> Result<()> {
+    limit(kernel, "message", plain.input, MOST_MESSAGE)?;
+    limit(kernel, "reply", plain.output, MOST_MESSAGE)?;
+    settings.outputs.iter().filter_map(|output| output.layout).try_for_each(|layout| {
+        limit(kernel, "output value", layout, MOST_MESSAGE)
+    })
+}
+
+fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: &Settings) -> Result<Plan> {
+    check_messages(name, plain, settings)?;
+    if let Some((layout, _)) = &settings.initial_state {
+        limit(name, "state", layout, MOST_STATE)?;
+    }
+    let outputs: Vec<OutputDecl> = settings
+        .outputs
+        .iter()
+        .filter_map(|output| {
+            Some(OutputDecl {
+                name: output.name.clone(),
+                layout: output.layout?,
+                max_per_message: output.max_per_message,
+            })
+        })
+        .collect();
+    let tables: Vec<TableDecl> = settings
+        .tables
+        .iter()
+        .map(|(name, table)| TableDecl {
+            name: name.clone(),
+            element_size: table.element_size,
+            element_name: table.element_name,
+            len: table.len,
+        })
+        .collect();
+    let program = compile::compile(&HandlerSource {
+        name,
+        text,
+        input: plain.input,
+        output: plain.output,
+        state: settings.initial_state.as_ref().map(|(layout, _)| *layout),
+        outputs: &outputs,
+        tables: &tables,
+        loop_budget: settings.loop_budget,
+    })?;
+    if settings.initial_state.is_some() && !program.has_state() {
+        return Err(invalid(
+            name,
+            "initial_state is set, but the handler has no state: give `on_message` a second parameter \
+             `s: ptr<function, State>`",
+        ));
+    }
+    let shape = shape_of(name, program.has_state(), plain.input, settings)?;
+    let shape = match shape {
+        Shape::Stateless if program.writes_tables && !settings.unordered_writes => Shape::Serial,
+        shape => shape,
+    };
+    let state_size = program.state_size() as usize;
+    let initial_state = match &settings.initial_state {
+        Some((_, bytes)) => bytes.clone(),
+        None => vec![0; state_size],
+    };
+    let bound = |wanted: &str| settings.tables.iter().find(|(name, _)| name == wanted).map(|(_, table)| table);
+    let tables = program
+        .tables
+        .iter()
+        .map(|table| bound(&table.name).expect("the compiler checked the bindings").storage.clone())
+        .collect();
+    Ok(Plan {
+        shape,
+        initial_state,
+        background_only: interruption_would_show(&program),
+        on_probation: false,
+        tables,
+        code: Code::Handler(Arc::new(program)),
+    })
+}
+
+/// A handler that is stopped in the middle runs again; what it wrote to tables by then stays written.
+fn interruption_would_show(program: &Program) -> bool {
+    program.has_loops && program.tables.iter().any(|table| table.writable)
+}
+
+fn plan_native<In, Out>(
+    name: &str,
+    handler: Arc<dyn NativeHandler>,
+    state_size: usize,
+    plain: &Plain<In, Out>,
+    settings: &Settings,
+) -> Result<Plan> {
+    check_messages(name, plain, settings)?;
+    if let Some(layout) = settings.native_state {
+        limit(name, "state", layout, MOST_STATE)?;
+    }
+    let initial_state = match &settings.initial_state {
+        Some((_, bytes)) => bytes.clone(),
+        None => vec![0; state_size],
+    };
+    Ok(Plan {
+        code: Code::Native(handler),
+        shape: shape_of(name, state_size > 0, plain.input, settings)?,
+        initial_state,
+        background_only: false,
+        on_probation: true,
+        tables: Vec::new(),
+    })
+}
+
+/// The signature decides: no state is data-parallel, state is serial, state with instances is many serial actors.
+fn shape_of(kernel: &str, has_state: bool, message: &Layout, settings: &Settings) -> Result<Shape> {
+    match (settings.instances, has_state) {
+        (None, false) => Ok(Shape::Stateless),
+        (None, true) => Ok(Shape::Serial),
+        (Some(count), true) => {
+            let field_offset = settings.instance_field_offset(kernel, message)?;
+            Ok(Shape::Instances { count, field_offset })
+        }
+        (Some(_), false) => Err(invalid(
+            kernel,
+            "instances are set, but the handler has no state: without state its messages run in parallel anyway",
+        )),
+    }
+}
+
+/// The error of a name that cannot be a kernel's.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::new(ErrorKind::Invalid, "a kernel's name is empty"));
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! The actor layer: what runs kernels, whatever runs their handlers.
+//!
+//! `runtime` and `handle` are what users hold. A `core` is one running kernel: a `gate` in front of its port, a
+//! `mailbox` with the books, and the way of a message in; `driver` is how messages are run and answered, `ask` how
+//! callers wait, `admin` the lifecycle calls, `host` the kernels with a thread of their own.
+
+mod admin;
+mod ask;
+mod cell;
+mod core;
+mod dead_letters;
+mod driver;
+mod gate;
+mod handle;
+mod host;
+mod launch;
+mod lifecycle;
+mod links;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod mailbox;
+mod pool;
+mod receive;
+mod runtime;
+mod telemetry;
+
+pub use self::core::Options;
+pub use admin::Termination;
+pub use ask::Pending;
+pub use dead_letters::DeadLetter;
+pub use handle::{Handle, Replies, Snapshot};
+pub use lifecycle::KernelState;
+pub use receive::Output;
+pub use runtime::{Runtime, RuntimeBuilder};
+pub use telemetry::{DeadLetterCounts, DeadLetterReason, Latency, Telemetry};

@@ -1,0 +1,151 @@
+//! Receiving: replies nobody asked for, and outputs that are not linked. Whoever waits here drives.
+
+use super::core::{Core, Source};
+use super::runtime::AnyKernel;
+use crate::error::{Error, Result};
+use crate::kernel::{Outlet, Queue, Tagged, Woken};
+use crate::message::Message;
+use crate::sync::{deadline_in, lock, passed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// A kernel whose handlers fill a queue, whatever its types.
+pub(super) trait Feeder: AnyKernel {
+    /// Runs handlers on this thread if the port is free; `true` if it was.
+    fn drive(self: Arc<Self>, deadline: Option<Instant>) -> bool;
+    /// Something was taken from a queue: the kernel may go on.
+    fn made_room(self: Arc<Self>);
+    /// Why nothing comes any more.
+    fn ended(&self) -> Error;
+    /// To be told of room at the end of a link.
+    fn source(self: Arc<Self>) -> Weak<dyn Source>;
+}
+
+impl<In: Message, Out: Message> Feeder for Core<In, Out> {
+    fn drive(self: Arc<Self>, deadline: Option<Instant>) -> bool {
+        !self.is_host() && Self::may_drive() && self.drive_as_caller(None, deadline)
+    }
+
+    fn made_room(self: Arc<Self>) {
+        if self.is_host() {
+            // It may wait with a reply or a value for the room just made.
+            self.items.notify_all();
+        } else {
+            self.unstall();
+        }
+    }
+
+    fn ended(&self) -> Error {
+        lock(&self.mailbox).failure.clone().unwrap_or_else(|| self.terminated_error())
+    }
+
+    fn source(self: Arc<Self>) -> Weak<dyn Source> {
+        let source: Weak<Self> = Arc::downgrade(&self);
+        source
+    }
+}
+
+/// Takes a value if there is one, or running a round of handlers makes one.
+pub(super) fn try_receive<T, K: Feeder + ?Sized>(queue: &Queue<T>, kernel: &Arc<K>) -> Result<Option<Tagged<T>>> {
+    let value = queue.pop().or_else(|| if kernel.clone().drive(None) { queue.pop() } else { None });
+    if value.is_some() {
+        kernel.clone().made_room();
+    } else if queue.is_closed() && queue.len() == 0 {
+        return Err(kernel.ended());
+    }
+    Ok(value)
+}
+
+/// Waits for a value.
+pub(super) fn receive<T, K: Feeder + ?Sized>(
+    queue: &Queue<T>,
+    kernel: &Arc<K>,
+    timeout: Option<Duration>,
+) -> Result<Tagged<T>> {
+    let deadline = timeout.and_then(deadline_in);
+    loop {
+        if let Some(value) = queue.pop() {
+            kernel.clone().made_room();
+            return Ok(value);
+        }
+        if passed(deadline) {
+            let what = format!("receive from kernel `{}`", kernel.name());
+            return Err(Error::timed_out(what, timeout.unwrap_or_default()));
+        }
+        if !kernel.clone().drive(deadline) && queue.wait(deadline) == Woken::Closed {
+            return Err(kernel.ended());
+        }
+    }
+}
+
+/// A declared output of a kernel: to be linked, or to be received from while it is not.
+///
+/// Made by [`Handle::output`](crate::Handle::output); clones are the same output.
+#[derive(Clone)]
+pub struct Output<T> {
+    outlet: Arc<Outlet<T>>,
+    name: String,
+    kernel: Arc<dyn Feeder>,
+}
+
+impl<T> std::fmt::Debug for Output<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Output(`{}` of `{}`)", self.name, self.kernel.name())
+    }
+}
+
+impl<T: Message + Clone> Output<T> {
+    pub(super) fn new(outlet: Arc<Outlet<T>>, name: String, kernel: Arc<dyn Feeder>) -> Self {
+        Self { outlet, name, kernel }
+    }
+
+    pub(super) fn outlet(&self) -> &Outlet<T> {
+        &self.outlet
+    }
+
+    pub(super) fn kernel(&self) -> Arc<dyn AnyKernel> {
+        self.kernel.clone()
+    }
+
+    pub(super) fn source(&self) -> Weak<dyn Source> {
+        self.kernel.clone().source()
+    }
+
+    /// The output's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Receives a value, waiting until there is one.
+    ///
+    /// # Errors
+    ///
+    /// [terminated](Error::is_terminated) or [failed](Error::is_failed) once the kernel has ended and no value is
+    /// left.
+    pub fn recv(&self) -> Result<T> {
+        receive(self.outlet.queue(), &self.kernel, None).map(|(_, value)| value)
+    }
+
+    /// Receives a value if there is one now; `None` if not.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<T>> {
+        Ok(try_receive(self.outlet.queue(), &self.kernel)?.map(|(_, value)| value))
+    }
+
+    /// Receives a value, waiting for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv), and [timed out](Error::is_timed_out).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T> {
+        receive(self.outlet.queue(), &self.kernel, Some(timeout)).map(|(_, value)| value)
+    }
+
+    /// Receives values until the kernel has ended and none is left.
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        std::iter::from_fn(|| self.recv().ok())
+    }
+}

@@ -1,0 +1,500 @@
+//! The runtime: opens devices, launches kernels, links them, shuts them down.
+
+use super::admin::{GRACE, PATIENCE};
+use super::core::{Core, Registry, Services};
+use super::dead_letters::DeadLetter;
+use super::handle::Handle;
+use super::receive::Output;
+use super::launch::{self, Devices, Launched};
+use super::lifecycle::KernelState;
+use super::links::{CycleCredits, cycles};
+use super::pool::Pool;
+use super::telemetry::Telemetry;
+use crate::backend::{self, BackendKind, Capabilities, Device};
+use crate::compute::UnifiedBuffer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::{Inlet, RingKernel};
+use crate::message::{Message, TokenPrefix};
+use crate::sync::{deadline_in, lock};
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+/// A kernel without its types.
+pub(crate) trait AnyKernel: Send + Sync {
+    fn id(&self) -> u64;
+    fn name(&self) -> &str;
+    fn state(&self) -> KernelState;
+    fn telemetry(&self) -> Telemetry;
+    fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool;
+    /// Takes the port between messages, for a change of links; `false` at the deadline.
+    fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool;
+    fn let_go(self: Arc<Self>);
+    /// Its part in a cycle with these members: places, growth per message, messages now. Held.
+    fn enter_cycle(&self, members: &[u64]) -> (usize, usize, usize);
+    fn set_cycle(&self, cycle: Arc<CycleCredits>);
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
+    fn id(&self) -> u64 {
+        self.facts.id
+    }
+
+    fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    fn state(&self) -> KernelState {
+        self.state()
+    }
+
+    fn telemetry(&self) -> Telemetry {
+        self.telemetry()
+    }
+
+    fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool {
+        // One that somebody else is terminating already is being dealt with.
+        self.terminate(deadline, grace).map_or(true, |end| !end.detached)
+    }
+
+    fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool {
+        // A host kernel's links are under their own lock.
+        self.is_host() || self.seize(deadline)
+    }
+
+    fn let_go(self: Arc<Self>) {
+        if !self.is_host() {
+            self.release();
+        }
+    }
+
+    fn enter_cycle(&self, members: &[u64]) -> (usize, usize, usize) {
+        let (mut boxed, mut most) = (0, 0);
+        for (_, outlet) in &self.outlets {
+            outlet.mark_cycle(members);
+            let (waiting, per_message) = outlet.in_cycles();
+            boxed += waiting;
+            most += per_message;
+        }
+        let growth = most.saturating_sub(1);
+        let mailbox = lock(&self.mailbox);
+        let in_hand = mailbox.in_flight.len() + usize::from(mailbox.hand.is_some());
+        let now = mailbox.queued() + in_hand * (1 + growth) + boxed;
+        let capacity = mailbox.capacity();
+        drop(mailbox);
+        if !self.is_host() {
+            // SAFETY: the caller holds the gate.
+            unsafe { self.engine.with(|engine| engine.growth = growth) };
+        }
+        (capacity, growth, now)
+    }
+
+    fn set_cycle(&self, cycle: Arc<CycleCredits>) {
+        lock(&self.mailbox).cycle = Some(cycle);
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// Launches kernels and keeps what they share.
+///
+/// Cheap to clone, usable from any thread. When the last clone is dropped, all kernels are terminated as by
+/// [`shutdown`](Self::shutdown) with five seconds; handles do not keep it alive.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    services: Arc<Services>,
+    wanted: BackendKind,
+    why: Mutex<String>,
+    device: Mutex<Option<Arc<dyn Device>>>,
+    cpu: Mutex<Option<Arc<dyn Device>>>,
+    next_id: AtomicU64,
+    closed: AtomicBool,
+    /// One change of links at a time.
+    linking: Mutex<()>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("kernels", &self.kernels()).finish_non_exhaustive()
+    }
+}
+
+/// Configures a [`Runtime`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct RuntimeBuilder {
+    backend: BackendKind,
+}
+
+impl RuntimeBuilder {
+    /// The backend that runs device kernels. [`BackendKind::Auto`], the default, can be replaced from outside by
+    /// the environment variable `RINGWORK_BACKEND` (`cpu`, `wgpu`, `cuda`); any other choice stands.
+    pub fn backend(mut self, kind: BackendKind) -> Self {
+        self.backend = kind;
+        self
+    }
+
+    /// Makes the runtime. Devices are opened at the first device kernel or buffer.
+    ///
+    /// # Errors
+    ///
+    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name;
+    /// [unavailable](Error::is_unavailable) if this build does not have the backend.
+    pub fn build(self) -> Result<Runtime> {
+        let mut wanted = self.backend;
+        if wanted == BackendKind::Auto
+            && let Ok(name) = std::env::var("RINGWORK_BACKEND")
+        {
+            wanted = name.parse()?;
+        }
+        backend::check(wanted)?;
+        Ok(Runtime(Arc::new(Inner {
+            services: Arc::new(Services {
+                pool: Pool::new(),
+                prefix: TokenPrefix::random(),
+                dead_letters: Default::default(),
+                registry: Default::default(),
+            }),
+            wanted,
+            why: Mutex::new("no device has been opened yet".to_owned()),
+            device: Mutex::new(None),
+            cpu: Mutex::new(None),
+            next_id: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+            linking: Mutex::new(()),
+        })))
+    }
+}
+
+impl Devices for Inner {
+    fn device(&self) -> Result<Arc<dyn Device>> {
+        let mut device = lock_std(&self.device);
+        if let Some(device) = &*device {
+            return Ok(device.clone());
+        }
+        let (opened, why) = backend::open(self.wanted)?;
+        *lock_std(&self.why) = why;
+        Ok(device.insert(opened).clone())
+    }
+
+    fn cpu(&self) -> Result<Arc<dyn Device>> {
+        let mut cpu = lock_std(&self.cpu);
+        if let Some(cpu) = &*cpu {
+            return Ok(cpu.clone());
+        }
+        Ok(cpu.insert(backend::open(BackendKind::Cpu)?.0).clone())
+    }
+}
+
+fn lock_std<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Runtime {
+    /// A runtime on the best backend that this build has and this machine can run.
+    ///
+    /// # Errors
+    ///
+    /// As [`RuntimeBuilder::build`].
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Configures a runtime.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{BackendKind, Runtime};
+    ///
+    /// let runtime = Runtime::builder().backend(BackendKind::Cpu).build()?;
+    /// assert!(runtime.capabilities()?.parallelism >= 1);
+    /// assert_eq!(runtime.why(), "cpu: asked for");
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Makes a kernel ready: checks its settings, compiles its handler, makes its queues. It takes messages once
+    /// it is [activated](Handle::activate).
+    ///
+    /// # Errors
+    ///
+    /// [invalid](Error::is_invalid) for a setting (the error names it, its value and its bound) or a name that is
+    /// taken; [rejected](Error::is_rejected) for a handler; [unavailable](Error::is_unavailable) if the backend is
+    /// not; [terminated](Error::is_terminated) after [`shutdown`](Self::shutdown).
+    pub fn launch<In: Message, Out: Message>(&self, kernel: RingKernel<In, Out>) -> Result<Handle<In, Out>> {
+        let inner = &*self.0;
+        launch::check_name(&kernel.name)?;
+        let name = kernel.name.clone();
+        {
+            let mut registry = inner.services.registry();
+            self.check_open()?;
+            if registry.kernels.contains_key(&name) || !registry.reserved.insert(name.clone()) {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("a kernel named `{name}` is running already; terminate it first, or take another name"),
+                ));
+            }
+        }
+        // Compiled outside of the lock: other launches go on meanwhile.
+        let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
+        let launched = launch::launch(kernel, id, inner.services.clone(), inner);
+        let mut registry = inner.services.registry();
+        registry.reserved.remove(&name);
+        let Launched { core, host } = launched?;
+        self.check_open()?;
+        if let Some(function) = host {
+            core.start_host(function)?;
+        }
+        registry.kernels.insert(name, core.clone());
+        Ok(Handle::new(core))
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.0.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Terminated, "the runtime has been shut down"));
+        }
+        Ok(())
+    }
+
+    /// The handle of a running kernel.
+    ///
+    /// # Errors
+    ///
+    /// [invalid](Error::is_invalid) if there is none of this name, or it takes or replies other types.
+    pub fn handle<In: Message, Out: Message>(&self, name: &str) -> Result<Handle<In, Out>> {
+        let kernel = self.0.services.registry().kernels.get(name).cloned();
+        let Some(kernel) = kernel else {
+            return Err(Error::new(ErrorKind::Invalid, format!("no kernel named `{name}` is running")));
+        };
+        match kernel.as_any().downcast::<Core<In, Out>>() {
+            Ok(core) => Ok(Handle::new(core)),
+            Err(_) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "kernel `{name}` does not take `{}` and reply `{}`",
+                    std::any::type_name::<In>(),
+                    std::any::type_name::<Out>()
+                ),
+            )),
+        }
+    }
+
+    /// The running kernels' names and states, sorted by name.
+    pub fn kernels(&self) -> Vec<(String, KernelState)> {
+        let kernels: Vec<_> = self.0.services.registry().kernels.values().cloned().collect();
+        kernels.into_iter().map(|kernel| (kernel.name().to_owned(), kernel.state())).collect()
+    }
+
+    /// All running kernels' telemetry, sorted by name.
+    pub fn telemetry(&self) -> Vec<(String, Telemetry)> {
+        let kernels: Vec<_> = self.0.services.registry().kernels.values().cloned().collect();
+        kernels.into_iter().map(|kernel| (kernel.name().to_owned(), kernel.telemetry())).collect()
+    }
+
+    /// A buffer on the runtime's device with these values, to be bound to handlers.
+    ///
+    /// # Errors
+    ///
+    /// [invalid](Error::is_invalid) without values, or if an element's size is not a multiple of four bytes;
+    /// [unavailable](Error::is_unavailable) if the backend is not.
+    pub fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<UnifiedBuffer<T>> {
+        UnifiedBuffer::new(&*self.0.device()?, values)
+    }
+
+    /// What the runtime's device is and can do; opens it if it is not open yet.
+    ///
+    /// # Errors
+    ///
+    /// [unavailable](Error::is_unavailable) if the backend is not.
+    pub fn capabilities(&self) -> Result<Capabilities> {
+        Ok(self.0.device()?.capabilities().clone())
+    }
+
+    /// Why device kernels run where they run.
+    pub fn why(&self) -> String {
+        lock_std(&self.0.why).clone()
+    }
+
+    /// Takes the last dead letters of all kernels (256 at most), oldest first.
+    pub fn take_dead_letters(&self) -> Vec<DeadLetter> {
+        self.0.services.dead_letters.take()
+    }
+
+    /// Sends every further value of an output to a kernel. An output may have several links (each gets every
+    /// value), and a kernel may be the end of several.
+    ///
+    /// A kernel begins a message only when there is room for what it may send: a full destination slows its
+    /// sources, nothing is lost, and no cycle of links can lock itself up. Values that wait in the output's own
+    /// queue stay there.
+    ///
+    /// # Errors
+    ///
+    /// [invalid](Error::is_invalid) if the link is there already, a kernel has ended, or they are in different
+    /// runtimes; [timed out](Error::is_timed_out) if a handler holds one of the kernels for five seconds.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{Context, RingKernel, Runtime, message};
+    /// use std::time::Duration;
+    ///
+    /// message! { pub struct Reading { pub value: f32 } }
+    /// message! { pub struct Alert { pub value: f32 } }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let watch = runtime.launch(
+    ///     RingKernel::<Reading, ()>::wgsl(
+    ///         "watch",
+    ///         "fn on_message(m: Reading) { if m.value > 10.0 { emit_alerts(Alert(m.value)); } }",
+    ///     )
+    ///     .output::<Alert>("alerts"),
+    /// )?;
+    /// let count = runtime.launch(RingKernel::<Alert, Alert>::native("echo", |alert: Alert, _: &mut ()| alert))?;
+    /// runtime.link(&watch.output::<Alert>("alerts")?, &count)?;
+    /// watch.activate()?;
+    /// count.activate()?;
+    /// for value in [1.0, 11.0, 2.0] {
+    ///     watch.send(Reading { value })?;
+    /// }
+    /// assert_eq!(count.recv_timeout(Duration::from_secs(1))?.value, 11.0);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn link<T: Message + Clone, Out: Message>(
+        &self,
+        output: &Output<T>,
+        target: &Handle<T, Out>,
+    ) -> Result<()> {
+        let services = &self.0.services;
+        let (source, target) = (output.kernel(), target.core());
+        let refuse = |text: String| Err(Error::new(ErrorKind::Invalid, text));
+        let what = format!("link from output `{}` of `{}` to `{}`", output.name(), source.name(), target.name());
+        let _one_at_a_time = lock_std(&self.0.linking);
+        let (mut edges, members) = {
+            let registry = services.registry();
+            let runs = |name: &str, id| registry.kernels.get(name).is_some_and(|kernel| kernel.id() == id);
+            if !runs(source.name(), source.id()) || !runs(target.name(), target.facts.id) {
+                return refuse(format!("{what}: both kernels must be running in this runtime"));
+            }
+            let mut edges = registry.edges.clone();
+            edges.push((source.id(), target.facts.id));
+            let group = cycles(&edges).into_iter().find(|group| group.contains(&source.id()));
+            let group = group.filter(|group| group.contains(&target.facts.id)).unwrap_or_default();
+            let members: Vec<_> =
+                registry.kernels.values().filter(|kernel| group.contains(&kernel.id())).cloned().collect();
+            (edges, members)
+        };
+        let edge = edges.pop();
+        let mut to_hold = members.clone();
+        if !to_hold.iter().any(|kernel| kernel.id() == source.id()) {
+            to_hold.push(source.clone());
+        }
+        let deadline = deadline_in(PATIENCE);
+        for (index, kernel) in to_hold.iter().enumerate() {
+            if !kernel.clone().hold(deadline) {
+                to_hold[..index].iter().for_each(|held| held.clone().let_go());
+                return Err(Error::timed_out(format!("{what}: the handler of `{}` runs, and it", kernel.name()), PATIENCE));
+            }
+        }
+        let inlet: Weak<dyn Inlet<T>> = Arc::downgrade(&(target.clone() as Arc<dyn Inlet<T>>));
+        let made = output.outlet().link(inlet, target.facts.id);
+        if made {
+            lock(&target.upstream).push(output.source());
+            target.has_upstream.store(true, Ordering::Release);
+            services.registry().edges.extend(edge);
+            enter_cycle(&members);
+        }
+        to_hold.iter().for_each(|kernel| kernel.clone().let_go());
+        if made { Ok(()) } else { refuse(format!("{what} is there already")) }
+    }
+
+    /// Terminates all kernels, sources of links before their destinations, and takes no new ones. Returns within
+    /// about `timeout`, whatever the handlers do.
+    ///
+    /// # Errors
+    ///
+    /// [timed out](Error::is_timed_out), naming them, if some kernels had to be left in the middle of a message.
+    pub fn shutdown(&self, timeout: Duration) -> Result<()> {
+        self.0.shutdown(timeout)
+    }
+}
+
+/// Makes these kernels one cycle; they are held.
+fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
+    if members.is_empty() {
+        return;
+    }
+    let ids: Vec<u64> = members.iter().map(|kernel| kernel.id()).collect();
+    let (mut capacity, mut growth, mut now) = (0, 0, 0);
+    for kernel in members {
+        let (places, grows, messages) = kernel.enter_cycle(&ids);
+        capacity += places;
+        growth = growth.max(grows);
+        now += messages;
+    }
+    let credits = Arc::new(CycleCredits::new(capacity, growth, now));
+    members.iter().for_each(|kernel| kernel.set_cycle(credits.clone()));
+}
+
+/// The kernels in an order in which sources of links come before their destinations, as far as there is one.
+fn sources_first(registry: &Registry) -> Vec<Arc<dyn AnyKernel>> {
+    let mut rest: Vec<_> = registry.kernels.values().cloned().collect();
+    let mut ordered = Vec::with_capacity(rest.len());
+    while !rest.is_empty() {
+        let fed = |id: u64, among: &[Arc<dyn AnyKernel>]| {
+            registry.edges.iter().any(|edge| edge.1 == id && among.iter().any(|kernel| kernel.id() == edge.0))
+        };
+        let (now, later): (Vec<_>, Vec<_>) = if registry.edges.is_empty() {
+            (std::mem::take(&mut rest), Vec::new())
+        } else {
+            rest.iter().cloned().partition(|kernel| !fed(kernel.id(), &rest))
+        };
+        if now.is_empty() {
+            // A cycle: any order will do.
+            ordered.append(&mut rest);
+            break;
+        }
+        ordered.extend(now);
+        rest = later;
+    }
+    ordered
+}
+
+impl Inner {
+    fn shutdown(&self, timeout: Duration) -> Result<()> {
+        let kernels = {
+            let registry = self.services.registry();
+            self.closed.store(true, Ordering::SeqCst);
+            sources_first(&registry)
+        };
+        let deadline = deadline_in(timeout);
+        let grace = deadline_in(timeout.saturating_add(GRACE));
+        let mut left = Vec::new();
+        for kernel in kernels {
+            let name = kernel.name().to_owned();
+            if !kernel.end(deadline, grace) {
+                left.push(format!("`{name}`"));
+            }
+        }
+        self.services.pool.close();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::timed_out(format!("shutdown left {} in the middle of a message: it", left.join(", ")), timeout))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is there to hear of a kernel that had to be left; its dead letter says so.
+        let _ = self.shutdown(PATIENCE);
+    }
+}

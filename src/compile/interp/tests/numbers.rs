@@ -267,3 +267,37 @@ fn matrices() {
         24.0
     );
 }
+
+#[test]
+fn functions_of_vectors_go_by_component() {
+    let body = "let v = vec2(f32(m.a[0]), f32(m.a[1])); let u = vec2(m.a[0], m.a[1]); let i = vec2<i32>(u); \
+                let f = frexp(v); r[0] = u32(f.fract.y * 100.0) + 1000u * u32(f.exp.y); \
+                let g = modf(v * 0.3); r[1] = u32(g.fract.x * 10.0) + 100u * u32(g.whole.y); \
+                r[2] = u32(ldexp(v, i).y); r[3] = extractBits(u, 1u, 2u).y + 10u * insertBits(u, vec2(7u), 1u, 2u).x; \
+                r[4] = u32(clamp(v, vec2(4.0), vec2(6.0)).y + mix(v, v * 2.0, vec2(0.0, 1.0)).y); \
+                r[5] = max(u, vec2(5u)).x + min(i, vec2(9)).y_as; r[6] = u32(pow(v, vec2(2.0)).y + step(v, vec2(7.0)).x);";
+    let body = body.replace("min(i, vec2(9)).y_as", "u32(min(i, vec2(9)).y)");
+    let got = evaluate(&body, [4, 10, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(got[..7], [62 + 4000, 2 + 300, 10_240, 1 + 60, 26, 14, 101]);
+}
+
+#[test]
+fn matrices_are_also_scalars_in_a_row() {
+    let m = "mat2x2(a, b, c, 4.0)";
+    let value = |expression: &str| float(expression, &[1.0, 2.0, 3.0]);
+    assert_eq!(value(&format!("(2.0 * {m})[0].y")), 4.0);
+    assert_eq!(value("mat2x2<f32>()[1].y + mat2x2(vec2(a, b), vec2(b, c))[1].y"), 3.0);
+    let body = "var m2 = mat2x2(1.0, 2.0, 3.0, f32(m.a[0])); m2[m.a[1]] = vec2(7.0, 8.0); m2[0][m.a[1]] *= 2.0; \
+                let p = &m2[m.a[1]]; (*p).x += 1.0; r[0] = u32(m2[0].y); r[1] = u32(m2[1].x); r[2] = u32(m2[1].y);";
+    assert_eq!(evaluate(body, [9, 1, 0, 0, 0, 0, 0, 0])[..3], [4, 8, 8]);
+}
+
+#[test]
+fn constants_are_folded_to_what_would_be_computed() {
+    let body = "const A = array<f32, 4>(2.5, -2.5, 3.5, 0.3); const N = i32(-7) / 2; const M = i32(-7) % 3; \
+                const V = vec3(1u, 2u, 3u).zyx * 2u; const S = 1u << 5u; const B = vec2(true, false); \
+                r[0] = bitcast<u32>(round(A[0]) + round(A[1])); r[1] = u32(N); r[2] = u32(M); r[3] = V.x + V[2]; \
+                r[4] = S + u32(any(B)) + 2u * u32(all(B)); r[5] = bitcast<u32>(A[m.a[0]] * 2.0); r[6] = u32(min(3.9, 4.0));";
+    let got = evaluate(body, [2, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(got[..7], [0, -3i32 as u32, -1i32 as u32, 8, 33, 7f32.to_bits(), 3]);
+}

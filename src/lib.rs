@@ -1,5 +1,7 @@
 //! Ringwork: GPU-native actors.
 
+#![deny(missing_docs)]
+
 extern crate self as ringwork;
 
 mod actor;

@@ -1,0 +1,1 @@
+//! Bad input: each refusal with its exact words.

@@ -1,0 +1,1 @@
+//! The seven guarantees, with many threads.

@@ -1,0 +1,1 @@
+//! Links between kernels: chains, diamonds, cycles, fan-out and fan-in.

@@ -12,6 +12,10 @@ use naga::valid::{
 };
 use naga::{Module, Span, SwitchValue, TypeInner, WithSpan};
 
+/// For a number that naga could not give a type.
+const UNTYPED: &str =
+    "a number here has no type that fits; give it one, as in `1.5f` or `1u`, or convert the other side";
+
 /// A syntax or name error; `generated` are the type names made from Rust.
 pub(super) fn parse_error(error: &ParseError, report: &Reporter<'_>, generated: &[&str]) -> Error {
     let spans = || error.labels().map(|(span, _)| span).filter(Span::is_defined);
@@ -43,6 +47,9 @@ pub(super) fn parse_error(error: &ParseError, report: &Reporter<'_>, generated: 
         );
     }
     let mut text = what.replace("found \"\"", "found the end of the text");
+    if text.contains("Not implemented as constant expression") {
+        text += "; compute it inside a function";
+    }
     if what.contains("no definition in scope") {
         text += &if let Some(output) = quoted.strip_prefix("emit_") {
             format!("; declare the output with `.output::<T>(\"{output}\")`")
@@ -185,9 +192,7 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
             "this divides by zero; write another divisor".to_string()
         }
         F::Expression { source: ExpressionError::Literal(LiteralError::Width(width)), .. } => match width {
-            WidthError::Abstract => {
-                "the sides have different types; convert one of them, as in `f32(x)`".to_string()
-            }
+            WidthError::Abstract => UNTYPED.to_string(),
             _ => "this number is not available on every backend; use `f32`, `i32` or `u32`".to_string(),
         },
         F::ConflictingSwitchCase(value) => {
@@ -225,6 +230,9 @@ fn innermost(error: &dyn std::error::Error) -> String {
     }
     let text = without_handles(&deepest.to_string());
     // Text that names naga's own types says nothing to the author of a handler.
+    if text.contains("Abstract types") {
+        return UNTYPED.to_string();
+    }
     if text.contains("Capabilit") {
         return "this is beyond plain WGSL; use f32, i32, u32 and bool, and atomics of i32 and u32"
             .to_string();

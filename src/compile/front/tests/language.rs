@@ -13,7 +13,7 @@ fn errors_of_the_language() {
     );
     refused(
         inside("r[0] = m.a[0] + 1.5;"),
-        "3:21: in `1.5`: the sides have different types; convert one of them, as in `f32(x)`",
+        "3:21: in `1.5`: a number here has no type that fits; give it one, as in `1.5f` or `1u`, or convert the other side",
     );
     refused(inside("r[0] = m.b;"), "3:14: invalid field accessor `b`");
     refused(inside("r[0] = foo(1);"), "3:12: no definition in scope for identifier: `foo`; declare it");
@@ -249,6 +249,11 @@ fn errors_about_types_and_variables() {
         (
             "var<immediate> x: u32;",
             "1:1: `x` is in an address space that handlers do not have; use `var<private>` or a table",
+        ),
+        (
+            "const c = extractBits(0xf0u, 4u, 2u);",
+            "1:11: Not implemented as constant expression: ExtractBits built-in function; compute it inside a \
+             function",
         ),
         (
             "fn f() { loop { continuing { return; } } }",

@@ -1,6 +1,6 @@
 //! Arithmetic, conversions and built-in functions.
 
-use crate::compile::tests::evaluate;
+use crate::compile::tests::{Bench, evaluate, source};
 
 const MIN: u32 = i32::MIN as u32;
 
@@ -300,4 +300,50 @@ fn constants_are_folded_to_what_would_be_computed() {
                 r[4] = S + u32(any(B)) + 2u * u32(all(B)); r[5] = bitcast<u32>(A[m.a[0]] * 2.0); r[6] = u32(min(3.9, 4.0));";
     let got = evaluate(body, [2, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(got[..7], [0, -3i32 as u32, -1i32 as u32, 8, 33, 7f32.to_bits(), 3]);
+}
+
+#[test]
+fn functions_of_constants_are_computed_wherever_naga_leaves_them() {
+    const BEGIN: &str = "fn on_message(m: In) -> Out { var r: array<u32, 8>;";
+    for (expression, wanted) in [
+        ("bitcast<u32>(1.5)", 1.5f32.to_bits()),
+        ("pack4x8snorm(vec4(1.0))", 0x7f7f_7f7f),
+        ("pack4xU8(vec4(1u, 2u, 3u, 4u))", 0x0403_0201),
+        ("u32(frexp(12.0).exp)", 4),
+        ("u32(modf(12.5).whole)", 12),
+        ("u32(ldexp(1.5, 3))", 12),
+        ("u32(determinant(mat2x2(1f, 2f, 3f, 8f)))", 2),
+        ("u32(transpose(mat2x3(1f, 2f, 3f, 4f, 5f, 6f))[1].y)", 5),
+        ("u32(quantizeToF16(2049.0))", 2048),
+        ("extractBits(0xf0u, 4u, 2u)", 3),
+        ("insertBits(0u, 3u, 4u, 2u)", 0x30),
+        ("unpack4xU8(0x01020304u).x", 4),
+        ("u32(unpack2x16unorm(0xffffffffu).y)", 1),
+        ("u32(length(vec2(3.0, 4.0)))", 5),
+        ("u32(refract(vec2(0.0, -4.0), vec2(0.0, 0.0), 1.0).y * -1.0)", 4),
+        ("u32(normalize(vec2(0.0, 2.0)).y)", 1),
+        ("u32(cross(vec3(1.0, 0.0, 0.0), vec3(0.0, 1.0, 0.0)).z)", 1),
+        ("dot4U8Packed(0x01010101u, 0x01020304u)", 10),
+        ("u32((mat2x2(1.0, 2.0, 3.0, 4.0) * vec2(1.0, 1.0)).y)", 6),
+        ("firstLeadingBit(0x100u) + countOneBits(7u)", 11),
+        ("u32(mix(1f, 3f, 0.5f)) + u32(smoothstep(0f, 1f, 1f))", 3),
+        ("u32(select(1.0, 2.0, true)) + u32(any(vec2(true, false)))", 3),
+    ] {
+        let run = |text: &str| Bench::new(&source(text)).map(|mut bench| bench.words(&[0; 8])[0]);
+        for text in [
+            format!("{BEGIN} var x = {expression}; r[0] = x; return Out(r); }}"),
+            format!("{BEGIN} let x = {expression}; r[0] = x; return Out(r); }}"),
+            format!(
+                "{BEGIN} for (var i = 0; i < 2; i++) {{ var x = {expression}; r[0] = x; }} return Out(r); }}"
+            ),
+            format!("var<private> p: u32 = {expression}; {BEGIN} r[0] = p; return Out(r); }}"),
+            format!("const c = {expression}; {BEGIN} r[0] = c; return Out(r); }}"),
+        ] {
+            match run(&text) {
+                Ok(got) => assert_eq!(got, wanted, "{text}"),
+                // naga does not fold every function, and says so; in a function it then leaves them to us.
+                Err(error) => assert!(error.to_string().contains("Not implemented as constant"), "{error}"),
+            }
+        }
+    }
 }

@@ -5,7 +5,6 @@
 use super::cell::CellPool;
 use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::gate::{self, Gate};
-use super::links::CycleCredits;
 use super::mailbox::{Cause, Mailbox, Meta, Refusal, Slot};
 use super::pool::{Drive, Pool};
 use super::telemetry::{self, DeadLetterReason, Histogram, Telemetry};
@@ -237,12 +236,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         engine: Engine<Out>,
         control: Arc<PortControl>,
     ) -> Arc<Self> {
-        let native = engine.port.is_some();
+        let has_port = facts.plain.is_some();
         let mut bits = 0;
-        if !outlets.is_empty() || !native {
+        if !outlets.is_empty() || !has_port {
             bits |= gate::INDIRECT;
         }
-        if facts.background_only || facts.on_probation {
+        // A host kernel's own thread is the only one that handles its messages.
+        if facts.background_only || facts.on_probation || !has_port {
             bits |= gate::BACKGROUND;
         }
         Arc::new(Self {
@@ -724,10 +724,6 @@ fn grouped(number: usize) -> String {
 }
 
 impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
-    fn kernel_id(&self) -> u64 {
-        self.facts.id
-    }
-
     fn room(&self) -> usize {
         lock(&self.mailbox).room(self.waiting())
     }
@@ -796,7 +792,7 @@ impl<In: Message, Out: Message> Source for Core<In, Out> {
     fn resume(self: Arc<Self>) {
         if self.is_host() {
             // Its thread may wait for room with a full box; deliver for it, then let it look.
-            self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
+            self.flush_outlets();
             drop(lock(&self.mailbox));
             self.items.notify_all();
             return;
@@ -831,7 +827,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    pub(super) fn set_cycle(&self, cycle: Option<Arc<CycleCredits>>) {
-        lock(&self.mailbox).cycle = cycle;
+    /// Delivers what waits on links for room.
+    pub(super) fn flush_outlets(&self) {
+        for (_, outlet) in &self.outlets {
+            outlet.flush();
+        }
     }
 }

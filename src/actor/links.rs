@@ -32,11 +32,6 @@ impl CycleCredits {
             .is_ok()
     }
 
-    /// Takes one message in that has a place already: from a link outside of the cycle.
-    pub(crate) fn inject(&self) {
-        self.used.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Reserves the growth of up to `messages` messages by `growth` each; returns how many may begin.
     pub(crate) fn reserve(&self, messages: usize, growth: usize) -> usize {
         if growth == 0 {

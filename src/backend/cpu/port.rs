@@ -7,7 +7,7 @@ use crate::backend::{
     Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, Shape, Until,
 };
 use crate::compile::{FaultCode, StopCheck};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_FAULT, KIND_MESSAGE, SlotRing};
 use std::sync::atomic::Ordering;
@@ -262,17 +262,6 @@ impl Port for CpuPort {
 
     fn read_state(&mut self) -> Result<Vec<u8>> {
         Ok(self.states.clone())
-    }
-
-    fn write_state(&mut self, states: &[u8]) -> Result<()> {
-        if states.len() != self.states.len() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("a state of {} bytes for a kernel that keeps {}", states.len(), self.states.len()),
-            ));
-        }
-        self.states.copy_from_slice(states);
-        Ok(())
     }
 
     fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) {

@@ -7,7 +7,7 @@ use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::gate::{self, Gate};
 use super::links::CycleCredits;
 use super::mailbox::{Cause, Mailbox, Meta, Refusal, Slot};
-use super::pool::{Drive, Pool};
+use super::pool::Pool;
 use super::telemetry::{self, DeadLetterReason, Histogram, Telemetry};
 use crate::backend::{Port, PortControl, Shape};
 use crate::error::{Error, ErrorKind, Result, SendError};
@@ -68,6 +68,12 @@ impl Services {
 pub(crate) trait Source: Send + Sync {
     /// There may be room now.
     fn resume(self: Arc<Self>);
+}
+
+/// A kernel that a background driver can run.
+pub(crate) trait Drive: Send + Sync {
+    /// Runs handlers for a while.
+    fn drive(self: Arc<Self>);
 }
 
 /// How a message may be sent besides its payload.

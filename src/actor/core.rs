@@ -248,7 +248,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !outlets.is_empty() || !native {
             bits |= gate::INDIRECT;
         }
-        if facts.background_only || facts.on_probation {
+        // A host kernel's messages are its own thread's; its gate keeps callers out in the same way.
+        if facts.background_only || facts.on_probation || !native {
             bits |= gate::BACKGROUND;
         }
         Arc::new(Self {

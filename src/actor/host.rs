@@ -40,7 +40,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         })
     }
 
-    fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
+    pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         INSIDE.with(|inside| inside.set(self.facts.id));
         while self.wait_active() {
             let hand = Hand { core: self.clone(), token: 0 };
@@ -176,7 +176,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox = wait_until(&self.changed, mailbox, deadline);
             mailbox.blocked -= 1;
         }
-        mailbox.drain_until = None;
+        mailbox.draining = false;
         self.hot.gate.clear(gate::ACTIVE);
         drop(mailbox);
         self.items.notify_all();

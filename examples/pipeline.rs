@@ -165,14 +165,16 @@ impl Arguments {
                 "--threshold" => {
                     let value = value()?;
                     let number = value.parse().ok().filter(|z: &f32| z.is_finite() && *z >= 0.0);
-                    parsed.threshold = number
-                        .ok_or_else(|| format!("--threshold is `{value}`, but must be a number that is 0 or more"))?;
+                    parsed.threshold = number.ok_or_else(|| {
+                        format!("--threshold is `{value}`, but must be a number that is 0 or more")
+                    })?;
                 }
                 "--warm-up" => {
                     let value = value()?;
                     let number = value.parse().ok().filter(|count| *count >= 2);
-                    parsed.warm_up = number
-                        .ok_or_else(|| format!("--warm-up is `{value}`, but must be a whole number, 2 or more"))?;
+                    parsed.warm_up = number.ok_or_else(|| {
+                        format!("--warm-up is `{value}`, but must be a whole number, 2 or more")
+                    })?;
                 }
                 _ => return Err(format!("unknown option {text}")),
             }
@@ -319,8 +321,7 @@ fn run(arguments: &Arguments, input: Box<dyn BufRead>, bytes: Option<u64>) -> Re
         RingKernel::host("parse", move |context: &mut Context<Line, ()>| parse(context, &for_parse))
             .output::<Number>("numbers"),
     )?;
-    let state =
-        Running { warm_up: arguments.warm_up, threshold: arguments.threshold, ..Running::default() };
+    let state = Running { warm_up: arguments.warm_up, threshold: arguments.threshold, ..Running::default() };
     let score = runtime.launch(
         RingKernel::<Number, ()>::wgsl("score", SCORE)
             .initial_state(state)
@@ -361,7 +362,8 @@ fn feed(mut input: Box<dyn BufRead>, parse: &Handle<Line, ()>, shared: &Shared) 
         let mut bytes = 0;
         while batch.len() < BATCH {
             let mut text = Vec::new();
-            bytes += input.read_until(b'\n', &mut text).map_err(|error| format!("cannot read on: {error}"))?;
+            bytes +=
+                input.read_until(b'\n', &mut text).map_err(|error| format!("cannot read on: {error}"))?;
             if text.is_empty() {
                 break;
             }
@@ -371,7 +373,10 @@ fn feed(mut input: Box<dyn BufRead>, parse: &Handle<Line, ()>, shared: &Shared) 
         let last = batch.len() < BATCH;
         parse.send_many(batch).map_err(ringwork::Error::from)?;
         shared.bar.inc(bytes as u64);
-        if shared.bar.is_hidden() && begun.elapsed() > Duration::from_millis(500) && io::stderr().is_terminal() {
+        if shared.bar.is_hidden()
+            && begun.elapsed() > Duration::from_millis(500)
+            && io::stderr().is_terminal()
+        {
             shared.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         if last || !shared.output()? {
@@ -397,7 +402,7 @@ fn summary(
     lines: u32,
     warm_up: u32,
     totals: &Totals,
-    books: &[(&str, Telemetry)],
+    books: &[(&str, Telemetry); 3],
     took: Duration,
 ) {
     let [blank, comments, bad, parsed, printed] =
@@ -405,12 +410,14 @@ fn summary(
             .map(|counter| counter.load(Ordering::Relaxed));
     let Totals { count, mean, deviation } = *totals;
     let compared = count.saturating_sub(warm_up);
+    // What `score` sent, less the totals.
+    let sent = books[1].1.emitted.saturating_sub(1);
     let seconds = took.as_secs_f64();
     shared.print(format_args!(
         "\n\
          lines      {lines} = {blank} blank + {comments} comments + {bad} bad + {parsed} parsed\n\
          scored     {count}, of which {compared} were compared with {warm_up} or more before them\n\
-         anomalies  {printed} at the sink\n\
+         anomalies  {sent} = {printed} at the sink\n\
          series     mean {mean}, standard deviation {deviation}\n\
          time       {seconds:.3} s, {:.0} lines a second\n\n\
          {:<8}{:>10} ={:>10} +{:>9} +{:>5} +{:>8}{:>10}{:>10}{:>10}{:>12}{:>10}\n",

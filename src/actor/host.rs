@@ -77,8 +77,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 KernelState::Created | KernelState::Launched | KernelState::Deactivated => {
                     mailbox = wait_until(&self.items, mailbox, None);
                 }
-                // A kernel that never was active has nothing to drain.
-                _ => return false,
+                // Told to end before this thread ran: what came while it was active is drained all the same. One
+                // that never was active has nothing to drain.
+                _ => return mailbox.runs(),
             }
         }
     }

@@ -36,6 +36,8 @@
 //!   tolerance.
 
 mod rewrite;
+#[cfg(test)]
+mod tests;
 
 use super::front::{CAPABILITIES, Parsed};
 use super::program::{PrivateSlot, Program};
@@ -200,22 +202,19 @@ fn copy_constant(
 
 /// What a function calls, directly or not, callees first; the function itself is last.
 fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<Function>> {
-    fn visit(module: &Module, function: Handle<Function>, seen: &mut Vec<Handle<Function>>) {
-        if seen.contains(&function) {
-            return;
+    // Callees stand before their callers in a valid module, so one pass backwards sees every caller first.
+    let mut is_reached = vec![false; module.functions.len()];
+    is_reached[root.index()] = true;
+    for (handle, function) in module.functions.iter().rev() {
+        if is_reached[handle.index()] {
+            walk(&function.body, &mut |s| {
+                if let S::Call { function, .. } = s {
+                    is_reached[function.index()] = true;
+                }
+            });
         }
-        let mut callees = Vec::new();
-        walk(&module.functions[function].body, &mut |s| {
-            if let S::Call { function, .. } = s {
-                callees.push(*function);
-            }
-        });
-        callees.into_iter().for_each(|callee| visit(module, callee, seen));
-        seen.push(function);
     }
-    let mut seen = Vec::new();
-    visit(module, root, &mut seen);
-    seen
+    module.functions.iter().map(|(handle, _)| handle).filter(|handle| is_reached[handle.index()]).collect()
 }
 
 /// Visits every statement of a block and of the blocks inside.

@@ -231,8 +231,7 @@ fn the_stop_word_and_the_deadline_interrupt_a_long_loop() {
     bench.stop_word.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
     assert_eq!(bench.words(&[5000; 8])[0], 5000);
 
-    let stop =
-        StopCheck::new(&bench.stop_word, Some(Instant::now() + Duration::from_millis(20)), None);
+    let stop = StopCheck::new(&bench.stop_word, Some(Instant::now() + Duration::from_millis(20)), None);
     let begin = Instant::now();
     let mut frame = Frame {
         message: bytemuck::cast_slice(&endless),

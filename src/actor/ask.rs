@@ -1,12 +1,11 @@
 //! Requests and their replies.
 
 use super::cell::ReplyCell;
-use super::core::{Core, INSIDE, Options, Spinner, Wait};
+use super::core::{Core, Options, Spinner, Wait};
 use super::mailbox::Slot;
 use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::message::{IdSource, Message, Token};
 use crate::sync::{SPIN, deadline_in, passed, spin};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -220,9 +219,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         timeout: Duration,
         options: &Options,
     ) -> Result<Out> {
-        if INSIDE.with(Cell::get) == self.facts.id {
-            return Err(self.self_error("ask"));
-        }
+        self.check_outside("ask")?;
         let deadline = deadline_in(timeout);
         let cell = self.cells.take();
         cell.arm(token);

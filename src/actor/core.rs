@@ -341,14 +341,17 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn validate(&self, message: &In) -> Result<()> {
         match self.instance_out_of_range(message) {
             None => Ok(()),
-            Some(instance) => {
-                let Shape::Instances { count, .. } = self.facts.shape else { return Ok(()) };
-                Err(Error::new(
-                    ErrorKind::Invalid,
-                    format!("instance {instance} of kernel `{}`, which has instances 0 to {}", self.name(), count - 1),
-                ))
-            }
+            Some(instance) => Err(self.instance_error(instance)),
         }
+    }
+
+    #[cold]
+    fn instance_error(&self, instance: u32) -> Error {
+        let last = self.instances() - 1;
+        Error::new(
+            ErrorKind::Invalid,
+            format!("instance {instance} of kernel `{}`, which has instances 0 to {last}", self.name()),
+        )
     }
 
     pub(super) fn slot(&self, payload: In, token: Token, options: &Options) -> Slot<In, Out> {
@@ -419,7 +422,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let token = IdSource::next();
         if Self::may_drive() && self.hot.gate.enter_direct() {
-            return self.send_direct(message, token, options);
+            return self.send_direct(message, token, options, wait);
         }
         self.send_queued(message, token, options, wait)
     }
@@ -456,7 +459,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     let message = match cause {
                         Cause::Full => match (self.facts.backpressure, wait) {
                             (Backpressure::Block, Wait::Until(_)) if INSIDE.with(Cell::get) == self.facts.id => {
-                                return Err(SendError::Refused(returned.payload, self.self_error("send to")));
+                                return Err(SendError::Refused(returned.payload, self.self_error("send")));
                             }
                             (Backpressure::Block, Wait::Until(deadline)) => {
                                 if self.make_room(deadline) {
@@ -519,10 +522,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         )
     }
 
+    /// The error of a call that would wait for the handler it is made from.
+    pub(super) fn check_outside(&self, call: &str) -> Result<()> {
+        if INSIDE.with(Cell::get) == self.facts.id { Err(self.self_error(call)) } else { Ok(()) }
+    }
+
     pub(super) fn self_error(&self, call: &str) -> Error {
         Error::new(
             ErrorKind::Deadlock,
-            format!("kernel `{}` would {call} itself and wait for ever: its own handler is the caller", self.name()),
+            format!(
+                "`{call}` of kernel `{}` inside its own handler would wait for itself; call it from another thread",
+                self.name()
+            ),
         )
     }
 
@@ -765,12 +776,12 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
             let Some((token, payload)) = values.pop_front() else { break };
             mailbox.accepted += 1;
             let slot = self.slot(payload, token, &Options::default());
-            if self.instance_out_of_range(&slot.payload).is_some() {
+            if let Some(instance) = self.instance_out_of_range(&slot.payload) {
                 mailbox.dead.count(DeadLetterReason::InstanceOutOfRange);
                 if let Some(cycle) = &mailbox.cycle {
                     cycle.release(1);
                 }
-                refused.push(slot);
+                refused.push((slot, instance));
                 continue;
             }
             mailbox.enqueue(slot);
@@ -781,9 +792,9 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         if wake_host {
             self.items.notify_one();
         }
-        for slot in refused {
+        for (slot, instance) in refused {
             let payload = self.encode(&slot.payload);
-            let error = Error::new(ErrorKind::Invalid, "the instance it names does not exist");
+            let error = self.instance_error(instance);
             self.bury_meta(slot.meta, payload, DeadLetterReason::InstanceOutOfRange, error);
         }
         if taken {

@@ -158,6 +158,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         message: In,
         token: Token,
         options: &Options,
+        wait: super::core::Wait,
     ) -> std::result::Result<(), SendError<In>> {
         let queue_reply = self.facts.has_reply && !options.discard_reply;
         if queue_reply && self.replies.room() == 0 {
@@ -165,7 +166,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             if !self.hot.gate.leave_direct() {
                 self.release();
             }
-            return self.send_queued(message, token, options, super::core::Wait::Until(None));
+            return self.send_queued(message, token, options, wait);
         }
         let stamp = telemetry::stamp(token);
         // SAFETY: the gate is held.

@@ -301,7 +301,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         let Some((_, outlet)) = core.outlets.iter().find(|(name, _)| name == output) else {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("kernel `{}` has no output `{output}`; declare it with `.output`", core.name()),
+                format!("kernel `{}` has no output `{output}`; declare it with `.host_output`", core.name()),
             ));
         };
         let ended = || Err(ended(core.name()));

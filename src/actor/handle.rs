@@ -3,7 +3,7 @@
 use super::ask::Pending;
 use super::core::{Core, Options, Wait};
 use super::lifecycle::KernelState;
-use super::receive::{Output, receive, try_receive};
+use super::receive::{Feeder, Output, receive, try_receive};
 use super::telemetry::Telemetry;
 use super::{Termination, admin};
 use crate::error::{Error, ErrorKind, Result, SendError, SendTimeoutError, TrySendError};
@@ -269,6 +269,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn ask_many(&self, messages: impl IntoIterator<Item = In>, timeout: Duration) -> Result<Vec<Out>> {
+        self.0.check_outside("ask")?;
         let deadline = Instant::now().checked_add(timeout);
         let left = || deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
         let mut pending = VecDeque::new();
@@ -359,7 +360,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         let first = receive(&self.0.replies, &self.0, Some(timeout))?;
         let mut replies = vec![first];
         self.0.replies.pop_many(most - 1, &mut replies);
-        self.0.unstall();
+        self.0.clone().made_room();
         Ok(replies.into_iter().map(|(_, reply)| reply).collect())
     }
 
@@ -411,6 +412,9 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// As [`read_state`](Self::read_state).
     pub fn read_states<S: DeviceMessage>(&self) -> Result<Vec<S>> {
         let bytes = self.0.read_state()?;
+        if bytes.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, format!("kernel `{}` has no state", self.name())));
+        }
         self.states_from(&bytes)
     }
 

@@ -40,7 +40,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         })
     }
 
-    fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
+    pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         INSIDE.with(|inside| inside.set(self.facts.id));
         while self.wait_active() {
             let hand = Hand { core: self.clone(), token: 0 };
@@ -177,7 +177,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox = wait_until(&self.changed, mailbox, deadline);
             mailbox.blocked -= 1;
         }
-        mailbox.drain_until = None;
+        mailbox.draining = false;
         self.hot.gate.clear(gate::ACTIVE);
         drop(mailbox);
         self.items.notify_all();
@@ -283,8 +283,11 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
             return false;
         }
         while core.replies.room() == 0 && !self.ended(&mailbox) {
+            // So that whoever waits for this kernel can say why.
+            core.hot.gate.set(gate::STALLED);
             mailbox = wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(10)));
         }
+        core.hot.gate.clear(gate::STALLED);
         drop(mailbox);
         if core.replies.room() == 0 {
             return false;
@@ -298,7 +301,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         let Some((_, outlet)) = core.outlets.iter().find(|(name, _)| name == output) else {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("kernel `{}` has no output `{output}`; declare it with `.output`", core.name()),
+                format!("kernel `{}` has no output `{output}`; declare it with `.host_output`", core.name()),
             ));
         };
         let ended = || Err(ended(core.name()));
@@ -306,10 +309,13 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
             let mailbox = lock(&core.mailbox);
             let past = mailbox.state == KernelState::Terminating && !mailbox.runs();
             if past || matches!(mailbox.state, KernelState::Terminated | KernelState::Failed) {
+                core.hot.gate.clear(gate::STALLED);
                 return ended();
             }
+            core.hot.gate.set(gate::STALLED);
             drop(wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(1))));
         }
+        core.hot.gate.clear(gate::STALLED);
         let mut into_cycles = 0;
         if !outlet.put_any(self.token, value, &mut into_cycles) {
             return Err(Error::new(

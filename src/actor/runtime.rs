@@ -1,7 +1,7 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
 use super::admin::{GRACE, PATIENCE};
-use super::core::{Core, Registry, Services};
+use super::core::{Core, INSIDE, Registry, Services};
 use super::dead_letters::DeadLetter;
 use super::handle::Handle;
 use super::receive::Output;
@@ -17,6 +17,7 @@ use crate::kernel::{Inlet, RingKernel};
 use crate::message::{Message, TokenPrefix};
 use crate::sync::{deadline_in, lock};
 use std::any::Any;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -421,8 +422,19 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [timed out](Error::is_timed_out), naming them, if some kernels had to be left in the middle of a message.
+    /// [timed out](Error::is_timed_out), naming them, if some kernels had to be left in the middle of a message;
+    /// [deadlock](Error::is_deadlock) from inside a handler of one of them.
     pub fn shutdown(&self, timeout: Duration) -> Result<()> {
+        let inside = INSIDE.with(Cell::get);
+        if let Some(kernel) = self.0.services.registry().kernels.values().find(|kernel| kernel.id() == inside) {
+            return Err(Error::new(
+                ErrorKind::Deadlock,
+                format!(
+                    "`shutdown` inside the handler of kernel `{}` would wait for itself; call it from another thread",
+                    kernel.name()
+                ),
+            ));
+        }
         self.0.shutdown(timeout)
     }
 }

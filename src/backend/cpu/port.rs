@@ -87,6 +87,12 @@ impl CpuPort {
         })
     }
 
+    /// Makes the port believe that a message takes this long.
+    #[cfg(test)]
+    pub(super) fn pretend_cost(&mut self, nanoseconds: f64) {
+        self.cost = nanoseconds;
+    }
+
     fn set_waiting(&self, waiting: usize) {
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
         self.control.waiting.store(waiting, Ordering::Release);

@@ -292,7 +292,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         true
     }
 
-    fn emit(&mut self, output: &str, value: &mut dyn Any) -> Result<()> {
+    fn emit(&mut self, output: &str, value: &mut dyn Any, type_name: &str) -> Result<()> {
         let core = self.core.clone();
         let Some((_, outlet)) = core.outlets.iter().find(|(name, _)| name == output) else {
             return Err(Error::new(
@@ -313,7 +313,10 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         if !outlet.put_any(self.token, value, &mut into_cycles) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("output `{output}` of kernel `{}` is declared with another type", core.name()),
+                format!(
+                    "output `{output}` of kernel `{}` is declared with another type than `{type_name}`",
+                    core.name()
+                ),
             ));
         }
         if into_cycles > 0

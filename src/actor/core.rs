@@ -805,9 +805,10 @@ impl<In: Message, Out: Message> Drive for Core<In, Out> {
 
 impl<In: Message, Out: Message> Source for Core<In, Out> {
     fn resume(self: Arc<Self>) {
+        // What waits in the links' boxes: this kernel may have nothing more to run, or not be active.
+        self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
         if self.is_host() {
-            // Its thread may wait for room with a full box; deliver for it, then let it look.
-            self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
+            // Its thread may wait for room with a full box.
             drop(lock(&self.mailbox));
             self.items.notify_all();
             return;
@@ -842,7 +843,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    pub(super) fn set_cycle(&self, cycle: Option<Arc<CycleCredits>>) {
-        lock(&self.mailbox).cycle = cycle;
+    /// Lets kernels outside of a cycle go on that wait to send into it.
+    pub(super) fn resume_cycle(&self) {
+        let cycle = lock(&self.mailbox).cycle.clone();
+        if let Some(cycle) = cycle {
+            cycle.resume_sources();
+        }
     }
 }

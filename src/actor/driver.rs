@@ -457,9 +457,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
+        let mut freed = None;
         if let Some(cycle) = &mailbox.cycle {
             let ended = settled.len();
-            cycle.release((ended + ended * *growth) as i64 - into_cycles as i64);
+            let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
+            cycle.release(credits);
+            freed = (credits > 0).then(|| cycle.clone());
         }
         let room = mailbox.room(self.waiting());
         let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
@@ -472,6 +475,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if moved {
             self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
             self.resume_upstream();
+        }
+        if let Some(cycle) = freed {
+            cycle.resume_sources();
         }
         moved
     }

@@ -106,6 +106,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.answer(&cell, token, reply);
         }
         self.resume_upstream();
+        self.resume_cycle();
     }
 
     /// Dead-letters the message in hand: the function panicked on it.
@@ -123,6 +124,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.bury_meta(meta, None, DeadLetterReason::Fault, cause.clone());
         }
         self.resume_upstream();
+        self.resume_cycle();
     }
 
     fn let_go(&self, mailbox: MutexGuard<'_, Mailbox<In, Out>>) {

@@ -73,10 +73,6 @@ impl Error {
         Self(Box::new(Inner { kind, text: text.into() }))
     }
 
-    pub(crate) fn kind(&self) -> ErrorKind {
-        self.0.kind
-    }
-
     pub(crate) fn timed_out(what: impl fmt::Display, after: Duration) -> Self {
         Self::new(ErrorKind::TimedOut, format!("{what} timed out after {after:?}"))
     }

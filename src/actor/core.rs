@@ -5,7 +5,6 @@
 use super::cell::CellPool;
 use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::gate::{self, Gate};
-use super::links::CycleCredits;
 use super::mailbox::{Cause, Mailbox, Meta, Refusal, Slot};
 use super::pool::{Drive, Pool};
 use super::telemetry::{self, DeadLetterReason, Histogram, Telemetry};
@@ -237,12 +236,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         engine: Engine<Out>,
         control: Arc<PortControl>,
     ) -> Arc<Self> {
-        let native = engine.port.is_some();
+        let has_port = facts.plain.is_some();
         let mut bits = 0;
-        if !outlets.is_empty() || !native {
+        if !outlets.is_empty() || !has_port {
             bits |= gate::INDIRECT;
         }
-        if facts.background_only || facts.on_probation {
+        // A host kernel's own thread is the only one that handles its messages.
+        if facts.background_only || facts.on_probation || !has_port {
             bits |= gate::BACKGROUND;
         }
         Arc::new(Self {
@@ -735,10 +735,6 @@ fn grouped(number: usize) -> String {
 }
 
 impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
-    fn kernel_id(&self) -> u64 {
-        self.facts.id
-    }
-
     fn room(&self) -> usize {
         lock(&self.mailbox).room(self.waiting())
     }
@@ -808,7 +804,12 @@ impl<In: Message, Out: Message> Source for Core<In, Out> {
         // What waits in the links' boxes: this kernel may have nothing more to run, or not be active.
         self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
         if self.is_host() {
+<<<<<<< HEAD
             // Its thread may wait for room with a full box.
+=======
+            // Its thread may wait for room with a full box; deliver for it, then let it look.
+            self.flush_outlets();
+>>>>>>> guarantees
             drop(lock(&self.mailbox));
             self.items.notify_all();
             return;
@@ -843,11 +844,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
+<<<<<<< HEAD
     /// Lets kernels outside of a cycle go on that wait to send into it.
     pub(super) fn resume_cycle(&self) {
         let cycle = lock(&self.mailbox).cycle.clone();
         if let Some(cycle) = cycle {
             cycle.resume_sources();
+=======
+    /// Delivers what waits on links for room.
+    pub(super) fn flush_outlets(&self) {
+        for (_, outlet) in &self.outlets {
+            outlet.flush();
+>>>>>>> guarantees
         }
     }
 }

@@ -473,7 +473,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let moved = !settled.is_empty();
         self.deliver(settled, faulted);
         if moved {
-            self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
+            self.flush_outlets();
             self.resume_upstream();
         }
         if let Some(cycle) = freed {

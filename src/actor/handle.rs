@@ -3,7 +3,7 @@
 use super::ask::Pending;
 use super::core::{Core, Options, Wait};
 use super::lifecycle::KernelState;
-use super::receive::{Output, receive, try_receive};
+use super::receive::{Feeder, Output, receive, try_receive};
 use super::telemetry::Telemetry;
 use super::{Termination, admin};
 use crate::error::{Error, ErrorKind, Result, SendError, SendTimeoutError, TrySendError};
@@ -360,7 +360,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         let first = receive(&self.0.replies, &self.0, Some(timeout))?;
         let mut replies = vec![first];
         self.0.replies.pop_many(most - 1, &mut replies);
-        self.0.unstall();
+        self.0.clone().made_room();
         Ok(replies.into_iter().map(|(_, reply)| reply).collect())
     }
 

@@ -284,8 +284,11 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
             return false;
         }
         while core.replies.room() == 0 && !self.ended(&mailbox) {
+            // So that whoever waits for this kernel can say why.
+            core.hot.gate.set(gate::STALLED);
             mailbox = wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(10)));
         }
+        core.hot.gate.clear(gate::STALLED);
         drop(mailbox);
         if core.replies.room() == 0 {
             return false;
@@ -307,10 +310,13 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
             let mailbox = lock(&core.mailbox);
             let past = mailbox.state == KernelState::Terminating && !mailbox.runs();
             if past || matches!(mailbox.state, KernelState::Terminated | KernelState::Failed) {
+                core.hot.gate.clear(gate::STALLED);
                 return ended();
             }
+            core.hot.gate.set(gate::STALLED);
             drop(wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(1))));
         }
+        core.hot.gate.clear(gate::STALLED);
         let mut into_cycles = 0;
         if !outlet.put_any(self.token, value, &mut into_cycles) {
             return Err(Error::new(

@@ -104,7 +104,6 @@ pub(super) fn launch<In: Message, Out: Message>(
                 Shape::Instances { .. } => capacity.clamp(SERIAL_ROUND, INSTANCES_ROUND),
             };
             let mut port = device.launch(LaunchSpec {
-                name: facts.name.clone(),
                 code: plan.code,
                 shape,
                 message_size: plain.input.size,

@@ -109,8 +109,6 @@ pub(crate) trait Device: Send + Sync {
 ///
 /// Host access excludes handlers: whoever runs handlers that see the storage holds [`share`](Self::share).
 pub(crate) trait DeviceStorage: Send + Sync {
-    /// Bytes.
-    fn len(&self) -> usize;
     /// Copies from the storage to the host; waits for handlers that are running, up to the deadline.
     fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()>;
     /// Copies from the host to the storage; waits for handlers that are running, up to the deadline.
@@ -147,7 +145,6 @@ pub(crate) trait NativeHandler: Send + Sync {
 
 /// All a backend needs to know to run a kernel.
 pub(crate) struct LaunchSpec {
-    pub name: Arc<str>,
     pub code: Code,
     pub shape: Shape,
     /// Bytes of a message.
@@ -257,8 +254,6 @@ pub(crate) trait Port: Send {
     fn clear(&mut self);
     /// The states of all instances, one after the other.
     fn read_state(&mut self) -> Result<Vec<u8>>;
-    /// The states of all instances, one after the other.
-    fn write_state(&mut self, states: &[u8]) -> Result<()>;
     /// What an instance's state becomes when one of its messages faults: as it was before that message (`None`),
     /// or its part of these states.
     fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>);

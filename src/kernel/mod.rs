@@ -95,13 +95,6 @@ impl<In, Out> Plain<In, Out> {
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(message).cast(), size_of::<In>()) }
     }
 
-    /// A copy of a message.
-    #[inline]
-    pub(crate) fn copy(&self, message: &In) -> In {
-        // SAFETY: `In` is `Pod` as above, hence `Copy`.
-        unsafe { std::ptr::read(message) }
-    }
-
     /// The reply that these bytes are.
     ///
     /// # Panics

@@ -16,8 +16,6 @@ use std::sync::{Arc, Weak};
 
 /// A kernel's mailbox as a link sees it.
 pub(crate) trait Inlet<T>: Send + Sync {
-    /// Which kernel.
-    fn kernel_id(&self) -> u64;
     /// Places free now.
     fn room(&self) -> usize;
     /// Takes values from the front, as many as there is room for. If the kernel takes none any more, drops them

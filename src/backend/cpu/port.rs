@@ -7,9 +7,10 @@ use crate::backend::{
     Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, Shape, Until,
 };
 use crate::compile::{FaultCode, StopCheck};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_FAULT, KIND_MESSAGE, SlotRing};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -37,7 +38,7 @@ pub(super) struct CpuPort {
     /// Keeps the tables' memory alive, and the host away while handlers run.
     tables: Vec<Arc<dyn DeviceStorage>>,
     /// Texts of panics whose fault slots have not been popped, in order.
-    panics: std::collections::VecDeque<String>,
+    panics: VecDeque<String>,
     workers: Workers,
     /// Nanoseconds a message takes, a moving average over batches large enough to time.
     cost: f64,
@@ -80,13 +81,6 @@ impl CpuPort {
         })
     }
 
-    /// Where the message's state lies.
-    fn state_range(&self, message: &[u8]) -> std::ops::Range<usize> {
-        let size = self.runner.state_size;
-        let instance = instance_of(self.shape, message);
-        instance * size..(instance + 1) * size
-    }
-
     fn set_waiting(&self, waiting: usize) {
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
         self.control.waiting.store(waiting, Ordering::Release);
@@ -94,24 +88,26 @@ impl CpuPort {
 
     /// One message after the other, until told to leave.
     fn run_serially(&mut self, until: &Until) -> Progress {
-        let control = self.control.clone();
+        let Self { runner, shape, input, output, states, reset, scratch, control, .. } = self;
         let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
-        while self.input.len() > 0 {
-            if control.stop_requested() || self.output.free() < self.runner.slots_per_message() {
+        let size = runner.state_size;
+        while input.len() > 0 {
+            if control.stop_requested() || output.free() < runner.slots_per_message() {
                 return Progress::Stopped;
             }
-            self.set_waiting(self.input.len() - 1);
-            let (header, payload) = self.input.get(0);
-            let (token, message) = (header.token, &payload[..self.runner.message_size]);
-            let range = self.state_range(message);
-            let state = &mut self.states[range.clone()];
-            match self.runner.run(&mut self.scratch, token, message, state, &stop, &mut self.output) {
-                Ran::Done => self.input.consume(1),
+            // Release: as in `set_waiting`.
+            control.waiting.store(input.len() - 1, Ordering::Release);
+            let (header, payload) = input.get(0);
+            let (token, message) = (header.token, &payload[..runner.message_size]);
+            let first = instance_of(*shape, message) * size;
+            let state = &mut states[first..first + size];
+            match runner.run(scratch, token, message, state, &stop, output) {
+                Ran::Done => input.consume(1),
                 Ran::Faulted(fault) => {
-                    self.input.consume(1);
-                    if let Some(reset) = &self.reset {
-                        self.states[range.clone()].copy_from_slice(&reset[range]);
+                    if let Some(reset) = reset {
+                        state.copy_from_slice(&reset[first..first + size]);
                     }
+                    input.consume(1);
                     self.record_fault(token, fault);
                     return Progress::Stopped;
                 }
@@ -125,15 +121,31 @@ impl CpuPort {
     }
 
     fn record_fault(&mut self, token: Token, fault: Fault) {
-        let code = match fault {
-            Fault::LoopBudget => FaultCode::LoopBudget as u32,
-            Fault::EmitOverflow => FaultCode::EmitOverflow as u32,
-            Fault::Panic(text) => {
-                self.panics.push_back(text);
-                FAULT_PANIC
-            }
-        };
-        self.output.push_fault(token, code);
+        push_fault(&mut self.output, &mut self.panics, token, fault);
+    }
+
+    /// A round with the tables held.
+    fn run(&mut self, until: &Until) -> Progress {
+        let waiting = self.input.len();
+        if waiting < SMALLEST_PARALLEL {
+            return self.run_serially(until);
+        }
+        // Only a driver that may stay (no deadline, no slice) runs a whole round: nothing interrupts it.
+        let may_stay = until.deadline.is_none() && until.slice.is_none() && !self.control.stop_requested();
+        let spread = may_stay
+            && self.shape != Shape::Serial
+            && self.workers.parallelism() > 1
+            && self.cost * waiting as f64 > WORTH_SPREADING
+            && self.output.free() >= waiting * self.runner.slots_per_message();
+        let begun = Instant::now();
+        let progress = if spread { self.run_in_parallel() } else { self.run_serially(until) };
+        let done = waiting - self.input.len();
+        if done >= SMALLEST_PARALLEL {
+            let cores = if spread { self.workers.parallelism() as f64 } else { 1.0 };
+            let cost = begun.elapsed().as_nanos() as f64 * cores / done as f64;
+            self.cost = if self.cost == 0.0 { cost } else { self.cost * 0.75 + cost * 0.25 };
+        }
+        progress
     }
 
     /// The whole round on all cores, outputs in the order of the messages.
@@ -152,21 +164,25 @@ impl CpuPort {
                 self.output.push(header.token, header.kind, &payload[..header.len as usize]);
             }
             parallel::Item::Fault(token, fault) => {
-                let code = match fault {
-                    Fault::LoopBudget => FaultCode::LoopBudget as u32,
-                    Fault::EmitOverflow => FaultCode::EmitOverflow as u32,
-                    Fault::Panic(text) => {
-                        self.panics.push_back(text);
-                        FAULT_PANIC
-                    }
-                };
-                self.output.push_fault(token, code);
+                push_fault(&mut self.output, &mut self.panics, token, fault);
             }
         });
         let all = complete == self.input.len();
         self.input.consume(complete);
         if all { Progress::Done } else { Progress::Interrupted }
     }
+}
+
+fn push_fault(output: &mut SlotRing, panics: &mut VecDeque<String>, token: Token, fault: Fault) {
+    let code = match fault {
+        Fault::LoopBudget => FaultCode::LoopBudget as u32,
+        Fault::EmitOverflow => FaultCode::EmitOverflow as u32,
+        Fault::Panic(text) => {
+            panics.push_back(text);
+            FAULT_PANIC
+        }
+    };
+    output.push_fault(token, code);
 }
 
 /// The instance a message is for; 0 where there are none. The layer above has checked the range.
@@ -198,32 +214,12 @@ impl Port for CpuPort {
     }
 
     fn progress(&mut self, until: &Until) -> Progress {
-        let tables = std::mem::take(&mut self.tables);
-        let mut guards = [const { None }; crate::compile::MOST_TABLES];
-        for (guard, table) in guards.iter_mut().zip(&tables) {
-            *guard = Some(storage(table).share());
+        if self.tables.is_empty() {
+            return self.run(until);
         }
-        let waiting = self.input.len();
-        let progress = if waiting < SMALLEST_PARALLEL {
-            self.run_serially(until)
-        } else {
-            // Only a driver that may stay (no deadline, no slice) runs a whole round: nothing interrupts it.
-            let may_stay = until.deadline.is_none() && until.slice.is_none() && !self.control.stop_requested();
-            let spread = may_stay
-                && self.shape != Shape::Serial
-                && self.workers.parallelism() > 1
-                && self.cost * waiting as f64 > WORTH_SPREADING
-                && self.output.free() >= waiting * self.runner.slots_per_message();
-            let begun = Instant::now();
-            let progress = if spread { self.run_in_parallel() } else { self.run_serially(until) };
-            let done = waiting - self.input.len();
-            if done >= SMALLEST_PARALLEL {
-                let cores = if spread { self.workers.parallelism() as f64 } else { 1.0 };
-                let cost = begun.elapsed().as_nanos() as f64 * cores / done as f64;
-                self.cost = if self.cost == 0.0 { cost } else { self.cost * 0.75 + cost * 0.25 };
-            }
-            progress
-        };
+        let tables = std::mem::take(&mut self.tables);
+        let guards: Vec<_> = tables.iter().map(|table| storage(table).share()).collect();
+        let progress = self.run(until);
         drop(guards);
         self.tables = tables;
         progress
@@ -262,17 +258,6 @@ impl Port for CpuPort {
 
     fn read_state(&mut self) -> Result<Vec<u8>> {
         Ok(self.states.clone())
-    }
-
-    fn write_state(&mut self, states: &[u8]) -> Result<()> {
-        if states.len() != self.states.len() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("a state of {} bytes for a kernel that keeps {}", states.len(), self.states.len()),
-            ));
-        }
-        self.states.copy_from_slice(states);
-        Ok(())
     }
 
     fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) {

@@ -66,10 +66,6 @@ impl CpuStorage {
 }
 
 impl DeviceStorage for CpuStorage {
-    fn len(&self) -> usize {
-        self.bytes
-    }
-
     fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()> {
         self.check(offset, into.len())?;
         self.exclusively(deadline, || {

@@ -1,0 +1,110 @@
+//! Guarantee 3 on the way out: the reply queue's own strategies.
+
+use super::kit::*;
+use crate::common::{LONG, runtime};
+use ringwork::{Backpressure, Handle, Options};
+use std::time::Duration;
+
+/// A kernel that keeps three replies, and was sent ten messages.
+fn ten_into_three(kind: Kind, strategy: Backpressure, test: impl FnOnce(Handle<Job, Answer>)) {
+    let (runtime, latch) = (runtime(), Latch::new());
+    let kernel = counter(kind, "talkative", &latch).output_capacity(3).output_backpressure(strategy);
+    let kernel = runtime.launch(kernel).unwrap();
+    kernel.activate().unwrap();
+    for number in 0..10 {
+        kernel.send(job(number)).unwrap();
+    }
+    test(kernel);
+}
+
+fn drain(kernel: &Handle<Job, Answer>) -> Vec<u32> {
+    std::iter::from_fn(|| kernel.try_recv().unwrap()).map(|answer| answer.number).collect()
+}
+
+#[test]
+fn block_stops_the_kernel_and_loses_nothing() {
+    each_kind(|kind| {
+        ten_into_three(kind, Backpressure::Block, |kernel| {
+            eventually("three are handled", || kernel.telemetry().unread_replies == 3);
+            std::thread::sleep(Duration::from_millis(20));
+            let books = kernel.telemetry();
+            check_books(&books);
+            assert_eq!((books.unread_replies, books.handled, books.pending), (3, 3, 7));
+            let numbers: Vec<u32> = (0..10).map(|_| kernel.recv_timeout(LONG).unwrap().number).collect();
+            assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+            assert_eq!(settled(&kernel).dropped_replies, 0);
+            assert!(kernel.recv_timeout(Duration::from_millis(5)).is_err_and(|error| error.is_timed_out()));
+        });
+    });
+}
+
+#[test]
+fn reject_and_drop_newest_keep_the_first() {
+    each_kind(|kind| {
+        for strategy in [Backpressure::Reject, Backpressure::DropNewest] {
+            ten_into_three(kind, strategy, |kernel| {
+                let books = settled(&kernel);
+                assert_eq!((books.handled, books.dropped_replies, books.unread_replies), (10, 7, 3));
+                assert_eq!(drain(&kernel), [0, 1, 2]);
+            });
+        }
+    });
+}
+
+#[test]
+fn drop_oldest_keeps_the_last() {
+    each_kind(|kind| {
+        ten_into_three(kind, Backpressure::DropOldest, |kernel| {
+            let books = settled(&kernel);
+            assert_eq!((books.handled, books.dropped_replies, books.unread_replies), (10, 7, 3));
+            assert_eq!(drain(&kernel), [7, 8, 9]);
+        });
+    });
+}
+
+#[test]
+fn an_ask_and_a_discarded_reply_need_no_room() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "full", &latch).output_capacity(1)).unwrap();
+        kernel.activate().unwrap();
+        kernel.send(job(0)).unwrap();
+        eventually("the queue of replies is full", || kernel.telemetry().unread_replies == 1);
+        for number in 1..20 {
+            assert_eq!(kernel.ask(job(number), LONG).unwrap().number, number);
+            kernel.send_with(job(100), Options::default().discard_reply()).unwrap();
+        }
+        let books = settled(&kernel);
+        assert_eq!((books.handled, books.unread_replies, books.dropped_replies), (39, 1, 0));
+        assert_eq!(drain(&kernel), [0]);
+    });
+}
+
+#[test]
+fn the_capacity_of_the_reply_queue_is_never_passed() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "bounded", &latch).output_capacity(5)).unwrap();
+        kernel.activate().unwrap();
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| kernel.send_many((0..2000).map(job)));
+            let mut next = 0;
+            while next < 2000 {
+                let books = kernel.telemetry();
+                check_books(&books);
+                assert!(books.unread_replies <= 5, "{books:?}");
+                if next % 7 == 0 {
+                    for answer in kernel.recv_many(3, LONG).unwrap() {
+                        assert_eq!(answer.number, next);
+                        next += 1;
+                    }
+                } else {
+                    assert_eq!(kernel.recv_timeout(LONG).unwrap().number, next);
+                    next += 1;
+                }
+            }
+            assert_eq!(sender.join().unwrap().unwrap(), 2000);
+        });
+        assert_eq!(settled(&kernel).handled, 2000);
+    });
+}

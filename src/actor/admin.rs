@@ -146,6 +146,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let was = mailbox.state;
         mailbox.state = was.after(Event::Terminate, self.name())?;
         if was == KernelState::Active {
+            mailbox.draining = true;
             mailbox.drain_until = deadline.or_else(|| deadline_in(PATIENCE));
         }
         let handled_before = self.handled.load(Ordering::Relaxed);

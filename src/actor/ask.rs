@@ -222,15 +222,17 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.check_outside("ask")?;
         let deadline = deadline_in(timeout);
         let cell = self.cells.take();
-        let spinner = self.spinner();
         cell.arm(token);
         let mut slot = self.slot(message, token, options);
         slot.meta.cell = Some(cell.clone());
-        let result = match self.send_slot(slot, Wait::Until(deadline)) {
-            Ok(()) => self.wait_reply(token, &cell, deadline, spinner),
+        let result = match self.queue_slot(slot, Wait::Until(deadline)) {
+            Ok(()) => {
+                // Counted only now: a caller asleep before a full mailbox looks after nobody's message.
+                let spinner = self.spinner();
+                self.announce();
+                self.wait_reply(token, &cell, deadline, spinner)
+            }
             Err(error) => {
-                drop(spinner);
-                self.rescue();
                 drop(cell.disarm(token));
                 self.cells.give_back(cell);
                 return Err(self.describe(error));

@@ -6,7 +6,7 @@ use super::cell::CellPool;
 use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::gate::{self, Gate};
 use super::mailbox::{Cause, Mailbox, Meta, Refusal, Slot};
-use super::pool::{Drive, Pool};
+use super::pool::Pool;
 use super::telemetry::{self, DeadLetterReason, Histogram, Telemetry};
 use crate::backend::{Port, PortControl, Shape};
 use crate::error::{Error, ErrorKind, Result, SendError};
@@ -67,6 +67,12 @@ impl Services {
 pub(crate) trait Source: Send + Sync {
     /// There may be room now.
     fn resume(self: Arc<Self>);
+}
+
+/// A kernel that a background driver can run.
+pub(crate) trait Drive: Send + Sync {
+    /// Runs handlers for a while.
+    fn drive(self: Arc<Self>);
 }
 
 /// How a message may be sent besides its payload.
@@ -295,7 +301,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Counts this thread as one that looks for work here itself, if it may.
     pub(super) fn spinner(&self) -> Option<Spinner<'_>> {
         Self::may_drive().then(|| {
-            // SeqCst: before the push of what this caller waits for.
+            // SeqCst: before this caller announces what it waits for.
             self.hot.spinners.fetch_add(1, Ordering::SeqCst);
             Spinner(&self.hot.spinners)
         })
@@ -431,14 +437,19 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.send_slot(self.slot(message, token, options), wait)
     }
 
-    /// Queues a message, waiting for room if the strategy and the caller want to.
-    pub(super) fn send_slot(self: &Arc<Self>, mut slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
+    /// Queues a message, waiting for room if the strategy and the caller want to, and sees to it that it is run.
+    pub(super) fn send_slot(self: &Arc<Self>, slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
+        self.queue_slot(slot, wait)?;
+        self.announce();
+        Ok(())
+    }
+
+    /// Queues a message, waiting for room if the strategy and the caller want to; the caller has to
+    /// [`announce`](Self::announce) it.
+    pub(super) fn queue_slot(self: &Arc<Self>, mut slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
         loop {
             match self.enqueue(slot) {
-                Ok(()) => {
-                    self.announce();
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(Refusal::Dropped(slot)) => {
                     let error = self.dropped_error();
                     self.bury(slot, DeadLetterReason::DroppedNewest);

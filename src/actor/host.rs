@@ -40,7 +40,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         })
     }
 
-    fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
+    pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         INSIDE.with(|inside| inside.set(self.facts.id));
         while self.wait_active() {
             let hand = Hand { core: self.clone(), token: 0 };
@@ -77,8 +77,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 KernelState::Created | KernelState::Launched | KernelState::Deactivated => {
                     mailbox = wait_until(&self.items, mailbox, None);
                 }
-                // A kernel that never was active has nothing to drain.
-                _ => return false,
+                // Told to end before this thread ran: what came while it was active is drained all the same. One
+                // that never was active has nothing to drain.
+                _ => return mailbox.runs(),
             }
         }
     }
@@ -178,7 +179,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox = wait_until(&self.changed, mailbox, deadline);
             mailbox.blocked -= 1;
         }
-        mailbox.drain_until = None;
+        mailbox.draining = false;
         self.hot.gate.clear(gate::ACTIVE);
         drop(mailbox);
         self.items.notify_all();

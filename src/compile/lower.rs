@@ -11,15 +11,16 @@
 //!   WGSL has no `return`, breaks instead). The budget stays at zero, so every other loop ends at once too, and what
 //!   the handler computes after that is not looked at.
 //! * **The first fault stays** in `rt_fault`; `emit_…` past the declared number sets [`FaultCode::EmitOverflow`].
-//! * **Every index is in range**: constant indices were checked at parse time; a dynamic index into a vector, matrix, array or
-//!   table is clamped to `0 ..= length - 1`, a negative one to 0. A constant index into a table is clamped like a
-//!   dynamic one. Tables have at least one element.
+//! * **Every index is in range**: constant indices were checked at parse time; a dynamic index into a vector, matrix,
+//!   array or table is clamped to `0 ..= length - 1`, a negative one to 0. A constant index into a table is clamped
+//!   like a dynamic one. Tables have at least one element.
 //! * **float → int saturates**, NaN gives 0: the value is clamped to the largest f32 that fits (2147483520 for i32,
 //!   4294967040 for u32) and only then converted, so that engines convert numbers in range only.
 //! * **Shift amounts** are below 32: they are masked, as WGSL does for amounts that are not constant.
 //! * **Private variables** hold their initial values when `on_message` begins: `rt_handle`, the entry of the lowered
-//!   module, stores them, `rt_fuel` and the outputs' counters first. They have no initialisers of their own any
-//!   more. The emitted values behind the counters are not reset.
+//!   module, stores them, and the budget into `rt_fuel`. They have no initialisers of their own any more. The
+//!   emitted values behind the outputs' counters are not reset.
+//! * **Constant expressions** are folded, once for all engines.
 //!
 //! # What engines owe
 //!
@@ -29,8 +30,11 @@
 //!   and matrix products are sums of that kind. `round` sends ties to the even neighbour.
 //! * `min(a, b)` is `b` if `b < a`, else `a`; if `a` is NaN it is `b` (`max` likewise). `clamp(x, l, h)` is
 //!   `min(max(x, l), h)`. `sign(NaN) = 0`. Which bits a NaN has is nowhere defined.
-//! * `mix(a, b, t)` is `a * (1 - t) + b * t`. Formulas of the other functions are those of the WGSL specification, in
-//!   the order written there.
+//! * `mix(a, b, t)` is `a * (1 - t) + b * t`; `length` of a scalar is its magnitude; `determinant` expands along the
+//!   first row. Formulas of the other functions are those of the WGSL specification, in the order written there.
+//! * `extractBits` and `insertBits` clamp offset and count to the word. `frexp` of an infinity or NaN is `(x, 0)`,
+//!   `modf` of an infinity `(0, x)`, both with the sign of `x`. Halves (`quantizeToF16`, `pack2x16float`) round to
+//!   nearest even, and what is too large becomes infinite.
 //! * Local variables without an initial value are zero whenever their function begins.
 //! * `exp`, `sin` and the other transcendental functions are libm's on a CPU; elsewhere they agree within WGSL's
 //!   tolerance.

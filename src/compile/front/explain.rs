@@ -8,9 +8,13 @@ use naga::front::wgsl::ParseError;
 use naga::proc::TypeResolution;
 use naga::valid::{
     CallError, ComposeError, ExpressionError, FunctionError, GlobalVariableError, LiteralError,
-    ValidationError, WidthError,
+    LocalVariableError, ValidationError, WidthError,
 };
 use naga::{Module, Span, SwitchValue, TypeInner, WithSpan};
+
+/// For a number that naga could not give a type.
+const UNTYPED: &str =
+    "a number here has no type that fits; give it one, as in `1.5f` or `1u`, or convert the other side";
 
 /// A syntax or name error; `generated` are the type names made from Rust.
 pub(super) fn parse_error(error: &ParseError, report: &Reporter<'_>, generated: &[&str]) -> Error {
@@ -43,6 +47,9 @@ pub(super) fn parse_error(error: &ParseError, report: &Reporter<'_>, generated: 
         );
     }
     let mut text = what.replace("found \"\"", "found the end of the text");
+    if text.contains("Not implemented as constant expression") {
+        text += "; compute it inside a function";
+    }
     if what.contains("no definition in scope") {
         text += &if let Some(output) = quoted.strip_prefix("emit_") {
             format!("; declare the output with `.output::<T>(\"{output}\")`")
@@ -97,6 +104,11 @@ fn global_error(name: &str, error: &GlobalVariableError) -> Option<String> {
         G::StorageAddressSpaceWriteOnlyNotSupported => {
             format!("the table `{name}` is declared `write`; declare it `var<storage, read_write>`")
         }
+        G::CoherentNotSupported | G::VolatileNotSupported => {
+            format!(
+                "`{name}` is declared `@coherent` or `@volatile`; use atomics where messages share a table"
+            )
+        }
         _ => return None,
     })
 }
@@ -144,7 +156,7 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
             )
         }
         F::Expression { source: ExpressionError::MissingCapabilities(_), .. } | F::MissingCapability(_) => {
-            "this is beyond plain WGSL; use the scalars f32, i32, u32 and bool".to_string()
+            "this is beyond plain WGSL; use f32, i32, u32 and bool, and atomics of i32 and u32".to_string()
         }
         F::Expression { source: ExpressionError::InvalidArgumentType(_, index, _), .. } => {
             format!("argument {} has a type this function does not take; convert it", index + 1)
@@ -157,6 +169,13 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
         }
         F::Expression { source: ExpressionError::ShiftAmountTooLarge { .. }, .. } => {
             "the shift amount is not below 32; write a smaller one".to_string()
+        }
+        F::Expression { source: ExpressionError::InvalidPointerType(_), .. } => {
+            "this cannot be read whole; read an element or a member".to_string()
+        }
+        F::LocalVariable { source: LocalVariableError::InvalidType(_), .. } => {
+            "a variable cannot have this type; use one of a fixed size, and keep atomics in tables"
+                .to_string()
         }
         F::Expression { source: ExpressionError::Compose(error), .. } => match error {
             ComposeError::ComponentCount { given, expected } => {
@@ -173,9 +192,7 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
             "this divides by zero; write another divisor".to_string()
         }
         F::Expression { source: ExpressionError::Literal(LiteralError::Width(width)), .. } => match width {
-            WidthError::Abstract => {
-                "the sides have different types; convert one of them, as in `f32(x)`".to_string()
-            }
+            WidthError::Abstract => UNTYPED.to_string(),
             _ => "this number is not available on every backend; use `f32`, `i32` or `u32`".to_string(),
         },
         F::ConflictingSwitchCase(value) => {
@@ -185,6 +202,12 @@ fn function_error(error: &FunctionError, module: &Module) -> Option<String> {
                 SwitchValue::Default => "default".to_string(),
             };
             format!("the `switch` has the case {value} twice; remove one")
+        }
+        F::MissingDefaultCase => "this `switch` has no default; add `default: {}`".to_string(),
+        F::MultipleDefaultCases => "this `switch` has two defaults; remove one".to_string(),
+        F::PipelineInputRegularFunction { .. } | F::PipelineOutputRegularFunction => {
+            "a plain function has no `@builtin` or `@location`; a handler gets all it needs in its message"
+                .to_string()
         }
         F::NonConstructibleReturnType => {
             "a function cannot return this type; return a value of a fixed size".to_string()
@@ -207,6 +230,13 @@ fn innermost(error: &dyn std::error::Error) -> String {
     }
     let text = without_handles(&deepest.to_string());
     // Text that names naga's own types says nothing to the author of a handler.
+    if text.contains("Abstract types") {
+        return UNTYPED.to_string();
+    }
+    if text.contains("Capabilit") {
+        return "this is beyond plain WGSL; use f32, i32, u32 and bool, and atomics of i32 and u32"
+            .to_string();
+    }
     if text.contains("::") || text.contains('(') && text.contains('{') {
         return "this is not valid WGSL for a handler".to_string();
     }

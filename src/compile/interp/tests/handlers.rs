@@ -409,7 +409,9 @@ fn time_per_message() {
                   for (var i = 0u; i < 100u; i++) { x = sqrt(x * 1.5 + 2.0); v = v * 0.5 + vec4(x, 1.0, 2.0, 3.0); } \
                   var r: array<u32, 8>; r[0] = u32(dot(v, v)); return Out(r); }";
     for (name, text) in [("sum of 8", sum), ("100 vector steps", floats)] {
+        let begin = std::time::Instant::now();
         let mut bench = Bench::new(&source(text)).unwrap();
+        println!("{name}: {:?} to compile", begin.elapsed());
         let message = [1u32, 2, 3, 4, 5, 6, 7, 8];
         let runs = 20_000;
         let begin = std::time::Instant::now();

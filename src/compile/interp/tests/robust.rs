@@ -3,6 +3,8 @@
 use crate::compile::tests::*;
 use crate::compile::{HandlerSource, Outcome, TableView};
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::cell::RefCell;
 
 const CORNERS: &str = "
     struct Cell { v: vec3<f32>, n: u32, m: mat3x2<f32> }
@@ -41,31 +43,35 @@ const CORNERS: &str = "
         return Out(r);
     }";
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn any_message_ends_and_repeats(messages in prop::collection::vec(any::<[u32; 8]>(), 4)) {
-        let tables = [table("table", 5), table("counts", 3)];
-        let outputs = [output("alerts", 1)];
-        let source = HandlerSource {
-            state: Some(STATE), tables: &tables, outputs: &outputs, loop_budget: 12, ..source(CORNERS)
-        };
-        let mut once = Bench::new(&source).unwrap();
+#[test]
+fn any_message_ends_and_repeats() {
+    let tables = [table("table", 5), table("counts", 3)];
+    let outputs = [output("alerts", 1)];
+    let corners = source(CORNERS);
+    let source =
+        HandlerSource { state: Some(STATE), tables: &tables, outputs: &outputs, loop_budget: 12, ..corners };
+    let bench = RefCell::new(Bench::new(&source).unwrap());
+    let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
+    let messages = prop::collection::vec(any::<[u32; 8]>(), 4);
+    let result = TestRunner::new(config).run(&messages, |messages| {
+        let mut bench = bench.borrow_mut();
         let mut seen = Vec::new();
         for _ in 0..2 {
             let (mut table, mut counts) = ([1u32, 2, 3, 4, 5], [0u32; 3]);
             let views = [&mut table[..], &mut counts[..]]
                 .map(|t| TableView { data: t.as_mut_ptr().cast(), bytes: t.len() * 4 });
-            once.state.fill(0);
-            once.reply.fill(0);
+            bench.state.fill(0);
+            bench.reply.fill(0);
             let mut results = Vec::new();
             for message in &messages {
-                let outcome = once.run_with(bytemuck::cast_slice(message), &views);
+                let outcome = bench.run_with(bytemuck::cast_slice(message), &views);
                 prop_assert!(outcome != Outcome::Interrupted);
-                results.push((outcome, once.reply.clone(), once.state.clone()));
+                results.push((outcome, bench.reply.clone(), bench.state.clone()));
             }
             seen.push((results, table, counts));
         }
         prop_assert_eq!(&seen[0], &seen[1]);
-    }
+        Ok(())
+    });
+    result.unwrap();
 }

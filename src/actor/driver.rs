@@ -275,7 +275,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Runs what is queued, as a sender that waits for room; `true` if something moved.
     pub(super) fn drive_as_sender(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
+        if self.is_host() || !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
         let until = Until { token: None, deadline, slice: Some(SLICE) };
@@ -288,7 +288,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was.
     pub(super) fn drive_as_caller(self: &Arc<Self>, own: Option<Token>, deadline: Option<Instant>) -> bool {
         let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
-        if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
+        if self.is_host() || self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
         let until = Until { token: own, deadline, slice: Some(SLICE) };
@@ -466,9 +466,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
+        let mut freed = None;
         if let Some(cycle) = &mailbox.cycle {
             let ended = settled.len();
-            cycle.release((ended + ended * *growth) as i64 - into_cycles as i64);
+            let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
+            cycle.release(credits);
+            freed = (credits > 0).then(|| cycle.clone());
         }
         let room = mailbox.room(self.waiting());
         let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
@@ -481,6 +484,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if moved {
             self.flush_outlets();
             self.resume_upstream();
+        }
+        if let Some(cycle) = freed {
+            cycle.resume_sources();
         }
         moved
     }

@@ -107,6 +107,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.answer(&cell, token, reply);
         }
         self.resume_upstream();
+        self.resume_cycle();
     }
 
     /// Dead-letters the message in hand: the function panicked on it.
@@ -124,6 +125,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.bury_meta(meta, None, DeadLetterReason::Fault, cause.clone());
         }
         self.resume_upstream();
+        self.resume_cycle();
     }
 
     fn let_go(&self, mailbox: MutexGuard<'_, Mailbox<In, Out>>) {
@@ -296,7 +298,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         true
     }
 
-    fn emit(&mut self, output: &str, value: &mut dyn Any) -> Result<()> {
+    fn emit(&mut self, output: &str, value: &mut dyn Any, type_name: &str) -> Result<()> {
         let core = self.core.clone();
         let Some((_, outlet)) = core.outlets.iter().find(|(name, _)| name == output) else {
             return Err(Error::new(
@@ -320,7 +322,10 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         if !outlet.put_any(self.token, value, &mut into_cycles) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("output `{output}` of kernel `{}` is declared with another type", core.name()),
+                format!(
+                    "output `{output}` of kernel `{}` is declared with another type than `{type_name}`",
+                    core.name()
+                ),
             ));
         }
         if into_cycles > 0

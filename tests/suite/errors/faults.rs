@@ -7,7 +7,8 @@ use ringwork::{
 };
 use std::time::Duration;
 
-const SPIN: &str = "fn on_message(m: Reply, s: ptr<function, Total>) -> Reply {
+const SPIN: &str = "struct Total { sum: u32 }
+fn on_message(m: Reply, s: ptr<function, Total>) -> Reply {
     (*s).sum += m.r;
     for (var i = 0u; i < m.r; i++) { (*s).sum += 1u; }
     return m;
@@ -237,7 +238,7 @@ fn time_outs_say_what_they_waited_for() {
     refused(
         kernel.ask(message, short),
         Error::is_timed_out,
-        "ask of kernel `k` timed out: 2 replies of `k` not received",
+        "send to kernel `k` timed out: 2 replies of `k` not received",
     );
     send_refused(kernel.try_send(message), Some(message), Error::is_full, "the mailbox is full");
     assert_eq!(kernel.recv_many(9, LONG).unwrap().len(), 2);
@@ -259,6 +260,11 @@ fn a_queued_ask_of_a_deactivated_kernel_says_so() {
     });
     let kernel = active(&runtime, kernel);
     kernel.send(Reply { r: 0 }).unwrap();
+    let end = std::time::Instant::now() + LONG;
+    while kernel.telemetry().depth > 0 {
+        assert!(std::time::Instant::now() < end, "the handler begins");
+        std::thread::yield_now();
+    }
     let queued = kernel.request(Reply { r: 1 }).unwrap();
     refused(
         kernel.deactivate_timeout(Duration::from_millis(20)),
@@ -268,7 +274,7 @@ fn a_queued_ask_of_a_deactivated_kernel_says_so() {
     refused(
         queued.wait(Duration::from_millis(20)),
         Error::is_timed_out,
-        "request of kernel `slow` timed out: it is Deactivated with 1 messages queued",
+        "a request of kernel `slow` timed out: it is Deactivated with 1 messages queued",
     );
     drop(release);
 }

@@ -36,7 +36,8 @@ fn capacities_have_bounds() {
     }
     for capacity in [1, 1_048_576] {
         let kernel = echo().queue_capacity(capacity).output_capacity(capacity);
-        let kernel = super::active(&runtime(), kernel);
+        let runtime = runtime();
+        let kernel = super::active(&runtime, kernel);
         assert_eq!(kernel.ask(Reply { r: 3 }, crate::common::LONG).unwrap().r, 3);
     }
 }
@@ -139,8 +140,9 @@ fn initial_states_fit_the_handler() {
         Error::is_invalid,
         "kernel `k`: initial_state is a `Reply`, but the function's state is a `Total`",
     );
-    invalid(
+    launch_refused(
         echo().initial_state(Total { sum: 1 }),
+        Error::is_rejected,
         "k:1:4: there is no parameter for the state `Total` in `fn on_message(m: Reply) -> Reply`; write \
          `fn on_message(m: Reply, s: ptr<function, Total>) -> Reply`",
     );

@@ -12,14 +12,14 @@ message! {
     pub struct Word { pub value: u32 }
 
     /// An element of a table.
-    pub struct Edge { pub from: u32, pub to: u32, pub weight: f32, pub flags: u32 }
+    pub struct Edge { pub tail: u32, pub head: u32, pub weight: f32, pub flags: u32 }
 }
 
 #[test]
 fn a_table_is_read_by_a_parallel_handler() {
     let text = "@group(1) @binding(3) var<storage, read> edges: array<Edge>;
         @group(1) @binding(1) var<storage, read> scale: array<f32, 2>;
-        struct Edge { from: u32, to: u32, weight: f32, flags: u32 }
+        struct Edge { tail: u32, head: u32, weight: f32, flags: u32 }
         fn on_message(m: At) -> Edge {
             var e = edges[m.index];
             e.weight = e.weight * scale[m.value] + f32(arrayLength(&edges));
@@ -27,7 +27,7 @@ fn a_table_is_read_by_a_parallel_handler() {
         }";
     let runtime = runtime();
     let edges: Vec<_> =
-        (0..500).map(|n| Edge { from: n, to: n * n, weight: n as f32 * 0.3, flags: !n }).collect();
+        (0..500).map(|n| Edge { tail: n, head: n * n, weight: n as f32 * 0.3, flags: !n }).collect();
     let (table, scale) = (runtime.buffer(&edges).unwrap(), runtime.buffer(&[0.7f32, -1.25]).unwrap());
     let kernel = RingKernel::<At, Edge>::wgsl("edges", text).bind("edges", &table).bind("scale", &scale);
     let kernel = started(&runtime, kernel);

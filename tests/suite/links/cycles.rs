@@ -131,7 +131,7 @@ fn a_figure_of_eight() {
                 "fn on_message(m: Item) {
                     var next = m;
                     next.hops += 1u;
-                    if next.hops == 6u { emit_done(next); }
+                    if next.hops >= 6u { emit_done(next); }
                     else if (m.number + m.hops) % 2u == 0u { emit_left(next); }
                     else { emit_right(next); }
                 }",

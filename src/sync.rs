@@ -27,8 +27,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Waits on a condition variable until woken or until the deadline. Under loom nothing ever times out, so a lost
-/// wake-up is a deadlock that the model finds.
+/// Waits on a condition variable until woken or until the deadline. Under loom a wait without a deadline never ends
+/// by itself, so a lost wake-up is a deadlock that the model finds; one with a deadline is over at once.
 pub(crate) fn wait_until<'a, T>(
     condvar: &Condvar,
     guard: MutexGuard<'a, T>,
@@ -39,7 +39,10 @@ pub(crate) fn wait_until<'a, T>(
         let left = deadline.saturating_duration_since(Instant::now());
         return condvar.wait_timeout(guard, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
     }
-    let _ = deadline;
+    #[cfg(loom)]
+    if deadline.is_some() {
+        return guard;
+    }
     condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
@@ -51,9 +54,9 @@ pub(crate) fn park_until(deadline: Option<Instant>) {
         None => std::thread::park(),
     }
     #[cfg(loom)]
-    {
-        let _ = deadline;
-        loom::thread::park();
+    match deadline {
+        Some(_) => loom::thread::yield_now(),
+        None => loom::thread::park(),
     }
 }
 
@@ -70,14 +73,15 @@ pub(crate) fn spin() {
 /// spent; a model has no time to spend.
 pub(crate) const SPIN: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(25) };
 
-/// The time a wait that began now would end, if it can be told.
+/// The time a wait that began now would end, if it can be told. A model has no clock: its waits end when what they
+/// wait for happens, unless the test gives a deadline, which then has always [`passed`].
 pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
     if cfg!(loom) { None } else { Instant::now().checked_add(timeout) }
 }
 
-/// Has the deadline passed? Never under loom.
+/// Has the deadline passed?
 pub(crate) fn passed(deadline: Option<Instant>) -> bool {
-    !cfg!(loom) && deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    deadline.is_some_and(|deadline| cfg!(loom) || Instant::now() >= deadline)
 }
 
 /// A value that only one thread at a time reaches, by a protocol of its owner's. Loom checks that it is so.

@@ -30,7 +30,8 @@ pub(crate) const KIND_EMIT: u32 = 16;
 
 /// A ring of slots in host memory.
 pub(crate) struct SlotRing {
-    /// 16-byte units, so that every payload is aligned for any message type.
+    /// 16-byte units, so that every payload is aligned for any message type; allocated by the first push, since
+    /// many kernels never need their rings.
     storage: Box<[u128]>,
     /// Units per slot, header included.
     units: usize,
@@ -46,7 +47,7 @@ impl SlotRing {
     pub(crate) fn new(capacity: u32, payload: u32) -> Self {
         let slots = capacity.max(1).next_power_of_two();
         let units = 1 + (payload as usize).div_ceil(16);
-        Self { storage: vec![0; slots as usize * units].into(), units, mask: slots - 1, head: 0, tail: 0 }
+        Self { storage: Box::default(), units, mask: slots - 1, head: 0, tail: 0 }
     }
 
     /// Slots filled and not yet taken.
@@ -82,12 +83,20 @@ impl SlotRing {
     #[inline]
     pub(crate) fn push_with(&mut self, token: Token, kind: u32, len: usize, fill: impl FnOnce(&mut [u8])) {
         assert!(self.free() > 0, "a full slot ring was pushed to");
+        if self.storage.is_empty() {
+            self.allocate();
+        }
         let at = self.at(self.tail);
         let slot: &mut [u8] = bytemuck::cast_slice_mut(&mut self.storage[at..at + self.units]);
         let (header, payload) = slot.split_at_mut(16);
         header.copy_from_slice(bytemuck::bytes_of(&SlotHeader { token, kind, len: len as u32 }));
         fill(&mut payload[..len]);
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    #[cold]
+    fn allocate(&mut self) {
+        self.storage = vec![0; (self.mask as usize + 1) * self.units].into();
     }
 
     /// Fills the next slot with a fault.

@@ -87,9 +87,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         call: &str,
         body: impl FnOnce(&mut dyn Port, &mut Memory) -> Result<R>,
     ) -> Result<R> {
-        if INSIDE.with(Cell::get) == self.facts.id {
-            return Err(self.self_error(call));
-        }
+        self.check_outside(call)?;
         if self.is_host() {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -143,13 +141,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         grace: Option<Instant>,
     ) -> Result<Termination<In>> {
         let begun = Instant::now();
-        if INSIDE.with(Cell::get) == self.facts.id {
-            return Err(self.self_error("terminate"));
-        }
+        self.check_outside("terminate")?;
         let mut mailbox = lock(&self.mailbox);
         let was = mailbox.state;
         mailbox.state = was.after(Event::Terminate, self.name())?;
         if was == KernelState::Active {
+            mailbox.draining = true;
             mailbox.drain_until = deadline.or_else(|| deadline_in(PATIENCE));
         }
         let handled_before = self.handled.load(Ordering::Relaxed);

@@ -1,12 +1,11 @@
 //! Requests and their replies.
 
 use super::cell::ReplyCell;
-use super::core::{Core, INSIDE, Options, Spinner, Wait};
+use super::core::{Core, Options, Spinner, Wait};
 use super::mailbox::Slot;
 use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::message::{IdSource, Message, Token};
 use crate::sync::{SPIN, deadline_in, passed, spin};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -220,20 +219,20 @@ impl<In: Message, Out: Message> Core<In, Out> {
         timeout: Duration,
         options: &Options,
     ) -> Result<Out> {
-        if INSIDE.with(Cell::get) == self.facts.id {
-            return Err(self.self_error("ask"));
-        }
+        self.check_outside("ask")?;
         let deadline = deadline_in(timeout);
         let cell = self.cells.take();
-        let spinner = self.spinner();
         cell.arm(token);
         let mut slot = self.slot(message, token, options);
         slot.meta.cell = Some(cell.clone());
-        let result = match self.send_slot(slot, Wait::Until(deadline)) {
-            Ok(()) => self.wait_reply(token, &cell, deadline, spinner),
+        let result = match self.queue_slot(slot, Wait::Until(deadline)) {
+            Ok(()) => {
+                // Counted only now: a caller asleep before a full mailbox looks after nobody's message.
+                let spinner = self.spinner();
+                self.announce();
+                self.wait_reply(token, &cell, deadline, spinner)
+            }
             Err(error) => {
-                drop(spinner);
-                self.rescue();
                 drop(cell.disarm(token));
                 self.cells.give_back(cell);
                 return Err(self.describe(error));

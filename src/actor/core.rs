@@ -6,7 +6,7 @@ use super::cell::CellPool;
 use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::gate::{self, Gate};
 use super::mailbox::{Cause, Mailbox, Meta, Refusal, Slot};
-use super::pool::{Drive, Pool};
+use super::pool::Pool;
 use super::telemetry::{self, DeadLetterReason, Histogram, Telemetry};
 use crate::backend::{Port, PortControl, Shape};
 use crate::error::{Error, ErrorKind, Result, SendError};
@@ -67,6 +67,12 @@ impl Services {
 pub(crate) trait Source: Send + Sync {
     /// There may be room now.
     fn resume(self: Arc<Self>);
+}
+
+/// A kernel that a background driver can run.
+pub(crate) trait Drive: Send + Sync {
+    /// Runs handlers for a while.
+    fn drive(self: Arc<Self>);
 }
 
 /// How a message may be sent besides its payload.
@@ -295,7 +301,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Counts this thread as one that looks for work here itself, if it may.
     pub(super) fn spinner(&self) -> Option<Spinner<'_>> {
         Self::may_drive().then(|| {
-            // SeqCst: before the push of what this caller waits for.
+            // SeqCst: before this caller announces what it waits for.
             self.hot.spinners.fetch_add(1, Ordering::SeqCst);
             Spinner(&self.hot.spinners)
         })
@@ -335,14 +341,17 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn validate(&self, message: &In) -> Result<()> {
         match self.instance_out_of_range(message) {
             None => Ok(()),
-            Some(instance) => {
-                let Shape::Instances { count, .. } = self.facts.shape else { return Ok(()) };
-                Err(Error::new(
-                    ErrorKind::Invalid,
-                    format!("instance {instance} of kernel `{}`, which has instances 0 to {}", self.name(), count - 1),
-                ))
-            }
+            Some(instance) => Err(self.instance_error(instance)),
         }
+    }
+
+    #[cold]
+    fn instance_error(&self, instance: u32) -> Error {
+        let last = self.instances() - 1;
+        Error::new(
+            ErrorKind::Invalid,
+            format!("instance {instance} of kernel `{}`, which has instances 0 to {last}", self.name()),
+        )
     }
 
     pub(super) fn slot(&self, payload: In, token: Token, options: &Options) -> Slot<In, Out> {
@@ -413,7 +422,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let token = IdSource::next();
         if Self::may_drive() && self.hot.gate.enter_direct() {
-            return self.send_direct(message, token, options);
+            return self.send_direct(message, token, options, wait);
         }
         self.send_queued(message, token, options, wait)
     }
@@ -428,14 +437,19 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.send_slot(self.slot(message, token, options), wait)
     }
 
-    /// Queues a message, waiting for room if the strategy and the caller want to.
-    pub(super) fn send_slot(self: &Arc<Self>, mut slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
+    /// Queues a message, waiting for room if the strategy and the caller want to, and sees to it that it is run.
+    pub(super) fn send_slot(self: &Arc<Self>, slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
+        self.queue_slot(slot, wait)?;
+        self.announce();
+        Ok(())
+    }
+
+    /// Queues a message, waiting for room if the strategy and the caller want to; the caller has to
+    /// [`announce`](Self::announce) it.
+    pub(super) fn queue_slot(self: &Arc<Self>, mut slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
         loop {
             match self.enqueue(slot) {
-                Ok(()) => {
-                    self.announce();
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(Refusal::Dropped(slot)) => {
                     let error = self.dropped_error();
                     self.bury(slot, DeadLetterReason::DroppedNewest);
@@ -445,7 +459,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     let message = match cause {
                         Cause::Full => match (self.facts.backpressure, wait) {
                             (Backpressure::Block, Wait::Until(_)) if INSIDE.with(Cell::get) == self.facts.id => {
-                                return Err(SendError::Refused(returned.payload, self.self_error("send to")));
+                                return Err(SendError::Refused(returned.payload, self.self_error("send")));
                             }
                             (Backpressure::Block, Wait::Until(deadline)) => {
                                 if self.make_room(deadline) {
@@ -508,10 +522,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         )
     }
 
+    /// The error of a call that would wait for the handler it is made from.
+    pub(super) fn check_outside(&self, call: &str) -> Result<()> {
+        if INSIDE.with(Cell::get) == self.facts.id { Err(self.self_error(call)) } else { Ok(()) }
+    }
+
     pub(super) fn self_error(&self, call: &str) -> Error {
         Error::new(
             ErrorKind::Deadlock,
-            format!("kernel `{}` would {call} itself and wait for ever: its own handler is the caller", self.name()),
+            format!(
+                "`{call}` of kernel `{}` inside its own handler would wait for itself; call it from another thread",
+                self.name()
+            ),
         )
     }
 
@@ -754,12 +776,12 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
             let Some((token, payload)) = values.pop_front() else { break };
             mailbox.accepted += 1;
             let slot = self.slot(payload, token, &Options::default());
-            if self.instance_out_of_range(&slot.payload).is_some() {
+            if let Some(instance) = self.instance_out_of_range(&slot.payload) {
                 mailbox.dead.count(DeadLetterReason::InstanceOutOfRange);
                 if let Some(cycle) = &mailbox.cycle {
                     cycle.release(1);
                 }
-                refused.push(slot);
+                refused.push((slot, instance));
                 continue;
             }
             mailbox.enqueue(slot);
@@ -770,9 +792,9 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         if wake_host {
             self.items.notify_one();
         }
-        for slot in refused {
+        for (slot, instance) in refused {
             let payload = self.encode(&slot.payload);
-            let error = Error::new(ErrorKind::Invalid, "the instance it names does not exist");
+            let error = self.instance_error(instance);
             self.bury_meta(slot.meta, payload, DeadLetterReason::InstanceOutOfRange, error);
         }
         if taken {
@@ -790,9 +812,10 @@ impl<In: Message, Out: Message> Drive for Core<In, Out> {
 
 impl<In: Message, Out: Message> Source for Core<In, Out> {
     fn resume(self: Arc<Self>) {
+        // What waits in the links' boxes: this kernel may have nothing more to run, or not be active.
+        self.flush_outlets();
         if self.is_host() {
-            // Its thread may wait for room with a full box; deliver for it, then let it look.
-            self.flush_outlets();
+            // Its thread may wait for room with a full box.
             drop(lock(&self.mailbox));
             self.items.notify_all();
             return;
@@ -824,6 +847,14 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let sources: Vec<_> = lock(&self.upstream).iter().filter_map(Weak::upgrade).collect();
         for source in sources {
             source.resume();
+        }
+    }
+
+    /// Lets kernels outside of a cycle go on that wait to send into it.
+    pub(super) fn resume_cycle(&self) {
+        let cycle = lock(&self.mailbox).cycle.clone();
+        if let Some(cycle) = cycle {
+            cycle.resume_sources();
         }
     }
 

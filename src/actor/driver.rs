@@ -25,7 +25,7 @@ const CALLER_ROUND: usize = 32;
 const ROUNDS: usize = 8;
 /// A handler that takes less than this per message, for [`TRUSTED`] messages in a row, may run on callers' threads.
 const FAST: Duration = Duration::from_micros(5);
-const TRUSTED: u64 = 16;
+const TRUSTED: u64 = if cfg!(loom) { 1 } else { 16 };
 
 /// What came of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +76,21 @@ impl<In: Message, Out: Message> Core<In, Out> {
     fn run_direct(&self, engine: &mut Engine<Out>, token: Token, message: &In, slice: Duration) -> Direct<Out> {
         let plain = self.plain();
         let Some(port) = &mut engine.port else { return Direct::Left };
-        port.push_one(token, plain.bytes(message));
-        let inside = Inside::enter(self.facts.id);
-        port.progress(&Until { token: None, deadline: None, slice: Some(slice) });
-        drop(inside);
+        let until = Until { token: None, deadline: None, slice: Some(slice) };
         let mut result = Direct::Left;
-        port.pop(&mut |completion| match completion {
-            Completion::Handled { reply, .. } => result = Direct::Handled(plain.reply(reply)),
-            Completion::Faulted { fault, .. } => result = Direct::Faulted(fault),
-            Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+        let inside = Inside::enter(self.facts.id);
+        let taken = port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
+            result = match completion {
+                Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
+                Completion::Faulted { fault, .. } => Direct::Faulted(fault),
+                Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+            };
         });
+        drop(inside);
+        if taken == 0 {
+            // Stopped before it began: it waits in the port like one that was interrupted.
+            port.push(&mut std::iter::once((token, plain.bytes(message))));
+        }
         result
     }
 
@@ -153,6 +158,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         message: In,
         token: Token,
         options: &Options,
+        wait: super::core::Wait,
     ) -> std::result::Result<(), SendError<In>> {
         let queue_reply = self.facts.has_reply && !options.discard_reply;
         if queue_reply && self.replies.room() == 0 {
@@ -160,7 +166,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             if !self.hot.gate.leave_direct() {
                 self.release();
             }
-            return self.send_queued(message, token, options, super::core::Wait::Until(None));
+            return self.send_queued(message, token, options, wait);
         }
         let stamp = telemetry::stamp(token);
         // SAFETY: the gate is held.
@@ -215,13 +221,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let mut run = |engine: &mut Engine<Out>| {
             let Engine { port: Some(port), finished, .. } = engine else { return 0 };
             let room = if queue_replies { self.replies.room() } else { usize::MAX };
-            let count = batch.len().min(port.free()).min(room);
-            port.push(&mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))));
-            let inside = Inside::enter(self.facts.id);
-            port.progress(&Until { token: None, deadline: None, slice: Some(SLICE) });
-            drop(inside);
+            let count = batch.len().min(room);
             finished.clear();
-            port.pop(&mut |completion| collect(plain, completion, finished));
+            let until = Until { token: None, deadline: None, slice: Some(SLICE) };
+            let inside = Inside::enter(self.facts.id);
+            port.exchange(
+                &mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))),
+                &until,
+                &mut |completion| collect(plain, completion, finished),
+            );
+            drop(inside);
             for (token, result) in finished.drain(..) {
                 let message = batch.pop_front().expect("a result for each message, in order");
                 match result {
@@ -266,7 +275,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Runs what is queued, as a sender that waits for room; `true` if something moved.
     pub(super) fn drive_as_sender(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
+        if self.is_host() || !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
         let until = Until { token: None, deadline, slice: Some(SLICE) };
@@ -279,7 +288,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was.
     pub(super) fn drive_as_caller(self: &Arc<Self>, own: Option<Token>, deadline: Option<Instant>) -> bool {
         let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
-        if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
+        if self.is_host() || self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
         let until = Until { token: own, deadline, slice: Some(SLICE) };
@@ -318,7 +327,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // SAFETY: the gate is held.
         let trusted = unsafe {
             self.engine.with(|engine| {
-                let fast = took.as_nanos() < u128::from(handled) * FAST.as_nanos();
+                // A model has no clock, and every handler is fast in it.
+                let fast = cfg!(loom) || took.as_nanos() < u128::from(handled) * FAST.as_nanos();
                 engine.trusted = if fast { engine.trusted + handled } else { 0 };
                 engine.trusted >= TRUSTED
             })
@@ -456,9 +466,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
+        let mut freed = None;
         if let Some(cycle) = &mailbox.cycle {
             let ended = settled.len();
-            cycle.release((ended + ended * *growth) as i64 - into_cycles as i64);
+            let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
+            cycle.release(credits);
+            freed = (credits > 0).then(|| cycle.clone());
         }
         let room = mailbox.room(self.waiting());
         let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
@@ -471,6 +484,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if moved {
             self.flush_outlets();
             self.resume_upstream();
+        }
+        if let Some(cycle) = freed {
+            cycle.resume_sources();
         }
         moved
     }

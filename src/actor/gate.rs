@@ -16,7 +16,7 @@ pub(crate) const QUEUED: u32 = 1 << 2;
 pub(crate) const SCHEDULED: u32 = 1 << 3;
 /// Somebody waits for `BUSY` to go.
 pub(crate) const WANTED: u32 = 1 << 4;
-/// Only the background driver may run handlers.
+/// Only the background driver (a host kernel's thread) may run handlers.
 pub(crate) const BACKGROUND: u32 = 1 << 5;
 /// There is no room for what the next message may send; whoever makes some clears the bit.
 pub(crate) const STALLED: u32 = 1 << 6;

@@ -269,6 +269,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn ask_many(&self, messages: impl IntoIterator<Item = In>, timeout: Duration) -> Result<Vec<Out>> {
+        self.0.check_outside("ask")?;
         let deadline = Instant::now().checked_add(timeout);
         let left = || deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
         let mut pending = VecDeque::new();
@@ -411,6 +412,9 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// As [`read_state`](Self::read_state).
     pub fn read_states<S: DeviceMessage>(&self) -> Result<Vec<S>> {
         let bytes = self.0.read_state()?;
+        if bytes.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, format!("kernel `{}` has no state", self.name())));
+        }
         self.states_from(&bytes)
     }
 

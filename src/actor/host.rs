@@ -40,7 +40,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         })
     }
 
-    fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
+    pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         INSIDE.with(|inside| inside.set(self.facts.id));
         while self.wait_active() {
             let hand = Hand { core: self.clone(), token: 0 };
@@ -77,10 +77,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 KernelState::Created | KernelState::Launched | KernelState::Deactivated => {
                     mailbox = wait_until(&self.items, mailbox, None);
                 }
-                // Terminated before this thread got here: what was accepted meanwhile is still drained. A kernel
+                // Told to end before this thread ran: what came while it was active is drained all the same. One
                 // that never was active has nothing to drain.
-                KernelState::Terminating => return mailbox.queued() > 0 && mailbox.runs(),
-                _ => return false,
+                _ => return mailbox.runs(),
             }
         }
     }
@@ -108,6 +107,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.answer(&cell, token, reply);
         }
         self.resume_upstream();
+        self.resume_cycle();
     }
 
     /// Dead-letters the message in hand: the function panicked on it.
@@ -125,6 +125,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.bury_meta(meta, None, DeadLetterReason::Fault, cause.clone());
         }
         self.resume_upstream();
+        self.resume_cycle();
     }
 
     fn let_go(&self, mailbox: MutexGuard<'_, Mailbox<In, Out>>) {
@@ -178,7 +179,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox = wait_until(&self.changed, mailbox, deadline);
             mailbox.blocked -= 1;
         }
-        mailbox.drain_until = None;
+        mailbox.draining = false;
         self.hot.gate.clear(gate::ACTIVE);
         drop(mailbox);
         self.items.notify_all();
@@ -297,12 +298,12 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         true
     }
 
-    fn emit(&mut self, output: &str, value: &mut dyn Any) -> Result<()> {
+    fn emit(&mut self, output: &str, value: &mut dyn Any, type_name: &str) -> Result<()> {
         let core = self.core.clone();
         let Some((_, outlet)) = core.outlets.iter().find(|(name, _)| name == output) else {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("kernel `{}` has no output `{output}`; declare it with `.output`", core.name()),
+                format!("kernel `{}` has no output `{output}`; declare it with `.host_output`", core.name()),
             ));
         };
         let ended = || Err(ended(core.name()));
@@ -321,7 +322,10 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         if !outlet.put_any(self.token, value, &mut into_cycles) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("output `{output}` of kernel `{}` is declared with another type", core.name()),
+                format!(
+                    "output `{output}` of kernel `{}` is declared with another type than `{type_name}`",
+                    core.name()
+                ),
             ));
         }
         if into_cycles > 0

@@ -5,6 +5,8 @@
 //! cycle, and it is, where they enter it: a sender outside waits until there are fewer than the cycle's mailboxes
 //! hold together. A handler that may send more than one message into its cycle reserves the others before it runs.
 
+use super::runtime::AnyKernel;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The messages that one cycle of links may hold.
@@ -14,14 +16,20 @@ pub(crate) struct CycleCredits {
     enter: i64,
     /// and handlers may multiply them up to here.
     limit: i64,
+    members: Vec<Weak<dyn AnyKernel>>,
 }
 
 impl CycleCredits {
-    /// A cycle whose mailboxes hold `capacity` messages together and hold `used` now; one handler may add up to
-    /// `growth` to the one it handles.
-    pub(crate) fn new(capacity: usize, growth: usize, used: usize) -> Self {
+    /// A cycle whose mailboxes hold `capacity` messages together; one handler may add up to `growth` to the one it
+    /// handles.
+    pub(crate) fn new(capacity: usize, growth: usize, members: Vec<Weak<dyn AnyKernel>>) -> Self {
         let enter = (capacity as i64 - growth as i64).max(1);
-        Self { used: AtomicI64::new(used as i64), enter, limit: (enter + growth as i64).max(capacity as i64) }
+        Self { used: AtomicI64::new(0), enter, limit: (enter + growth as i64).max(capacity as i64), members }
+    }
+
+    /// Counts messages that a new member holds already.
+    pub(crate) fn count(&self, messages: usize) {
+        self.used.fetch_add(messages as i64, Ordering::Relaxed);
     }
 
     /// Lets one message in from outside, if there is room for it.
@@ -33,13 +41,16 @@ impl CycleCredits {
     }
 
     /// Reserves the growth of up to `messages` messages by `growth` each; returns how many may begin.
+    ///
+    /// One always may: where all that is in the cycle wants to multiply, waiting for room would be waiting for ever.
+    /// So a cycle holds more than its mailboxes if one message from outside becomes that many.
     pub(crate) fn reserve(&self, messages: usize, growth: usize) -> usize {
-        if growth == 0 {
+        if growth == 0 || messages == 0 {
             return messages;
         }
         let mut granted = 0;
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            granted = (((self.limit - used).max(0) as usize) / growth).min(messages);
+            granted = (((self.limit - used).max(0) as usize) / growth).clamp(1, messages);
             Some(used + (granted * growth) as i64)
         });
         granted
@@ -48,6 +59,12 @@ impl CycleCredits {
     /// Gives credits back (or, if negative, takes them).
     pub(crate) fn release(&self, credits: i64) {
         self.used.fetch_sub(credits, Ordering::Relaxed);
+    }
+
+    /// After credits were given back: lets kernels outside go on that wait to send into the cycle. Not under a
+    /// mailbox's lock.
+    pub(crate) fn resume_sources(&self) {
+        self.members.iter().filter_map(Weak::upgrade).for_each(|member| member.resume_sources());
     }
 }
 
@@ -96,15 +113,16 @@ mod tests {
 
     #[test]
     fn credits_bound_what_enters_and_what_multiplies() {
-        let cycle = CycleCredits::new(3, 1, 0);
+        let cycle = CycleCredits::new(3, 1, Vec::new());
         assert!(cycle.try_inject() && cycle.try_inject() && !cycle.try_inject());
         assert_eq!(cycle.reserve(5, 1), 1);
-        assert_eq!(cycle.reserve(5, 1), 0);
+        assert_eq!(cycle.reserve(5, 1), 1, "one may always begin");
         assert_eq!(cycle.reserve(5, 0), 5);
-        cycle.release(2);
+        assert_eq!(cycle.reserve(0, 1), 0);
+        cycle.release(3);
         assert!(cycle.try_inject());
         // One place and a handler that sends two: still something gets in and through.
-        let tight = CycleCredits::new(1, 1, 0);
+        let tight = CycleCredits::new(1, 1, Vec::new());
         assert!(tight.try_inject() && !tight.try_inject());
         assert_eq!(tight.reserve(1, 1), 1);
     }

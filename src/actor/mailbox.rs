@@ -10,6 +10,7 @@ use super::telemetry::{DeadLetterCounts, DeadLetterReason};
 use crate::error::Error;
 use crate::kernel::Backpressure;
 use crate::message::Token;
+use crate::sync::passed;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -86,7 +87,9 @@ pub(crate) struct Mailbox<In, Out> {
     pub host_sleeps: bool,
     /// The host kernel's thread has ended.
     pub host_ended: bool,
-    /// A terminating kernel handles what it has until then.
+    /// A terminating kernel still handles what it has,
+    pub draining: bool,
+    /// until then.
     pub drain_until: Option<Instant>,
     /// When the kernel restarted after a fault, as far back as its policy looks.
     pub restarted: VecDeque<Instant>,
@@ -112,6 +115,7 @@ impl<In, Out> Mailbox<In, Out> {
             blocked: 0,
             host_sleeps: false,
             host_ended: false,
+            draining: false,
             drain_until: None,
             restarted: VecDeque::new(),
             cycle: None,
@@ -142,7 +146,7 @@ impl<In, Out> Mailbox<In, Out> {
     pub(crate) fn runs(&self) -> bool {
         match self.state {
             KernelState::Active => true,
-            KernelState::Terminating => self.drain_until.is_some_and(|end| Instant::now() < end),
+            KernelState::Terminating => self.draining && !passed(self.drain_until),
             _ => false,
         }
     }

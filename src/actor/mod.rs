@@ -19,6 +19,7 @@ mod links;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod mailbox;
+#[cfg_attr(loom, path = "pool_model.rs")]
 mod pool;
 mod receive;
 mod runtime;

@@ -3,17 +3,12 @@
 //! As many threads as cores, started when first needed. A handler that cannot be interrupted may hold one for good;
 //! a watchdog starts another one when work waits and no thread takes it.
 
+use super::core::Drive;
 use crate::sync::SPIN;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-
-/// A kernel that can be driven.
-pub(crate) trait Drive: Send + Sync {
-    /// Runs handlers for a while.
-    fn drive(self: Arc<Self>);
-}
 
 enum Job {
     Drive(Arc<dyn Drive>),

@@ -1,7 +1,7 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
 use super::admin::{GRACE, PATIENCE};
-use super::core::{Core, Registry, Services};
+use super::core::{Core, INSIDE, Registry, Services};
 use super::dead_letters::DeadLetter;
 use super::handle::Handle;
 use super::receive::Output;
@@ -17,6 +17,7 @@ use crate::kernel::{Inlet, RingKernel};
 use crate::message::{Message, TokenPrefix};
 use crate::sync::{deadline_in, lock};
 use std::any::Any;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -31,9 +32,13 @@ pub(crate) trait AnyKernel: Send + Sync {
     /// Takes the port between messages, for a change of links; `false` at the deadline.
     fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool;
     fn let_go(self: Arc<Self>);
-    /// Its part in a cycle with these members: places, growth per message, messages now. Held.
-    fn enter_cycle(&self, members: &[u64]) -> (usize, usize, usize);
-    fn set_cycle(&self, cycle: Arc<CycleCredits>);
+    /// Marks its links to these members of a cycle; how many places it has, and by how many one of its messages
+    /// can become more. Held.
+    fn mark_cycle(&self, members: &[u64]) -> (usize, usize);
+    /// Makes it a member of a cycle that counts its messages from now on. Held.
+    fn enter_cycle(&self, cycle: Arc<CycleCredits>);
+    /// Lets kernels go on that wait for room in this one.
+    fn resume_sources(&self);
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -70,29 +75,37 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
         }
     }
 
-    fn enter_cycle(&self, members: &[u64]) -> (usize, usize, usize) {
-        let (mut boxed, mut most) = (0, 0);
+    fn mark_cycle(&self, members: &[u64]) -> (usize, usize) {
+        let mut most = 0;
         for (_, outlet) in &self.outlets {
+            let _paused = outlet.pause();
             outlet.mark_cycle(members);
-            let (waiting, per_message) = outlet.in_cycles();
-            boxed += waiting;
-            most += per_message;
+            most += outlet.in_cycles().1;
         }
         let growth = most.saturating_sub(1);
-        let mailbox = lock(&self.mailbox);
-        let in_hand = mailbox.in_flight.len() + usize::from(mailbox.hand.is_some());
-        let now = mailbox.queued() + in_hand * (1 + growth) + boxed;
-        let capacity = mailbox.capacity();
-        drop(mailbox);
         if !self.is_host() {
             // SAFETY: the caller holds the gate.
             unsafe { self.engine.with(|engine| engine.growth = growth) };
         }
-        (capacity, growth, now)
+        (lock(&self.mailbox).capacity(), growth)
     }
 
-    fn set_cycle(&self, cycle: Arc<CycleCredits>) {
-        lock(&self.mailbox).cycle = Some(cycle);
+    fn enter_cycle(&self, cycle: Arc<CycleCredits>) {
+        // SAFETY: the caller holds the gate, if there is one.
+        let growth = if self.is_host() { 0 } else { unsafe { self.engine.with(|engine| engine.growth) } };
+        let paused: Vec<_> = self.outlets.iter().map(|(_, outlet)| outlet.pause()).collect();
+        let boxed: usize = self.outlets.iter().map(|(_, outlet)| outlet.in_cycles().0).sum();
+        let mut mailbox = lock(&self.mailbox);
+        let in_hand = mailbox.in_flight.len() + usize::from(mailbox.hand.is_some());
+        cycle.count(mailbox.queued() + in_hand * (1 + growth) + boxed);
+        // Under the lock: what comes or goes from here on, the cycle counts itself.
+        mailbox.cycle = Some(cycle);
+        drop(mailbox);
+        drop(paused);
+    }
+
+    fn resume_sources(&self) {
+        self.resume_upstream();
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -421,8 +434,19 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [timed out](Error::is_timed_out), naming them, if some kernels had to be left in the middle of a message.
+    /// [timed out](Error::is_timed_out), naming them, if some kernels had to be left in the middle of a message;
+    /// [deadlock](Error::is_deadlock) from inside a handler of one of them.
     pub fn shutdown(&self, timeout: Duration) -> Result<()> {
+        let inside = INSIDE.with(Cell::get);
+        if let Some(kernel) = self.0.services.registry().kernels.values().find(|kernel| kernel.id() == inside) {
+            return Err(Error::new(
+                ErrorKind::Deadlock,
+                format!(
+                    "`shutdown` inside the handler of kernel `{}` would wait for itself; call it from another thread",
+                    kernel.name()
+                ),
+            ));
+        }
         self.0.shutdown(timeout)
     }
 }
@@ -433,15 +457,14 @@ fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
         return;
     }
     let ids: Vec<u64> = members.iter().map(|kernel| kernel.id()).collect();
-    let (mut capacity, mut growth, mut now) = (0, 0, 0);
+    let (mut capacity, mut growth) = (0, 0);
     for kernel in members {
-        let (places, grows, messages) = kernel.enter_cycle(&ids);
+        let (places, grows) = kernel.mark_cycle(&ids);
         capacity += places;
         growth = growth.max(grows);
-        now += messages;
     }
-    let credits = Arc::new(CycleCredits::new(capacity, growth, now));
-    members.iter().for_each(|kernel| kernel.set_cycle(credits.clone()));
+    let credits = Arc::new(CycleCredits::new(capacity, growth, members.iter().map(Arc::downgrade).collect()));
+    members.iter().for_each(|kernel| kernel.enter_cycle(credits.clone()));
 }
 
 /// The kernels in an order in which sources of links come before their destinations, as far as there is one.

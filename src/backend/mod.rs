@@ -240,12 +240,14 @@ pub(crate) trait Port: Send {
     ///
     /// If there are more than [`free`](Self::free).
     fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>);
-    /// Takes one message.
-    ///
-    /// # Panics
-    ///
-    /// If none is [`free`](Self::free).
-    fn push_one(&mut self, token: Token, message: &[u8]);
+    /// Takes messages and hands out their results in one go, for a port with nothing in it; returns how many it
+    /// took, in order. One that was interrupted is among those taken, and stays in the port.
+    fn exchange<'a>(
+        &mut self,
+        batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
+        until: &Until,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) -> usize;
     /// Runs handlers, or waits for the device that does.
     fn progress(&mut self, until: &Until) -> Progress;
     /// Hands out what is complete.

@@ -11,15 +11,16 @@
 //!   WGSL has no `return`, breaks instead). The budget stays at zero, so every other loop ends at once too, and what
 //!   the handler computes after that is not looked at.
 //! * **The first fault stays** in `rt_fault`; `emit_…` past the declared number sets [`FaultCode::EmitOverflow`].
-//! * **Every index is in range**: constant indices were checked at parse time; a dynamic index into a vector, matrix, array or
-//!   table is clamped to `0 ..= length - 1`, a negative one to 0. A constant index into a table is clamped like a
-//!   dynamic one. Tables have at least one element.
+//! * **Every index is in range**: constant indices were checked at parse time; a dynamic index into a vector, matrix,
+//!   array or table is clamped to `0 ..= length - 1`, a negative one to 0. A constant index into a table is clamped
+//!   like a dynamic one. Tables have at least one element.
 //! * **float → int saturates**, NaN gives 0: the value is clamped to the largest f32 that fits (2147483520 for i32,
 //!   4294967040 for u32) and only then converted, so that engines convert numbers in range only.
 //! * **Shift amounts** are below 32: they are masked, as WGSL does for amounts that are not constant.
 //! * **Private variables** hold their initial values when `on_message` begins: `rt_handle`, the entry of the lowered
-//!   module, stores them, `rt_fuel` and the outputs' counters first. They have no initialisers of their own any
-//!   more. The emitted values behind the counters are not reset.
+//!   module, stores them, and the budget into `rt_fuel`. They have no initialisers of their own any more. The
+//!   emitted values behind the outputs' counters are not reset.
+//! * **Constant expressions** are folded, once for all engines.
 //!
 //! # What engines owe
 //!
@@ -29,13 +30,18 @@
 //!   and matrix products are sums of that kind. `round` sends ties to the even neighbour.
 //! * `min(a, b)` is `b` if `b < a`, else `a`; if `a` is NaN it is `b` (`max` likewise). `clamp(x, l, h)` is
 //!   `min(max(x, l), h)`. `sign(NaN) = 0`. Which bits a NaN has is nowhere defined.
-//! * `mix(a, b, t)` is `a * (1 - t) + b * t`. Formulas of the other functions are those of the WGSL specification, in
-//!   the order written there.
+//! * `mix(a, b, t)` is `a * (1 - t) + b * t`; `length` of a scalar is its magnitude; `determinant` expands along the
+//!   first row. Formulas of the other functions are those of the WGSL specification, in the order written there.
+//! * `extractBits` and `insertBits` clamp offset and count to the word. `frexp` of an infinity or NaN is `(x, 0)`,
+//!   `modf` of an infinity `(0, x)`, both with the sign of `x`. Halves (`quantizeToF16`, `pack2x16float`) round to
+//!   nearest even, and what is too large becomes infinite.
 //! * Local variables without an initial value are zero whenever their function begins.
 //! * `exp`, `sin` and the other transcendental functions are libm's on a CPU; elsewhere they agree within WGSL's
 //!   tolerance.
 
 mod rewrite;
+#[cfg(test)]
+mod tests;
 
 use super::front::{CAPABILITIES, Parsed};
 use super::program::{PrivateSlot, Program};
@@ -101,14 +107,11 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     let emits = emits.collect();
     let (tables, table_globals) = parsed.tables.into_iter().unzip();
     Ok(Program {
-        name: parsed.name,
         text: parsed.text,
-        user_len: parsed.user_len,
         entry,
         functions,
         has_message: parsed.has_message,
         state: parsed.state,
-        has_reply: parsed.has_reply,
         has_loops,
         writes_tables,
         tables,
@@ -117,9 +120,7 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
         privates_size,
         emits,
         fault: library.fault,
-        fuel: library.fuel,
         info,
-        layouter,
         module,
     })
 }
@@ -200,22 +201,19 @@ fn copy_constant(
 
 /// What a function calls, directly or not, callees first; the function itself is last.
 fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<Function>> {
-    fn visit(module: &Module, function: Handle<Function>, seen: &mut Vec<Handle<Function>>) {
-        if seen.contains(&function) {
-            return;
+    // Callees stand before their callers in a valid module, so one pass backwards sees every caller first.
+    let mut is_reached = vec![false; module.functions.len()];
+    is_reached[root.index()] = true;
+    for (handle, function) in module.functions.iter().rev() {
+        if is_reached[handle.index()] {
+            walk(&function.body, &mut |s| {
+                if let S::Call { function, .. } = s {
+                    is_reached[function.index()] = true;
+                }
+            });
         }
-        let mut callees = Vec::new();
-        walk(&module.functions[function].body, &mut |s| {
-            if let S::Call { function, .. } = s {
-                callees.push(*function);
-            }
-        });
-        callees.into_iter().for_each(|callee| visit(module, callee, seen));
-        seen.push(function);
     }
-    let mut seen = Vec::new();
-    visit(module, root, &mut seen);
-    seen
+    module.functions.iter().map(|(handle, _)| handle).filter(|handle| is_reached[handle.index()]).collect()
 }
 
 /// Visits every statement of a block and of the blocks inside.

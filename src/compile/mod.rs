@@ -12,7 +12,7 @@ mod tests;
 pub(crate) use interp::Interpreter;
 pub(crate) use program::{Program, StateFacts};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Layout;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -59,6 +59,9 @@ pub(crate) struct TableDecl {
     /// Elements in the buffer.
     pub len: usize,
 }
+
+/// The most tables of a handler: a portable device has eight storage buffers, and the rings take the other half.
+pub(crate) const MOST_TABLES: usize = 4;
 
 /// One table as the lowered module wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,16 +181,29 @@ pub(crate) trait Executable: Send + Sync {
     fn run(&self, frame: &mut Frame<'_>) -> Outcome;
 }
 
+/// The best engine there is for a program.
+pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
+    Arc::new(Interpreter::new(program))
+}
+
 /// Parses a handler, checks it against its contract and lowers it.
 ///
 /// # Errors
 ///
 /// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
 pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
-    lower::lower(front::parse(source)?, source.loop_budget)
-}
-
-/// The engine that runs a program on the CPU.
-pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
-    Arc::new(Interpreter::new(program))
+    let work = || front::parse(source).and_then(|parsed| lower::lower(parsed, source.loop_budget));
+    // naga recurses along operators and `else if`, up to once a byte of text, with 700 bytes of stack each (measured
+    // at opt-level 1): a long generated expression would overflow a usual stack, and that ends the process.
+    let stack = source.text.len().saturating_mul(4096).clamp(8 << 20, 1 << 30);
+    let failed = |why: &str| {
+        let text =
+            format!("{}:1:1: the WGSL compiler failed on this handler ({why}); make it smaller", source.name);
+        Error::new(ErrorKind::Rejected, text)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("ringwork-compile".into()).stack_size(stack);
+        let thread = thread.spawn_scoped(scope, work).map_err(|error| failed(&error.to_string()))?;
+        thread.join().unwrap_or_else(|_| Err(failed("it panicked")))
+    })
 }

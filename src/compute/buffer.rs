@@ -64,7 +64,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "a buffer of `{}`: its {} bytes are not a whole number of 4-byte words",
+                    "a buffer of `{}`: an element has {} bytes, but must have a multiple of 4; use `u32` or a \
+                     `message!` struct",
                     std::any::type_name::<T>(),
                     size_of::<T>()
                 ),
@@ -126,7 +127,10 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     fn check(&self, offset: usize, len: usize) -> Result<()> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             let end = offset.saturating_add(len);
-            let text = format!("elements {offset}..{end} of a buffer of {} elements", self.len);
+            let text = format!(
+                "elements {offset}..{end} of a buffer of {} elements: they go past its end",
+                self.len
+            );
             return Err(Error::new(ErrorKind::Invalid, text));
         }
         Ok(())

@@ -11,8 +11,8 @@ pub(crate) trait HostPort<In, Out> {
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Envelope<In>>;
     /// Answers the message in hand; `false` if there is none or it is answered already.
     fn reply(&mut self, reply: Out) -> bool;
-    /// Sends the value in `value` (an `Option<T>`) to an output.
-    fn emit(&mut self, output: &str, value: &mut dyn Any) -> Result<()>;
+    /// Sends the value in `value` (an `Option<T>`, of which `type_name` is the name) to an output.
+    fn emit(&mut self, output: &str, value: &mut dyn Any, type_name: &str) -> Result<()>;
     /// Has the kernel been told to end?
     fn should_terminate(&self) -> bool;
     /// The kernel's name.
@@ -85,7 +85,7 @@ impl<In: Message, Out: Message> Context<In, Out> {
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn send<T: Message + Clone>(&mut self, output: &str, value: T) -> Result<()> {
-        self.port.emit(output, &mut Some(value))
+        self.port.emit(output, &mut Some(value), std::any::type_name::<T>())
     }
 
     /// Has the kernel been told to end? A long computation asks now and then.

@@ -7,6 +7,8 @@ mod settings;
 
 pub use context::Context;
 pub(crate) use context::{HostPort, ended};
+#[cfg(loom)]
+pub(crate) use outlet::DeviceOutlet;
 pub(crate) use outlet::{AnyOutlet, Inlet, Outlet};
 pub(crate) use queue::{Queue, Tagged, Woken};
 pub(crate) use settings::{KernelKind, OutputSpec, Settings, invalid};
@@ -81,7 +83,7 @@ impl<In, Out> Clone for Plain<In, Out> {
 impl<In, Out> Copy for Plain<In, Out> {}
 
 impl<In: DeviceMessage, Out: DeviceMessage> Plain<In, Out> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { input: In::LAYOUT, output: Out::LAYOUT, _types: PhantomData }
     }
 }

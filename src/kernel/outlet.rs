@@ -8,7 +8,7 @@
 use super::queue::{Queue, Tagged};
 use super::settings::Backpressure;
 use crate::message::{DeviceMessage, Message, Token};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, lock};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +37,10 @@ struct Link<T> {
 pub(crate) struct Outlet<T> {
     /// Takes the values while there is no link.
     queue: Queue<T>,
+    /// Taken under mailbox locks, so nothing else is locked under it.
     links: Mutex<Vec<Link<T>>>,
+    /// One delivery at a time, by whoever sees room: the kernel itself or the one at the link's end.
+    delivering: Mutex<()>,
     /// There are links: spares the lock of those where there are none.
     linked: AtomicBool,
     max_per_message: usize,
@@ -56,6 +59,8 @@ pub(crate) trait AnyOutlet: Send + Sync {
     fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool;
     /// Delivers what waits for room, as far as there is some; `true` if nothing waits on a link outside of cycles.
     fn flush(&self) -> bool;
+    /// Keeps everybody from delivering.
+    fn pause(&self) -> MutexGuard<'_, ()>;
     /// For links that are part of a cycle: values waiting on them, and values a message may add to them.
     fn in_cycles(&self) -> (usize, usize);
     /// Marks the links to these kernels as part of a cycle.
@@ -73,6 +78,7 @@ impl<T: Clone + Send + 'static> Outlet<T> {
         Self {
             queue: Queue::new(capacity, strategy),
             links: Mutex::new(Vec::new()),
+            delivering: Mutex::new(()),
             linked: AtomicBool::new(false),
             max_per_message: max_per_message as usize,
             emitted: AtomicU64::new(0),
@@ -114,38 +120,58 @@ impl<T: Clone + Send + 'static> Outlet<T> {
     }
 }
 
-impl<T> Link<T> {
-    /// Delivers what there is room for; returns how many had nowhere to go.
-    fn flush(&mut self) -> usize {
-        if self.waiting.is_empty() {
-            return 0;
-        }
-        match self.target.upgrade() {
-            Some(target) => target.accept(&mut self.waiting, self.in_cycle),
-            None => std::mem::take(&mut self.waiting).len(),
-        }
-    }
-}
-
 impl<T: Clone + Send + 'static> Outlet<T> {
-    fn flush_links(&self, links: &mut [Link<T>]) -> bool {
-        let lost: usize = links.iter_mut().map(Link::flush).sum();
+    /// Delivers what there is room for; `true` if nothing waits on a link outside of cycles. `delivering` is held:
+    /// a target's mailbox is locked meanwhile, which may be the one that a `put` into `links` happens under.
+    fn deliver(&self) -> bool {
+        let (mut lost, mut clear) = (0, true);
+        let mut index = 0;
+        while let Some((target, in_cycle, mut values)) = self.take_waiting(index) {
+            if !values.is_empty() {
+                lost += match target.upgrade() {
+                    Some(target) => target.accept(&mut values, in_cycle),
+                    None => std::mem::take(&mut values).len(),
+                };
+            }
+            clear &= in_cycle || values.is_empty();
+            // What was put meanwhile comes behind.
+            let waiting = &mut lock(&self.links)[index].waiting;
+            values.append(waiting);
+            *waiting = values;
+            index += 1;
+        }
         if lost > 0 {
             self.undeliverable.fetch_add(lost as u64, Ordering::Relaxed);
         }
-        links.iter().all(|link| link.in_cycle || link.waiting.is_empty())
+        clear
+    }
+
+    /// A link's target and the values that wait for it.
+    fn take_waiting(&self, index: usize) -> Option<(Weak<dyn Inlet<T>>, bool, VecDeque<Tagged<T>>)> {
+        let mut links = lock(&self.links);
+        let link = links.get_mut(index)?;
+        Some((link.target.clone(), link.in_cycle, std::mem::take(&mut link.waiting)))
+    }
+
+    fn flush_links(&self) -> bool {
+        !self.is_linked() || {
+            let _one_at_a_time = lock(&self.delivering);
+            self.deliver()
+        }
     }
 
     fn admit_typed(&self) -> usize {
         if !self.is_linked() {
             return self.queue.room() / self.max_per_message;
         }
-        let mut links = lock(&self.links);
-        if !self.flush_links(&mut links) {
+        if !self.flush_links() {
             return 0;
         }
-        let outside = links.iter().filter(|link| !link.in_cycle).filter_map(|link| link.target.upgrade());
-        let room = outside.map(|target| target.room() / self.max_per_message).min().unwrap_or(usize::MAX);
+        let outside: Vec<_> = {
+            let links = lock(&self.links);
+            links.iter().filter(|link| !link.in_cycle).filter_map(|link| link.target.upgrade()).collect()
+        };
+        let room = outside.iter().map(|target| target.room() / self.max_per_message).min().unwrap_or(usize::MAX);
         // One message may begin whatever the room: the link's box takes what it sends.
         room.max(1)
     }
@@ -178,7 +204,10 @@ macro_rules! any_outlet {
                 true
             }
             fn flush(&self) -> bool {
-                !self.0.is_linked() || self.0.flush_links(&mut lock(&self.0.links))
+                self.0.flush_links()
+            }
+            fn pause(&self) -> MutexGuard<'_, ()> {
+                lock(&self.0.delivering)
             }
             fn in_cycles(&self) -> (usize, usize) {
                 let links = lock(&self.0.links);

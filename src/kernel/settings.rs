@@ -158,6 +158,15 @@ impl Settings {
         within(kernel, "output_capacity", self.output_capacity, 1..=MOST_CAPACITY)?;
         within(kernel, "loop_budget", self.loop_budget, 1..=u32::MAX)?;
         within(kernel, "outputs", self.outputs.len(), 0..=MOST_OUTPUTS)?;
+        if kind == KernelKind::Host {
+            let unused = [("initial_state", self.initial_state.is_some()), ("instances", self.instances.is_some())];
+            if let Some((setting, _)) = unused.into_iter().find(|(_, set)| *set) {
+                return Err(invalid(
+                    kernel,
+                    format!("{setting}: a host kernel's state is its function's own"),
+                ));
+            }
+        }
         if let Some(count) = self.instances {
             within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
         }

@@ -78,7 +78,7 @@ impl FieldKind {
     }
 
     /// The type as WGSL text.
-    fn to_wgsl(self) -> String {
+    pub(crate) fn to_wgsl(self) -> String {
         match self {
             Self::Scalar(scalar) => scalar.wgsl().to_owned(),
             Self::Vector(scalar, len) => format!("vec{len}<{}>", scalar.wgsl()),

@@ -3,4 +3,5 @@
 mod common;
 mod errors;
 mod guarantees;
+mod handlers;
 mod links;

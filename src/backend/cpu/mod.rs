@@ -5,6 +5,8 @@ mod parallel;
 mod port;
 mod runner;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use super::{Capabilities, Device, DeviceStorage, Execution, LaunchSpec, Port};
 use crate::error::Result;

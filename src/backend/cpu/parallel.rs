@@ -132,8 +132,8 @@ impl Lane {
             let instance = instance_of(job.shape, message);
             let at = instance.saturating_sub(first) * size;
             let state = &mut states[at..at + size];
-            match job.runner.run(&mut self.scratch, header.token, message, state, &stop, &mut self.out) {
-                Ran::Done => {}
+            match job.runner.run(&mut self.scratch, message, state, &stop) {
+                Ran::Done => job.runner.results(&self.scratch, |kind, bytes| self.out.push(header.token, kind, bytes)),
                 Ran::Faulted(fault) => {
                     if let Some(reset) = job.reset {
                         state.copy_from_slice(&reset[instance * size..(instance + 1) * size]);

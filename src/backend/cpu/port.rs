@@ -1,7 +1,7 @@
 //! A kernel's port on the CPU: two rings, the states, and the loop that runs handlers between them.
 
 use super::parallel::{self, Workers};
-use super::runner::{Ran, Runner, Scratch};
+use super::runner::{Ran, Runner, Scratch, units};
 use super::storage::CpuStorage;
 use crate::backend::{
     Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, Shape, Until,
@@ -30,8 +30,10 @@ pub(super) struct CpuPort {
     shape: Shape,
     input: SlotRing,
     output: SlotRing,
-    /// All instances' states, one after the other.
-    states: Vec<u8>,
+    /// All instances' states, one after the other; 16-byte units keep every type aligned.
+    states: Box<[u128]>,
+    /// Bytes of them.
+    states_size: usize,
     reset: Option<Arc<[u8]>>,
     scratch: Scratch,
     control: Arc<PortControl>,
@@ -64,11 +66,15 @@ impl CpuPort {
         let mut tables = spec.tables;
         tables.sort_by_key(|table| Arc::as_ptr(table).cast::<()>() as usize);
         tables.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let all = spec.initial_state.repeat(instances);
+        let mut states = units(all.len());
+        bytemuck::cast_slice_mut::<u128, u8>(&mut states)[..all.len()].copy_from_slice(&all);
         Ok(Self {
             shape: spec.shape,
             input: SlotRing::new(round as u32, spec.message_size),
             output: SlotRing::new((round * runner.slots_per_message()) as u32, runner.longest_output()),
-            states: spec.initial_state.repeat(instances),
+            states,
+            states_size: all.len(),
             reset: None,
             scratch: runner.scratch(),
             control: spec.control,
@@ -81,6 +87,12 @@ impl CpuPort {
         })
     }
 
+    /// Makes the port believe that a message takes this long.
+    #[cfg(test)]
+    pub(super) fn pretend_cost(&mut self, nanoseconds: f64) {
+        self.cost = nanoseconds;
+    }
+
     fn set_waiting(&self, waiting: usize) {
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
         self.control.waiting.store(waiting, Ordering::Release);
@@ -90,6 +102,7 @@ impl CpuPort {
     fn run_serially(&mut self, until: &Until) -> Progress {
         let Self { runner, shape, input, output, states, reset, scratch, control, .. } = self;
         let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+        let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.state_size;
         while input.len() > 0 {
             if control.stop_requested() || output.free() < runner.slots_per_message() {
@@ -101,8 +114,11 @@ impl CpuPort {
             let (token, message) = (header.token, &payload[..runner.message_size]);
             let first = instance_of(*shape, message) * size;
             let state = &mut states[first..first + size];
-            match runner.run(scratch, token, message, state, &stop, output) {
-                Ran::Done => input.consume(1),
+            match runner.run(scratch, message, state, &stop) {
+                Ran::Done => {
+                    runner.results(scratch, |kind, bytes| output.push(token, kind, bytes));
+                    input.consume(1);
+                }
                 Ran::Faulted(fault) => {
                     if let Some(reset) = reset {
                         state.copy_from_slice(&reset[first..first + size]);
@@ -118,6 +134,48 @@ impl CpuPort {
             }
         }
         Progress::Done
+    }
+
+    /// Messages straight from the caller's memory, results straight to it: no ring in between.
+    #[inline]
+    fn run_through<'a>(
+        &mut self,
+        batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
+        until: &Until,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) -> usize {
+        let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
+        let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+        let states: &mut [u8] = bytemuck::cast_slice_mut(states);
+        let size = runner.state_size;
+        let mut taken = 0;
+        while !control.stop_requested() {
+            let Some((token, message)) = batch.next() else { break };
+            taken += 1;
+            let first = instance_of(*shape, message) * size;
+            let state = &mut states[first..first + size];
+            match runner.run(scratch, message, state, &stop) {
+                Ran::Done => runner.results(scratch, |kind, bytes| {
+                    sink(if kind >= KIND_EMIT {
+                        Completion::Emit { token, output: (kind - KIND_EMIT) as usize, value: bytes }
+                    } else {
+                        Completion::Handled { token, reply: bytes }
+                    });
+                }),
+                Ran::Faulted(fault) => {
+                    if let Some(reset) = reset {
+                        state.copy_from_slice(&reset[first..first + size]);
+                    }
+                    sink(Completion::Faulted { token, fault });
+                    break;
+                }
+                Ran::Interrupted => {
+                    input.push(token, KIND_MESSAGE, message);
+                    break;
+                }
+            }
+        }
+        taken
     }
 
     fn record_fault(&mut self, token: Token, fault: Fault) {
@@ -158,7 +216,7 @@ impl CpuPort {
             reset: self.reset.as_deref(),
             control: &self.control,
         };
-        let results = self.workers.run(&job, &mut self.states);
+        let results = self.workers.run(&job, &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size]);
         let complete = results.merge(&self.input, self.shape, |result| match result {
             parallel::Item::Slot(header, payload) => {
                 self.output.push(header.token, header.kind, &payload[..header.len as usize]);
@@ -208,9 +266,22 @@ impl Port for CpuPort {
         self.set_waiting(self.input.len());
     }
 
-    fn push_one(&mut self, token: Token, message: &[u8]) {
-        self.input.push(token, KIND_MESSAGE, message);
-        self.set_waiting(self.input.len());
+    fn exchange<'a>(
+        &mut self,
+        batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
+        until: &Until,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) -> usize {
+        debug_assert_eq!(self.input.len(), 0);
+        if self.tables.is_empty() {
+            return self.run_through(batch, until, sink);
+        }
+        let tables = std::mem::take(&mut self.tables);
+        let guards: Vec<_> = tables.iter().map(|table| storage(table).share()).collect();
+        let taken = self.run_through(batch, until, sink);
+        drop(guards);
+        self.tables = tables;
+        taken
     }
 
     fn progress(&mut self, until: &Until) -> Progress {
@@ -257,11 +328,11 @@ impl Port for CpuPort {
     }
 
     fn read_state(&mut self) -> Result<Vec<u8>> {
-        Ok(self.states.clone())
+        Ok(bytemuck::cast_slice(&self.states)[..self.states_size].to_vec())
     }
 
     fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) {
-        debug_assert!(states.as_ref().is_none_or(|states| states.len() == self.states.len()));
+        debug_assert!(states.as_ref().is_none_or(|states| states.len() == self.states_size));
         self.reset = states;
     }
 }

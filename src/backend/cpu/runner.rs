@@ -2,7 +2,7 @@
 
 use crate::backend::{Code, Fault, LaunchSpec, NativeHandler};
 use crate::compile::{self, EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
-use crate::wire::{KIND_EMIT, KIND_REPLY, SlotRing};
+use crate::wire::{KIND_EMIT, KIND_REPLY};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) struct Runner {
     tables: Vec<TableView>,
 }
 
-/// What each thread that runs a kernel needs for itself; 16-byte units keep every type aligned.
+/// What each thread that runs a kernel needs for itself: the state before the message, and what comes out; 16-byte units keep every type aligned.
 pub(super) struct Scratch {
     state: Box<[u128]>,
     reply: Box<[u128]>,
@@ -37,7 +37,7 @@ pub(super) enum Ran {
     Interrupted,
 }
 
-fn units(bytes: usize) -> Box<[u128]> {
+pub(super) fn units(bytes: usize) -> Box<[u128]> {
     vec![0; bytes.div_ceil(16)].into()
 }
 
@@ -80,55 +80,49 @@ impl Runner {
         self.emits.iter().map(|emit| emit.size).max().unwrap_or(0).max(self.reply_size as u32)
     }
 
-    /// Runs the handler on a copy of the state, and commits: the new state to `state`, emits and reply to `out`.
-    /// If the message faults or is interrupted, neither is touched.
+    /// Runs the handler. If the message faults or is interrupted, the state is as before it; else emitted values
+    /// and reply are in the scratch memory for [`results`](Self::results).
     #[inline]
-    pub(super) fn run(
-        &self,
-        scratch: &mut Scratch,
-        token: u64,
-        message: &[u8],
-        state: &mut [u8],
-        stop: &StopCheck<'_>,
-        out: &mut SlotRing,
-    ) -> Ran {
-        let copy = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.state)[..self.state_size];
-        copy.copy_from_slice(state);
+    pub(super) fn run(&self, scratch: &mut Scratch, message: &[u8], state: &mut [u8], stop: &StopCheck<'_>) -> Ran {
+        let before = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.state)[..self.state_size];
+        before.copy_from_slice(state);
         let reply = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.reply)[..self.reply_size];
-        match &self.engine {
+        let ran = match &self.engine {
             Engine::Native(handler) => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler.run(message, copy, reply))) {
-                    return Ran::Faulted(Fault::Panic(crate::error::panic_text(&*payload)));
+                match catch_unwind(AssertUnwindSafe(|| handler.run(message, state, reply))) {
+                    Ok(()) => Ran::Done,
+                    Err(panic) => Ran::Faulted(Fault::Panic(crate::error::panic_text(&*panic))),
                 }
-                state.copy_from_slice(copy);
             }
             Engine::Compiled(code) => {
                 let privates: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.privates);
-                let tables = &self.tables;
-                let mut frame = Frame { message, state: copy, reply, privates, tables, stop };
+                let mut frame = Frame { message, state, reply, privates, tables: &self.tables, stop };
                 match code.run(&mut frame) {
-                    Outcome::Done => {}
-                    Outcome::Interrupted => return Ran::Interrupted,
-                    Outcome::Fault(FaultCode::LoopBudget) => return Ran::Faulted(Fault::LoopBudget),
-                    Outcome::Fault(FaultCode::EmitOverflow) => return Ran::Faulted(Fault::EmitOverflow),
+                    Outcome::Done => Ran::Done,
+                    Outcome::Interrupted => Ran::Interrupted,
+                    Outcome::Fault(FaultCode::LoopBudget) => Ran::Faulted(Fault::LoopBudget),
+                    Outcome::Fault(FaultCode::EmitOverflow) => Ran::Faulted(Fault::EmitOverflow),
                 }
-                state.copy_from_slice(copy);
-                self.emit(token, privates, out);
             }
+        };
+        if !matches!(ran, Ran::Done) {
+            state.copy_from_slice(before);
         }
-        out.push(token, KIND_REPLY, reply);
-        Ran::Done
+        ran
     }
 
-    /// Moves what the handler emitted from the private segment to the output ring.
-    fn emit(&self, token: u64, privates: &[u8], out: &mut SlotRing) {
+    /// Gives out what the last run that was `Done` produced: emitted values, then the reply.
+    #[inline]
+    pub(super) fn results(&self, scratch: &Scratch, mut sink: impl FnMut(u32, &[u8])) {
+        let privates: &[u8] = bytemuck::cast_slice(&scratch.privates);
         for (index, slot) in self.emits.iter().enumerate() {
             let at = slot.count_offset as usize;
             let count: u32 = *bytemuck::from_bytes(&privates[at..at + 4]);
             for item in 0..count.min(slot.max) {
                 let at = (slot.items_offset + item * slot.stride) as usize;
-                out.push(token, KIND_EMIT + index as u32, &privates[at..at + slot.size as usize]);
+                sink(KIND_EMIT + index as u32, &privates[at..at + slot.size as usize]);
             }
         }
+        sink(KIND_REPLY, &bytemuck::cast_slice::<u128, u8>(&scratch.reply)[..self.reply_size]);
     }
 }

@@ -4,7 +4,7 @@ use super::report::Reporter;
 use super::scan::{Word, declaration};
 use crate::compile::{FaultCode, HandlerSource};
 use crate::error::Result;
-use crate::message::{FieldKind, Layout, Scalar};
+use crate::message::Layout;
 use std::fmt::Write;
 
 /// Every struct that the Rust types of a handler name, inner ones first.
@@ -13,39 +13,13 @@ pub(super) fn layouts(source: &HandlerSource<'_>) -> Vec<&'static Layout> {
     let outputs = source.outputs.iter().map(|o| o.layout);
     for layout in [Some(source.input), Some(source.output), source.state].into_iter().flatten().chain(outputs)
     {
-        collect(layout, &mut all);
+        for inner in layout.structs() {
+            if !all.contains(&inner) {
+                all.push(inner);
+            }
+        }
     }
     all
-}
-
-fn collect(layout: &'static Layout, all: &mut Vec<&'static Layout>) {
-    for field in layout.fields {
-        let mut kind = &field.kind;
-        while let FieldKind::Array { element, .. } = kind {
-            kind = element;
-        }
-        if let FieldKind::Struct(inner) = kind {
-            collect(inner, all);
-        }
-    }
-    if layout.size > 0 && !all.contains(&layout) {
-        all.push(layout);
-    }
-}
-
-/// The WGSL name of a field's type.
-pub(super) fn type_text(kind: &FieldKind) -> String {
-    let scalar = |s: &Scalar| match s {
-        Scalar::F32 => "f32",
-        Scalar::I32 => "i32",
-        Scalar::U32 => "u32",
-    };
-    match kind {
-        FieldKind::Scalar(s) => scalar(s).to_string(),
-        FieldKind::Vector(s, size) => format!("vec{size}<{}>", scalar(s)),
-        FieldKind::Array { element, len, .. } => format!("array<{}, {len}>", type_text(element)),
-        FieldKind::Struct(layout) => layout.name.to_string(),
-    }
 }
 
 /// The text to append; it begins with a line break, so that a comment on the user's last line ends.
@@ -65,7 +39,7 @@ pub(super) fn library_text(
         }
         let declared = ["struct", "alias"].iter().any(|k| declaration(words, k, layout.name).is_some());
         if !declared {
-            structure(layout, &mut text);
+            text += &layout.to_wgsl();
         }
     }
     for (index, output) in source.outputs.iter().enumerate() {
@@ -91,14 +65,6 @@ pub(super) fn library_text(
         output_text(name, output.layout.name, output.max_per_message, &mut text);
     }
     Ok(text)
-}
-
-fn structure(layout: &Layout, text: &mut String) {
-    let _ = write!(text, "struct {} {{", layout.name);
-    for field in layout.fields {
-        let _ = write!(text, " {}: {},", field.name, type_text(&field.kind));
-    }
-    text.push_str(" }\n");
 }
 
 fn output_text(name: &str, value: &str, max: u32, text: &mut String) {

@@ -1,6 +1,6 @@
 //! Structs the user declares against the Rust types of the same name, field by field.
 
-use super::declare::{layouts, type_text};
+use super::declare::layouts;
 use super::report::Reporter;
 use super::scan::{Word, declaration, member};
 use crate::compile::HandlerSource;
@@ -68,7 +68,7 @@ fn check_layout(layout: &Layout, module: &Module, words: &[Word<'_>], report: &R
 }
 
 fn describe(field: &Field) -> String {
-    format!("{}: {}", field.name, type_text(&field.kind))
+    format!("{}: {}", field.name, field.kind.to_wgsl())
 }
 
 /// What is different between a field in Rust and in WGSL.
@@ -80,7 +80,7 @@ fn difference(name: &str, field: &Field, member: &StructMember, module: &Module)
         return Some(format!("`{name}.{member_name}` stands where the Rust type has `{}`", describe(field)));
     }
     if !same_type(&field.kind, member.ty, module) {
-        let expected = type_text(&field.kind);
+        let expected = field.kind.to_wgsl();
         return Some(format!("`{name}.{field_name}` is `{found}` in WGSL but `{expected}` in Rust"));
     }
     (member.offset != *offset).then(|| {

@@ -11,6 +11,8 @@ mod refuse;
 mod report;
 mod scan;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use super::{HandlerSource, OutputDecl, StateFacts, TableUse};
 use crate::error::Result;
@@ -24,8 +26,6 @@ use scan::Word;
 const MESSAGE_LIMIT: u32 = 4096;
 /// The largest state, in bytes.
 const STATE_LIMIT: u32 = 1024;
-/// The most tables of a handler: what is left of the eight storage buffers a portable device has.
-const TABLE_LIMIT: usize = 4;
 /// The largest variable or value inside a handler, in bytes; the private variables together keep to it too.
 const VALUE_LIMIT: u32 = 64 << 10;
 /// The most that the outputs of a handler may hold for one message, in bytes.
@@ -39,14 +39,11 @@ pub(super) const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FL
 pub(super) struct Parsed {
     pub name: String,
     pub text: String,
-    pub user_len: usize,
     pub module: Module,
     pub info: ModuleInfo,
-    pub layouter: Layouter,
     pub on_message: Handle<Function>,
     pub has_message: bool,
     pub state: Option<StateFacts>,
-    pub has_reply: bool,
     pub tables: Vec<(TableUse, Handle<GlobalVariable>)>,
     pub outputs: Vec<OutputDecl>,
 }
@@ -55,8 +52,11 @@ pub(super) struct Parsed {
 pub(super) fn parse(source: &HandlerSource<'_>) -> Result<Parsed> {
     let mut text = source.text.to_string();
     let user_len = text.len();
-    let words = scan::words(source.text);
+    let scan::Scan { words, open_comment } = scan::scan(source.text);
     let report = Reporter::new(source.name, source.text, user_len);
+    if let Some(at) = open_comment {
+        return Err(report.at(at, "this comment is never closed; end it with `*/`"));
+    }
     resolve_overrides(&mut text, &words, &report)?;
     refuse::refuse_words(&words, &report)?;
     contract::check_sizes(source, &report)?;
@@ -80,13 +80,10 @@ pub(super) fn parse(source: &HandlerSource<'_>) -> Result<Parsed> {
 
     Ok(Parsed {
         name: source.name.to_string(),
-        user_len,
         info,
-        layouter,
         on_message: signature.function,
         has_message: source.input.size > 0,
         state,
-        has_reply: source.output.size > 0,
         tables,
         outputs: source.outputs.to_vec(),
         module,

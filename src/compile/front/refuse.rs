@@ -4,15 +4,23 @@ use super::report::Reporter;
 use super::scan::{Word, declaration, parameter};
 use crate::error::{Error, Result};
 use naga::{
-    AddressSpace, Block, Expression as E, Function, GlobalVariable, Module, Span, Statement as S,
-    StorageAccess, TypeInner,
+    AddressSpace, Block, Expression as E, Function, GlobalVariable, Module, Scalar, ScalarKind, Span,
+    Statement as S, StorageAccess, TypeInner,
 };
+
+/// How deep statements may be inside each other, `else if` counting like a block: engines walk them recursively.
+const DEPTH_LIMIT: u32 = 300;
 
 /// Scalars that not every backend has, with the vector and matrix names made from them.
 const WIDE: [&str; 18] = [
     "f16", "f64", "i16", "u16", "i64", "u64", "vec2h", "vec3h", "vec4h", "mat2x2h", "mat2x3h", "mat2x4h",
     "mat3x2h", "mat3x3h", "mat3x4h", "mat4x2h", "mat4x3h", "mat4x4h",
 ];
+
+/// Is this a number of another size than the 4 bytes that every backend has?
+fn is_wide(scalar: Scalar) -> bool {
+    matches!(scalar.kind, ScalarKind::Sint | ScalarKind::Uint | ScalarKind::Float) && scalar.width != 4
+}
 
 /// Refusals that need only the words of the user's text.
 pub(super) fn refuse_words(words: &[Word<'_>], report: &Reporter<'_>) -> Result<()> {
@@ -24,19 +32,18 @@ pub(super) fn refuse_words(words: &[Word<'_>], report: &Reporter<'_>) -> Result<
                 format_args!("`{text}` begins with `rt_`, which is the library's; choose another name"),
             ));
         }
-        if WIDE.contains(&word.text) && word.before != Some('.') {
-            let text = word.text;
-            return Err(report.at(
-                word.at,
-                format_args!("`{text}` is not available on every backend; use `f32`, `i32` or `u32`"),
-            ));
-        }
     }
     Ok(())
 }
 
 /// Refusals that need the parsed module.
 pub(super) fn refuse_module(module: &Module, words: &[Word<'_>], report: &Reporter<'_>) -> Result<()> {
+    if module.types.iter().any(|(_, ty)| ty.inner.scalar().is_some_and(is_wide)) {
+        let word = words.iter().find(|w| WIDE.contains(&w.text) && w.before != Some('.'));
+        let (at, name) = word.map_or((0, "a wide type"), |w| (w.at, w.text));
+        return Err(report
+            .at(at, format_args!("`{name}` is not available on every backend; use `f32`, `i32` or `u32`")));
+    }
     if let Some(entry) = module.entry_points.first() {
         let at = declaration(words, "fn", &entry.name).unwrap_or(0);
         return Err(report.at(
@@ -54,7 +61,7 @@ pub(super) fn refuse_module(module: &Module, words: &[Word<'_>], report: &Report
     }
     for (_, function) in module.functions.iter() {
         refuse_parameters(module, function, words, report)?;
-        Walk { module, function, report }.block(&function.body)?;
+        Walk { module, function, report }.block(&function.body, 0)?;
     }
     Ok(())
 }
@@ -137,9 +144,12 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn block(&self, block: &Block) -> Result<()> {
+    fn block(&self, block: &Block, depth: u32) -> Result<()> {
         for (statement, span) in block.span_iter() {
-            self.statement(statement, *span)?;
+            if depth > DEPTH_LIMIT {
+                return self.error(*span, "this is nested too deeply; use a `switch` or a function");
+            }
+            self.statement(statement, *span, depth + 1)?;
         }
         Ok(())
     }
@@ -148,15 +158,17 @@ impl Walk<'_> {
         Err(self.report.span(span, what))
     }
 
-    fn statement(&self, statement: &S, span: Span) -> Result<()> {
+    fn statement(&self, statement: &S, span: Span, depth: u32) -> Result<()> {
         match statement {
             S::Emit(range) => range.clone().try_for_each(|e| {
                 self.expression(&self.function.expressions[e], self.function.expressions.get_span(e))
             }),
-            S::Block(block) => self.block(block),
-            S::If { accept, reject, .. } => self.block(accept).and_then(|()| self.block(reject)),
-            S::Switch { cases, .. } => cases.iter().try_for_each(|case| self.block(&case.body)),
-            S::Loop { body, continuing, .. } => self.block(body).and_then(|()| self.block(continuing)),
+            S::Block(block) => self.block(block, depth),
+            S::If { accept, reject, .. } => self.block(accept, depth).and_then(|()| self.block(reject, depth)),
+            S::Switch { cases, .. } => cases.iter().try_for_each(|case| self.block(&case.body, depth)),
+            S::Loop { body, continuing, .. } => {
+                self.block(body, depth).and_then(|()| self.block(continuing, depth))
+            }
             S::Kill => self.error(span, "`discard` is for fragment shaders; write `return`"),
             S::ControlBarrier(_) | S::MemoryBarrier(_) => self.error(
                 span,
@@ -192,6 +204,18 @@ impl Walk<'_> {
         match expression {
             E::ImageSample { .. } | E::ImageLoad { .. } | E::ImageQuery { .. } => {
                 self.error(span, "handlers have no textures; read a table")
+            }
+            E::As { kind, convert: Some(width), .. } if is_wide(Scalar { kind: *kind, width: *width }) => {
+                let letter = match kind {
+                    ScalarKind::Sint => 'i',
+                    ScalarKind::Uint => 'u',
+                    _ => 'f',
+                };
+                let name = format!("`{letter}{}`", width * 8);
+                self.error(
+                    span,
+                    &format!("{name} is not available on every backend; use `f32`, `i32` or `u32`"),
+                )
             }
             E::Derivative { .. } => self.error(
                 span,

@@ -11,9 +11,17 @@ pub(super) struct Word<'a> {
     pub before: Option<char>,
 }
 
+/// The words of a text.
+#[derive(Default)]
+pub(super) struct Scan<'a> {
+    pub words: Vec<Word<'a>>,
+    /// Where a block comment begins that never ends.
+    pub open_comment: Option<usize>,
+}
+
 /// Splits a text into words, leaving out comments and numbers.
-pub(super) fn words(text: &str) -> Vec<Word<'_>> {
-    let mut words = Vec::new();
+pub(super) fn scan(text: &str) -> Scan<'_> {
+    let Scan { mut words, mut open_comment } = Scan::default();
     let mut before = None;
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
@@ -21,7 +29,9 @@ pub(super) fn words(text: &str) -> Vec<Word<'_>> {
         if rest.starts_with("//") {
             at += rest.find('\n').unwrap_or(rest.len());
         } else if rest.starts_with("/*") {
-            at += comment_length(rest);
+            let length = comment_length(rest);
+            open_comment = length.is_none().then_some(at);
+            at += length.unwrap_or(rest.len());
         } else if c.is_alphabetic() || c == '_' || c.is_ascii_digit() {
             let length = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
             if !c.is_ascii_digit() {
@@ -36,11 +46,11 @@ pub(super) fn words(text: &str) -> Vec<Word<'_>> {
             at += c.len_utf8();
         }
     }
-    words
+    Scan { words, open_comment }
 }
 
-/// Bytes of the block comment that `text` begins with; WGSL's comments nest.
-fn comment_length(text: &str) -> usize {
+/// Bytes of the block comment that `text` begins with, if it ends; WGSL's comments nest.
+fn comment_length(text: &str) -> Option<usize> {
     let (mut depth, mut at) = (0, 0);
     while let Some(c) = text[at..].chars().next() {
         if text[at..].starts_with("/*") {
@@ -50,13 +60,13 @@ fn comment_length(text: &str) -> usize {
             depth -= 1;
             at += 2;
             if depth == 0 {
-                return at;
+                return Some(at);
             }
         } else {
             at += c.len_utf8();
         }
     }
-    text.len()
+    None
 }
 
 /// The place of the name in `keyword name`, as in `struct Request`.
@@ -93,14 +103,14 @@ mod tests {
     #[test]
     fn words_skip_comments_and_numbers() {
         let text = "a // b\n/* c /* d */ e */ @f(1.0f) 0xg _h.i1";
-        let found: Vec<_> = words(text).iter().map(|w| (w.text, w.before)).collect();
+        let found: Vec<_> = scan(text).words.iter().map(|w| (w.text, w.before)).collect();
         assert_eq!(found, [("a", None), ("f", Some('@')), ("_h", Some('0')), ("i1", Some('.'))]);
-        assert_eq!(words("/* never ended").len(), 0);
+        assert_eq!(scan("a /* /* b */ never ended").open_comment, Some(2));
     }
 
     #[test]
     fn members_are_found_where_they_stand() {
-        let words = words("struct A { x: f32, @size(16) y: B, } struct B { x: u32 }");
+        let Scan { words, .. } = scan("struct A { x: f32, @size(16) y: B, } struct B { x: u32 }");
         assert_eq!(member(&words, "A", "y"), Some(29));
         assert_eq!(member(&words, "B", "x"), Some(48));
         assert_eq!(member(&words, "B", "y"), Some(44));

@@ -1,9 +1,8 @@
 //! Tables: every one declared is bound and every one bound is declared, with the same element.
 
-use super::TABLE_LIMIT;
 use super::contract::bool_inside;
 use super::report::Reporter;
-use crate::compile::{HandlerSource, TableDecl, TableUse};
+use crate::compile::{HandlerSource, MOST_TABLES, TableDecl, TableUse};
 use crate::error::{Error, Result};
 use naga::common::wgsl::TypeContext;
 use naga::proc::Layouter;
@@ -23,10 +22,10 @@ pub(super) fn check_tables(
         };
         let span = module.global_variables.get_span(handle);
         let name = global.name.clone().unwrap_or_default();
-        if tables.len() == TABLE_LIMIT {
+        if tables.len() == MOST_TABLES {
             return Err(report.span(
                 span,
-                format_args!("`{name}` is one table too many; a handler has at most {TABLE_LIMIT}, so join some of them"),
+                format_args!("`{name}` is one table too many; a handler has at most {MOST_TABLES}, so join some of them"),
             ));
         }
         if let Some((other, _)) = tables.iter().find(|(t, _)| t.binding == binding.binding) {
@@ -92,6 +91,9 @@ fn check_table(
         ArraySize::Constant(count) => count.get() as usize,
         _ => 1,
     };
+    if *len == 0 {
+        return error(format!("the buffer bound to the table `{name}` is empty; bind one with elements"));
+    }
     if *len < needed {
         return error(format!(
             "the table `{name}` needs {needed} elements, but the bound buffer has {len}; bind a larger one"

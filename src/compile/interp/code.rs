@@ -326,8 +326,10 @@ impl Machine<'_> {
                 }
             }
             Op::TableLength { to, table, stride } => {
-                let elements = self.tables[table as usize].bytes / (stride as usize);
-                self.set(to, elements as u32);
+                let elements = self.tables[table as usize].bytes / stride as usize;
+                // Past 16 GiB the number of a word would not fit into a word.
+                let countable = u32::MAX / (stride / 4);
+                self.set(to, countable.min(u32::try_from(elements).unwrap_or(u32::MAX)));
             }
             Op::Atomic { fun, place, value, compare, to } => {
                 let (value, compare) = (self.word(value), self.word(compare));

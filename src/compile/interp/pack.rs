@@ -1,6 +1,6 @@
 //! Packing and half floats: small numbers inside one word.
 
-use super::math::{clamp, f};
+use super::math::{Fn2, clamp, f};
 use naga::MathFunction as M;
 
 /// Rounds to the nearest half float, ties to even; what is too large becomes infinite.
@@ -56,7 +56,7 @@ pub(super) fn pack(fun: M) -> Option<fn(&[u32]) -> u32> {
 }
 
 /// Unpacks one component of a word: how many there are, and what makes one from the word and its number.
-pub(super) fn unpack(fun: M) -> Option<(u32, fn(u32, u32) -> u32)> {
+pub(super) fn unpack(fun: M) -> Option<(u32, Fn2)> {
     fn signed(word: u32, i: u32, bits: u32) -> i32 {
         (word << (32 - bits * (i + 1))) as i32 >> (32 - bits)
     }

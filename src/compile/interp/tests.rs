@@ -4,4 +4,5 @@ mod control;
 mod expressions;
 mod handlers;
 mod numbers;
+mod robust;
 mod tables;

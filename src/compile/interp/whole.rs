@@ -130,18 +130,18 @@ fn determinant(n: usize, at: &dyn Fn(usize, usize) -> f32) -> f32 {
 /// `matrix * vector`.
 pub(super) fn matrix_vector(o: &Operands, out: &mut [u32]) {
     let [columns, rows] = o.size;
-    for r in 0..rows {
+    for (r, out) in out.iter_mut().enumerate() {
         let product = |c: usize| o.float(0, c * rows + r) * o.float(1, c);
-        out[r] = (1..columns).fold(product(0), |sum, c| sum + product(c)).to_bits();
+        *out = (1..columns).fold(product(0), |sum, c| sum + product(c)).to_bits();
     }
 }
 
 /// `vector * matrix`; `size` is the matrix's.
 pub(super) fn vector_matrix(o: &Operands, out: &mut [u32]) {
-    let [columns, rows] = o.size;
-    for c in 0..columns {
+    let [_, rows] = o.size;
+    for (c, out) in out.iter_mut().enumerate() {
         let product = |r: usize| o.float(0, r) * o.float(1, c * rows + r);
-        out[c] = (1..rows).fold(product(0), |sum, r| sum + product(r)).to_bits();
+        *out = (1..rows).fold(product(0), |sum, r| sum + product(r)).to_bits();
     }
 }
 

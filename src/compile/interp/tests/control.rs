@@ -215,7 +215,7 @@ fn a_handler_may_be_silent_and_take_nothing() {
     let text = "fn on_message(s: ptr<function, State>) { s.n += 1u; }";
     let quiet = HandlerSource { input: UNIT, output: UNIT, state: Some(STATE), ..source(text) };
     let mut bench = Bench::new(&quiet).unwrap();
-    assert!(!bench.program.has_reply && !bench.program.has_message && !bench.program.has_loops);
+    assert!(!bench.program.has_message && !bench.program.has_loops);
     assert_eq!((bench.run(&[]), bench.run(&[])), (Outcome::Done, Outcome::Done));
     assert_eq!(words(&bench.state)[0], 2);
 }
@@ -231,8 +231,7 @@ fn the_stop_word_and_the_deadline_interrupt_a_long_loop() {
     bench.stop_word.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
     assert_eq!(bench.words(&[5000; 8])[0], 5000);
 
-    let stop =
-        StopCheck::new(&bench.stop_word, Some(Instant::now() + Duration::from_millis(20)), None);
+    let stop = StopCheck::new(&bench.stop_word, Some(Instant::now() + Duration::from_millis(20)), None);
     let begin = Instant::now();
     let mut frame = Frame {
         message: bytemuck::cast_slice(&endless),

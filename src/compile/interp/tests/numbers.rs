@@ -1,6 +1,6 @@
 //! Arithmetic, conversions and built-in functions.
 
-use crate::compile::tests::evaluate;
+use crate::compile::tests::{Bench, evaluate, source};
 
 const MIN: u32 = i32::MIN as u32;
 
@@ -266,4 +266,84 @@ fn matrices() {
         ),
         24.0
     );
+}
+
+#[test]
+fn functions_of_vectors_go_by_component() {
+    let body = "let v = vec2(f32(m.a[0]), f32(m.a[1])); let u = vec2(m.a[0], m.a[1]); let i = vec2<i32>(u); \
+                let f = frexp(v); r[0] = u32(f.fract.y * 100.0) + 1000u * u32(f.exp.y); \
+                let g = modf(v * 0.3); r[1] = u32(g.fract.x * 10.0) + 100u * u32(g.whole.y); \
+                r[2] = u32(ldexp(v, i).y); r[3] = extractBits(u, 1u, 2u).y + 10u * insertBits(u, vec2(7u), 1u, 2u).x; \
+                r[4] = u32(clamp(v, vec2(4.0), vec2(6.0)).y + mix(v, v * 2.0, vec2(0.0, 1.0)).y); \
+                r[5] = max(u, vec2(5u)).x + min(i, vec2(9)).y_as; r[6] = u32(pow(v, vec2(2.0)).y + step(v, vec2(7.0)).x);";
+    let body = body.replace("min(i, vec2(9)).y_as", "u32(min(i, vec2(9)).y)");
+    let got = evaluate(&body, [4, 10, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(got[..7], [62 + 4000, 2 + 300, 10_240, 1 + 60, 26, 14, 101]);
+}
+
+#[test]
+fn matrices_are_also_scalars_in_a_row() {
+    let m = "mat2x2(a, b, c, 4.0)";
+    let value = |expression: &str| float(expression, &[1.0, 2.0, 3.0]);
+    assert_eq!(value(&format!("(2.0 * {m})[0].y")), 4.0);
+    assert_eq!(value("mat2x2<f32>()[1].y + mat2x2(vec2(a, b), vec2(b, c))[1].y"), 3.0);
+    let body = "var m2 = mat2x2(1.0, 2.0, 3.0, f32(m.a[0])); m2[m.a[1]] = vec2(7.0, 8.0); m2[0][m.a[1]] *= 2.0; \
+                let p = &m2[m.a[1]]; (*p).x += 1.0; r[0] = u32(m2[0].y); r[1] = u32(m2[1].x); r[2] = u32(m2[1].y);";
+    assert_eq!(evaluate(body, [9, 1, 0, 0, 0, 0, 0, 0])[..3], [4, 8, 8]);
+}
+
+#[test]
+fn constants_are_folded_to_what_would_be_computed() {
+    let body = "const A = array<f32, 4>(2.5, -2.5, 3.5, 0.3); const N = i32(-7) / 2; const M = i32(-7) % 3; \
+                const V = vec3(1u, 2u, 3u).zyx * 2u; const S = 1u << 5u; const B = vec2(true, false); \
+                r[0] = bitcast<u32>(round(A[0]) + round(A[1])); r[1] = u32(N); r[2] = u32(M); r[3] = V.x + V[2]; \
+                r[4] = S + u32(any(B)) + 2u * u32(all(B)); r[5] = bitcast<u32>(A[m.a[0]] * 2.0); r[6] = u32(min(3.9, 4.0));";
+    let got = evaluate(body, [2, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(got[..7], [0, -3i32 as u32, -1i32 as u32, 8, 33, 7f32.to_bits(), 3]);
+}
+
+#[test]
+fn functions_of_constants_are_computed_wherever_naga_leaves_them() {
+    const BEGIN: &str = "fn on_message(m: In) -> Out { var r: array<u32, 8>;";
+    for (expression, wanted) in [
+        ("bitcast<u32>(1.5)", 1.5f32.to_bits()),
+        ("pack4x8snorm(vec4(1.0))", 0x7f7f_7f7f),
+        ("pack4xU8(vec4(1u, 2u, 3u, 4u))", 0x0403_0201),
+        ("u32(frexp(12.0).exp)", 4),
+        ("u32(modf(12.5).whole)", 12),
+        ("u32(ldexp(1.5, 3))", 12),
+        ("u32(determinant(mat2x2(1f, 2f, 3f, 8f)))", 2),
+        ("u32(transpose(mat2x3(1f, 2f, 3f, 4f, 5f, 6f))[1].y)", 5),
+        ("u32(quantizeToF16(2049.0))", 2048),
+        ("extractBits(0xf0u, 4u, 2u)", 3),
+        ("insertBits(0u, 3u, 4u, 2u)", 0x30),
+        ("unpack4xU8(0x01020304u).x", 4),
+        ("u32(unpack2x16unorm(0xffffffffu).y)", 1),
+        ("u32(length(vec2(3.0, 4.0)))", 5),
+        ("u32(refract(vec2(0.0, -4.0), vec2(0.0, 0.0), 1.0).y * -1.0)", 4),
+        ("u32(normalize(vec2(0.0, 2.0)).y)", 1),
+        ("u32(cross(vec3(1.0, 0.0, 0.0), vec3(0.0, 1.0, 0.0)).z)", 1),
+        ("dot4U8Packed(0x01010101u, 0x01020304u)", 10),
+        ("u32((mat2x2(1.0, 2.0, 3.0, 4.0) * vec2(1.0, 1.0)).y)", 6),
+        ("firstLeadingBit(0x100u) + countOneBits(7u)", 11),
+        ("u32(mix(1f, 3f, 0.5f)) + u32(smoothstep(0f, 1f, 1f))", 3),
+        ("u32(select(1.0, 2.0, true)) + u32(any(vec2(true, false)))", 3),
+    ] {
+        let run = |text: &str| Bench::new(&source(text)).map(|mut bench| bench.words(&[0; 8])[0]);
+        for text in [
+            format!("{BEGIN} var x = {expression}; r[0] = x; return Out(r); }}"),
+            format!("{BEGIN} let x = {expression}; r[0] = x; return Out(r); }}"),
+            format!(
+                "{BEGIN} for (var i = 0; i < 2; i++) {{ var x = {expression}; r[0] = x; }} return Out(r); }}"
+            ),
+            format!("var<private> p: u32 = {expression}; {BEGIN} r[0] = p; return Out(r); }}"),
+            format!("const c = {expression}; {BEGIN} r[0] = c; return Out(r); }}"),
+        ] {
+            match run(&text) {
+                Ok(got) => assert_eq!(got, wanted, "{text}"),
+                // naga does not fold every function, and says so; in a function it then leaves them to us.
+                Err(error) => assert!(error.to_string().contains("Not implemented as constant"), "{error}"),
+            }
+        }
+    }
 }

@@ -1,0 +1,77 @@
+#!/bin/bash
+# Tests everything that can be tested on one machine without a GPU. From a fresh Debian on, this is all there is to do:
+#
+#   ci/test.sh
+#
+# Needs cargo with rustfmt and clippy, and the linker that every Rust toolchain calls (`cc`); where the latter is
+# missing and this runs as root on Debian or Ubuntu, it is installed. Nothing else is: no GPU, no driver, no C code.
+# Stops at the first failure; the last line says whether all went well. CARGO_TARGET_DIR is respected.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+steps=()
+begun=$SECONDS
+current=preparation
+trap 'status=$?; [ $status -eq 0 ] || printf "\nFAILED in step \"%s\" after %d s\n" "$current" $((SECONDS - begun)) >&2' EXIT
+
+# step TITLE COMMAND…: runs the command under a heading, and remembers how long it took.
+step() {
+    current=$1
+    shift
+    printf '\n=== %s\n    %s\n' "$current" "$*"
+    local from=$SECONDS
+    "$@"
+    steps+=("$(printf '%5d s  %s' $((SECONDS - from)) "$current")")
+}
+
+# ---- What is needed.
+
+if ! command -v cargo > /dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+    PATH=$HOME/.cargo/bin:$PATH
+fi
+if ! command -v cargo > /dev/null; then
+    cat >&2 <<'TEXT'
+cargo is not there. Get Rust 1.95 or later with rustup, as https://www.rust-lang.org/tools/install says, with the
+components rustfmt and clippy (they are in rustup's default profile); then run this again.
+TEXT
+    exit 1
+fi
+for tool in fmt clippy; do
+    if ! cargo $tool --version > /dev/null 2>&1; then
+        echo "cargo $tool is not there; get it with: rustup component add rustfmt clippy" >&2
+        exit 1
+    fi
+done
+if ! command -v cc > /dev/null; then
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
+        step "install a linker" sh -c \
+            'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends gcc libc6-dev'
+    else
+        echo "Rust needs a linker, and there is no \`cc\`; on Debian: apt-get install gcc libc6-dev" >&2
+        exit 1
+    fi
+fi
+
+export CARGO_TERM_COLOR=never
+
+# ---- What is tested. The cheap checks come first.
+
+step "format" cargo fmt --all -- --check
+step "import rules" ci/imports.sh
+step "lints" cargo clippy --all-targets -- -D warnings
+step "build, with the examples" cargo build --all-targets
+step "unit, integration and documentation tests" cargo test
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+step "examples, optimised" cargo build --release --examples
+step "integration tests, optimised" cargo test --release --test '*'
+step "example: hello" cargo run --release --quiet --example hello
+step "example: pipeline" cargo run --release --quiet --example pipeline -- examples/data/nile.txt
+for script in ci/loom.sh ci/sanitize.sh; do
+    if [ -x "$script" ]; then
+        step "$script" "$script"
+    fi
+done
+
+printf '\n=== Summary\n'
+printf '%s\n' "${steps[@]}"
+printf '\nAll %d steps passed in %d s.\n' ${#steps[@]} $((SECONDS - begun))

@@ -1,0 +1,40 @@
+//! A host kernel's thread against its senders.
+
+use super::port::Log;
+use super::{Kernel, Number, Plan, World, ask, audit, explore, reply_to, send};
+use crate::Context;
+use loom::thread::{self, JoinHandle};
+use std::sync::Arc;
+
+fn start(world: &World, log: &Log, output_capacity: usize) -> (Arc<Kernel>, JoinHandle<()>) {
+    let mut plan = Plan::new(log);
+    plan.host = true;
+    plan.capacity = 1;
+    plan.output_capacity = output_capacity;
+    let kernel = world.kernel(plan);
+    let (running, log) = (kernel.clone(), log.clone());
+    let function: crate::kernel::HostFunction<Number, Number> =
+        Arc::new(move |context: &mut Context<_, _>| {
+            while let Some(envelope) = context.receive() {
+                log.handle(envelope.payload.value);
+                context.reply(Number { value: reply_to(envelope.payload.value) });
+            }
+        });
+    (kernel, thread::spawn(move || running.run_host(&function)))
+}
+
+#[test]
+fn loom_a_host_kernel_a_sender_and_an_asker() {
+    explore("host kernel, send, ask", 2, || {
+        let (world, log) = (World::new(), Log::new());
+        let (kernel, host) = start(&world, &log, 2);
+        let other = kernel.clone();
+        let sender = thread::spawn(move || assert!(send(&other, 1)));
+        assert_eq!(ask(&kernel, 2).unwrap(), reply_to(2));
+        sender.join().unwrap();
+        assert!(kernel.terminate(None, None).unwrap().is_clean());
+        host.join().unwrap();
+        assert_eq!(log.sorted(), [1, 2]);
+        assert_eq!(audit(&kernel).handled, 2);
+    });
+}

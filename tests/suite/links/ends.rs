@@ -1,0 +1,314 @@
+//! What a link may join, and what becomes of it when one end goes.
+
+use super::*;
+use crate::common::runtime;
+use ringwork::{Context, DeadLetterReason, Error, KernelState};
+
+#[test]
+fn from_a_device_kernel_to_a_host_kernel() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = pass(runtime, "from", 8);
+        let host = started(
+            runtime,
+            RingKernel::<Item, String>::host("host", |context: &mut Context<Item, String>| {
+                while let Some(item) = context.receive() {
+                    context.reply(format!("item {} after {} hops", item.number, item.hops));
+                }
+            })
+            .queue_capacity(1),
+        );
+        link(runtime, &from, &host);
+        std::thread::scope(|scope| {
+            let from = &from;
+            scope.spawn(move || from.send_many((0..500).map(item)).unwrap());
+            let texts = receive(runtime, &host, 500);
+            assert!(texts.iter().enumerate().all(|(n, text)| *text == format!("item {n} after 1 hops")));
+        });
+        books_balance(runtime);
+    });
+}
+
+#[test]
+fn from_a_host_kernel_to_a_device_kernel() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let host = started(
+            runtime,
+            RingKernel::<String, ()>::host("host", |context: &mut Context<String, ()>| {
+                while let Some(line) = context.receive() {
+                    for word in line.split(' ') {
+                        let number = word.parse().expect("a number");
+                        context.send("out", item(number)).expect("declared");
+                    }
+                }
+            })
+            .output::<Item>("out")
+            .queue_capacity(2),
+        );
+        let end = sink(runtime, "end", 1);
+        link(runtime, &host, &end);
+        std::thread::scope(|scope| {
+            let host = &host;
+            scope.spawn(move || {
+                for n in 0..300 {
+                    host.send(format!("{} {}", 2 * n, 2 * n + 1)).unwrap();
+                }
+            });
+            assert!(receive(runtime, &end, 600).iter().map(|item| item.number).eq(0..600));
+        });
+        assert_eq!(host.telemetry().emitted, 600);
+        assert_eq!(end.telemetry().accepted, 600);
+    });
+}
+
+#[test]
+fn from_host_to_host_with_strings() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let words = started(
+            runtime,
+            RingKernel::<String, ()>::host("words", |context: &mut Context<String, ()>| {
+                while let Some(line) = context.receive() {
+                    for word in line.split_whitespace() {
+                        context.send("word", word.to_owned()).expect("declared");
+                    }
+                }
+            })
+            .host_output::<String>("word"),
+        );
+        let longest = started(
+            runtime,
+            RingKernel::<String, String>::host("longest", |context: &mut Context<String, String>| {
+                let mut longest = String::new();
+                while let Some(word) = context.receive() {
+                    if word.len() > longest.len() {
+                        longest = word.into_inner();
+                        context.reply(longest.clone());
+                    }
+                }
+            })
+            .queue_capacity(1),
+        );
+        runtime.link(&words.output::<String>("word").unwrap(), &longest).unwrap();
+        for n in 0..200 {
+            words.send(format!("a bb {} a", "x".repeat(n % 50))).unwrap();
+        }
+        let replies = receive(runtime, &longest, 49);
+        assert!(replies.iter().map(String::len).eq(1..50), "{replies:?}");
+        eventually(runtime, "all words", || longest.telemetry().handled == words.telemetry().emitted);
+    });
+}
+
+#[test]
+fn a_native_kernel_is_the_end_of_a_link() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = pass(runtime, "from", 4);
+        let native = RingKernel::<Item, Seen>::native("native", |m: Item, seen: &mut Seen| {
+            seen.count += 1;
+            seen.sum += m.number;
+            *seen
+        });
+        let native = started(runtime, native.queue_capacity(2).output_capacity(8));
+        link(runtime, &from, &native);
+        std::thread::scope(|scope| {
+            let from = &from;
+            scope.spawn(move || from.send_many((0..1000).map(item)).unwrap());
+            let seen = receive(runtime, &native, 1000);
+            assert!(seen.iter().enumerate().all(|(n, seen)| seen.count == n as u32 + 1));
+        });
+        assert_eq!(native.read_state::<Seen>().unwrap(), Seen { count: 1000, sum: 999 * 500 });
+    });
+}
+
+#[test]
+fn a_handler_of_another_kernel_may_send_to_a_linked_one() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        // Fed by a link and by a handler on another kernel's thread at the same time.
+        let end = sink(runtime, "end", 1);
+        let from = pass(runtime, "from", 4);
+        link(runtime, &from, &end);
+        let to = end.clone();
+        let native = started(
+            runtime,
+            RingKernel::<Item, ()>::native("native", move |m: Item, _: &mut ()| {
+                to.send(Item { sender: 1, ..m }).unwrap();
+            })
+            .queue_capacity(3),
+        );
+        std::thread::scope(|scope| {
+            let (from, native) = (&from, &native);
+            scope.spawn(move || from.send_many((0..300).map(item)).unwrap());
+            scope.spawn(move || native.send_many((0..300).map(item)).unwrap());
+            in_order(&receive(runtime, &end, 600), 2, 300);
+        });
+    });
+}
+
+#[test]
+fn a_terminated_destination_makes_values_undeliverable() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = pass(runtime, "from", 4);
+        let (gone, end) = (sink(runtime, "gone", 2), sink(runtime, "end", 2));
+        link(runtime, &from, &gone);
+        link(runtime, &from, &end);
+        let count = 400;
+        let gone_books = std::thread::scope(|scope| {
+            let (from, gone, end) = (&from, &gone, &end);
+            scope.spawn(move || from.send_many((0..count).map(item)).unwrap());
+            let reader = scope.spawn(move || gone.iter().count());
+            let first = receive(runtime, end, 100);
+            let termination = gone.terminate(LONG).unwrap();
+            assert!(!termination.detached && termination.abandoned.is_none());
+            let rest = receive(runtime, end, count as usize - 100);
+            assert!(first.iter().chain(&rest).map(|item| item.number).eq(0..count), "the other end misses nothing");
+            reader.join().unwrap();
+            gone.telemetry()
+        });
+        eventually(runtime, "the source's end", || from.telemetry().handled == u64::from(count));
+        let books = from.telemetry();
+        assert_eq!((books.emitted, books.pending), (u64::from(count), 0));
+        assert_eq!(gone_books.accepted + books.undeliverable, u64::from(count), "{gone_books:?}");
+        assert_eq!(
+            gone_books.accepted,
+            gone_books.handled + gone_books.returned + gone_books.dead_letters.total() + gone_books.pending
+        );
+        let letters = runtime.take_dead_letters();
+        assert!(letters.iter().all(|letter| {
+            letter.kernel == "gone"
+                && letter.reason == DeadLetterReason::Undeliverable
+                && letter.cause == "the kernel at the end of the link takes no messages any more"
+                && letter.payload.as_ref().is_some_and(|bytes| bytes.len() == 16)
+        }));
+        assert!(!letters.is_empty());
+        assert_eq!(from.lifecycle(), KernelState::Active);
+    });
+}
+
+#[test]
+fn a_failed_destination_makes_values_undeliverable() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = pass(runtime, "from", 4);
+        let failing = started(
+            runtime,
+            RingKernel::<Item, ()>::wgsl("failing", "fn on_message(m: Item) { while m.number == 3u { } }")
+                .loop_budget(10)
+                .queue_capacity(2),
+        );
+        link(runtime, &from, &failing);
+        from.send_many((0..100).map(item)).unwrap();
+        eventually(runtime, "the source's end", || from.telemetry().handled == 100);
+        assert_eq!(failing.lifecycle(), KernelState::Failed);
+        let (books, source) = (failing.telemetry(), from.telemetry());
+        eventually(runtime, "all accounted", || {
+            failing.telemetry().accepted + from.telemetry().undeliverable == 100
+        });
+        assert_eq!((books.handled, books.dead_letters.get(DeadLetterReason::Fault)), (3, 1), "{source:?}");
+        assert_eq!(failing.terminate(LONG).unwrap().returned.len() as u64, failing.telemetry().returned);
+        books_balance(runtime);
+    });
+}
+
+#[test]
+fn an_instance_out_of_range_over_a_link_is_a_dead_letter() {
+    message! { pub struct Deposit { pub to: u32, pub amount: u32 } pub struct Total { pub sum: u32 } }
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = started(
+            runtime,
+            RingKernel::<Item, ()>::wgsl("from", "fn on_message(m: Item) { emit_out(Deposit(m.number, 1u)); }")
+                .output::<Deposit>("out"),
+        );
+        let bank = started(
+            runtime,
+            RingKernel::<Deposit, ()>::wgsl(
+                "bank",
+                "fn on_message(m: Deposit, s: ptr<function, Total>) { (*s).sum += m.amount; }",
+            )
+            .initial_state(Total::default())
+            .instances(4)
+            .queue_capacity(2),
+        );
+        runtime.link(&from.output::<Deposit>("out").unwrap(), &bank).unwrap();
+        from.send_many((0..300).map(|number| item(number % 6))).unwrap();
+        eventually(runtime, "all accounted", || bank.telemetry().accepted == 300 && bank.telemetry().pending == 0);
+        let books = bank.telemetry();
+        assert_eq!((books.handled, books.dead_letters.get(DeadLetterReason::InstanceOutOfRange)), (200, 100));
+        let sums: Vec<_> = bank.read_states::<Total>().unwrap().into_iter().map(|total| total.sum).collect();
+        assert_eq!(sums, [50; 4]);
+        assert_eq!(bank.lifecycle(), KernelState::Active);
+        let letters = runtime.take_dead_letters();
+        assert_eq!(letters.len(), 100);
+        assert!(letters.iter().all(|letter| {
+            let instance = letter.payload.as_ref().map(|bytes| bytes[0]);
+            letter.reason == DeadLetterReason::InstanceOutOfRange && matches!(instance, Some(4 | 5))
+        }));
+        let causes: Vec<_> = letters.iter().map(|letter| letter.cause.as_str()).take(2).collect();
+        assert_eq!(
+            causes,
+            [
+                "instance 4 of kernel `bank`, which has instances 0 to 3",
+                "instance 5 of kernel `bank`, which has instances 0 to 3"
+            ]
+        );
+    });
+}
+
+#[test]
+fn an_emitted_message_carries_the_id_of_the_one_it_came_from() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = pass(runtime, "from", 8);
+        let host = started(
+            runtime,
+            RingKernel::<Item, Vec<String>>::host("host", |context: &mut Context<Item, Vec<String>>| {
+                while let Some(envelope) = context.receive() {
+                    let id = envelope.id.to_string();
+                    context.reply(vec![id, envelope.number.to_string()]);
+                }
+            }),
+        );
+        let echo = started(
+            runtime,
+            RingKernel::<Item, Item>::wgsl(
+                "echo",
+                "fn on_message(m: Item) -> Item { emit_out(m); return m; }",
+            )
+            .output::<Item>("out"),
+        );
+        link(runtime, &echo, &host);
+        link(runtime, &from, &echo);
+        from.send_many((0..20).map(item)).unwrap();
+        let ids = receive(runtime, &host, 20);
+        for (number, seen) in ids.iter().enumerate() {
+            let reply = echo.recv_envelope(LONG).unwrap();
+            assert_eq!(reply.number, number as u32);
+            assert_eq!(seen[0], reply.correlation_id.unwrap().to_string(), "one token along the whole chain");
+            assert_eq!(seen[1], number.to_string());
+            let id = reply.correlation_id.unwrap();
+            assert_eq!(id.get_version_num(), 8);
+        }
+    });
+}
+
+#[test]
+fn shutdown_drains_along_the_links() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let end = started(runtime, RingKernel::<Item, ()>::wgsl("a_end", "struct Seen { count: u32, sum: u32 }
+            fn on_message(m: Item, s: ptr<function, Seen>) { (*s).count += 1u; }").queue_capacity(4));
+        let (middle, from) = (pass(runtime, "b_middle", 4), pass(runtime, "c_from", 512));
+        link(runtime, &from, &middle);
+        link(runtime, &middle, &end);
+        from.send_many((0..500).map(item)).unwrap();
+        runtime.shutdown(LONG).unwrap();
+        // Sources end before their destinations, so nothing that was accepted is lost on the way.
+        assert_eq!(end.telemetry().handled, 500, "{}", [&from, &middle].map(|k| format!("{:?}\n", k.telemetry())).concat());
+        let error: Error = from.send(item(1)).unwrap_err().into();
+        assert!(error.is_terminated());
+    });
+}

@@ -813,14 +813,9 @@ impl<In: Message, Out: Message> Drive for Core<In, Out> {
 impl<In: Message, Out: Message> Source for Core<In, Out> {
     fn resume(self: Arc<Self>) {
         // What waits in the links' boxes: this kernel may have nothing more to run, or not be active.
-        self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
+        self.flush_outlets();
         if self.is_host() {
-<<<<<<< HEAD
             // Its thread may wait for room with a full box.
-=======
-            // Its thread may wait for room with a full box; deliver for it, then let it look.
-            self.flush_outlets();
->>>>>>> guarantees
             drop(lock(&self.mailbox));
             self.items.notify_all();
             return;
@@ -855,18 +850,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-<<<<<<< HEAD
     /// Lets kernels outside of a cycle go on that wait to send into it.
     pub(super) fn resume_cycle(&self) {
         let cycle = lock(&self.mailbox).cycle.clone();
         if let Some(cycle) = cycle {
             cycle.resume_sources();
-=======
+        }
+    }
+
     /// Delivers what waits on links for room.
     pub(super) fn flush_outlets(&self) {
         for (_, outlet) in &self.outlets {
             outlet.flush();
->>>>>>> guarantees
         }
     }
 }

@@ -1,4 +1,74 @@
 //! Ringwork: GPU-native actors.
+//!
+//! An actor, here called a *kernel*, has a handler, a state and bounded queues. The handler is written once, in WGSL;
+//! the program talks to it from ordinary synchronous Rust. **This version runs handlers on the CPU**, by an
+//! interpreter: backends for GPUs are not part of it yet, and asking for one is an
+//! [error](Error::is_unavailable).
+//!
+//! # A first example
+//!
+//! This is `examples/hello.rs`; it prints `Result: 6`.
+//!
+#![doc = concat!("```\n", include_str!("../examples/hello.rs"), "```\n")]
+//!
+//! 1. [`message!`] declares what travels: plain structs whose layout is the same in Rust and in WGSL, or a compile
+//!    error that names the field.
+//! 2. [`RingKernel`] describes a kernel: a WGSL handler ([`wgsl`](RingKernel::wgsl)), a Rust function
+//!    ([`native`](RingKernel::native)), or a Rust function with a receive loop and a thread of its own
+//!    ([`host`](RingKernel::host)); and its settings.
+//! 3. [`Runtime::launch`] checks and compiles it, and returns a [`Handle`]; [`Handle::activate`] lets it begin.
+//! 4. [`Handle::ask`] waits for the reply; [`Handle::send`] does not; [`Handle::request`] returns a [`Pending`] to be
+//!    waited for later. [`Handle::recv`] takes the replies that nobody asked for.
+//! 5. [`Runtime::link`] joins an [output](RingKernel::output) of one kernel to another kernel.
+//!
+//! # What is guaranteed
+//!
+//! 1. **Accounting.** Every accepted message ends exactly once: handled, returned by
+//!    [`terminate`](Handle::terminate), or a [dead letter](DeadLetter) with a reason; the counters of every
+//!    [`Telemetry`] add up.
+//! 2. **Order.** First in, first out for each sender, kernel and [priority](Priority); higher priorities first among
+//!    the messages that still are in the mailbox.
+//! 3. **Backpressure.** A message counts against the [capacity](RingKernel::queue_capacity) until its handler begins,
+//!    and the [strategy](Backpressure) decides what a full mailbox does. A failed send
+//!    [gives the message back](SendError).
+//! 4. **Lifecycle.** One state machine, [`KernelState`]; a call that the state does not allow is an error that names
+//!    both states. After [`deactivate`](Handle::deactivate) has returned no message is handled;
+//!    [`terminate`](Handle::terminate) is bounded even if a handler never ends.
+//! 5. **Correlation.** Concurrent asks never get each other's replies; a reply whose caller has left is dropped and
+//!    counted.
+//! 6. **Faults are visible.** A panic, a trap or an exhausted [loop budget](RingKernel::loop_budget) reaches the
+//!    waiting callers at once, with its cause; the state is as before the message, the message is a dead letter, and
+//!    the [restart policy](RestartPolicy) decides what comes next.
+//! 7. **Memory is bounded** by the capacities asked for.
+//!
+//! # Backends and features
+//!
+//! There are no cargo features in this version.
+//!
+//! | backend | in this version |
+//! |---|---|
+//! | [`Cpu`](BackendKind::Cpu) | always there; WGSL handlers are interpreted, native ones are called |
+//! | [`Wgpu`](BackendKind::Wgpu) | not there |
+//! | [`Cuda`](BackendKind::Cuda) | not there |
+//!
+//! [`Auto`](BackendKind::Auto), the default, takes the CPU; [`Runtime::why`] says so. The environment variable
+//! `RINGWORK_BACKEND` replaces `Auto` and nothing else.
+//!
+//! # The map of the code
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `error` | [`Error`] with its predicates, and the errors of a send that give the message back |
+//! | `sync` | locks, atomics and waiting, or their stand-ins under a model checker |
+//! | `wire` | slots and rings: the only byte layout |
+//! | `message` | [`Message`], [`DeviceMessage`], [`message!`], ids, priorities |
+//! | `compile` | WGSL to a checked and lowered program, and the interpreter that runs it |
+//! | `backend` | the traits of a device, and the CPU |
+//! | `compute` | buffers that host and handlers share |
+//! | `kernel` | what a user declares: kernels, settings, outputs, the context of a host kernel |
+//! | `actor` | what runs them: runtime, handles, mailboxes, drivers, links, supervision, telemetry |
+//!
+//! The first four may import each other, each of the others only what stands above it; `ci/imports.sh` checks that.
 
 #![deny(missing_docs)]
 

@@ -107,14 +107,11 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     let emits = emits.collect();
     let (tables, table_globals) = parsed.tables.into_iter().unzip();
     Ok(Program {
-        name: parsed.name,
         text: parsed.text,
-        user_len: parsed.user_len,
         entry,
         functions,
         has_message: parsed.has_message,
         state: parsed.state,
-        has_reply: parsed.has_reply,
         has_loops,
         writes_tables,
         tables,
@@ -123,9 +120,7 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
         privates_size,
         emits,
         fault: library.fault,
-        fuel: library.fuel,
         info,
-        layouter,
         module,
     })
 }

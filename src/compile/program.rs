@@ -1,7 +1,6 @@
 //! What [`compile`](super::compile) makes: a lowered module and the facts that backends plan with.
 
 use super::{EmitSlot, TableUse};
-use naga::proc::Layouter;
 use naga::valid::ModuleInfo;
 use naga::{Function, GlobalVariable, Handle, Module};
 
@@ -10,18 +9,13 @@ use naga::{Function, GlobalVariable, Handle, Module};
 /// Engines run [`entry`](Self::entry), whose signature is that of `on_message`, and then look at `rt_fault`. What
 /// lowering guarantees and what engines still owe is written down in `lower.rs`.
 pub(crate) struct Program {
-    /// Names the file in messages.
-    pub name: String,
     /// The user's text followed by the library's; spans of the module point into it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever writes the program out as text again"))]
     pub text: String,
-    /// Bytes of `text` that are the user's.
-    pub user_len: usize,
     /// The lowered module; it has no entry points of a pipeline.
     pub module: Module,
     /// naga's facts about `module`.
     pub info: ModuleInfo,
-    /// Sizes and alignments of `module.types`.
-    pub layouter: Layouter,
     /// `rt_handle`: resets the private variables, then calls `on_message` with its own arguments.
     pub entry: Handle<Function>,
     /// What `entry` reaches, callees before callers; `entry` is last.
@@ -30,8 +24,6 @@ pub(crate) struct Program {
     pub has_message: bool,
     /// The handler's state, if its signature has one.
     pub state: Option<StateFacts>,
-    /// The handler returns a reply.
-    pub has_reply: bool,
     /// A loop can run: the budget can be exhausted, a run can be long.
     pub has_loops: bool,
     /// A table can be written other than by atomics.
@@ -48,8 +40,6 @@ pub(crate) struct Program {
     pub emits: Vec<EmitSlot>,
     /// `rt_fault`, a u32: 0, or a [`FaultCode`](super::FaultCode) after a run.
     pub fault: Handle<GlobalVariable>,
-    /// `rt_fuel`, a u32: the loop iterations left.
-    pub fuel: Handle<GlobalVariable>,
 }
 
 /// What the second parameter of a handler points to.
@@ -78,10 +68,5 @@ impl Program {
     /// Bytes of the state, 0 without one.
     pub fn state_size(&self) -> u32 {
         self.state.as_ref().map_or(0, |s| s.size)
-    }
-
-    /// Offset of a `var<private>` in the private segment.
-    pub fn private_offset(&self, global: Handle<GlobalVariable>) -> Option<u32> {
-        self.privates.iter().find(|p| p.global == global).map(|p| p.offset)
     }
 }

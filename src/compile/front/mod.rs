@@ -39,13 +39,11 @@ pub(super) const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FL
 pub(super) struct Parsed {
     pub name: String,
     pub text: String,
-    pub user_len: usize,
     pub module: Module,
     pub info: ModuleInfo,
     pub on_message: Handle<Function>,
     pub has_message: bool,
     pub state: Option<StateFacts>,
-    pub has_reply: bool,
     pub tables: Vec<(TableUse, Handle<GlobalVariable>)>,
     pub outputs: Vec<OutputDecl>,
 }
@@ -82,12 +80,10 @@ pub(super) fn parse(source: &HandlerSource<'_>) -> Result<Parsed> {
 
     Ok(Parsed {
         name: source.name.to_string(),
-        user_len,
         info,
         on_message: signature.function,
         has_message: source.input.size > 0,
         state,
-        has_reply: source.output.size > 0,
         tables,
         outputs: source.outputs.to_vec(),
         module,

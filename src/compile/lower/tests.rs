@@ -18,7 +18,7 @@ fn facts_look_only_at_what_the_handler_reaches() {
     let tables = [table("t", 4)];
     let program = compile(&HandlerSource { tables: &tables, ..source(text) }).unwrap();
     assert!(!program.has_loops && !program.writes_tables && !program.has_state());
-    assert!(program.has_message && program.has_reply);
+    assert!(program.has_message && program.module.functions[program.entry].result.is_some());
     let names: Vec<_> =
         program.functions.iter().map(|f| program.module.functions[*f].name.as_deref().unwrap()).collect();
     assert_eq!(names, ["atomic", "helper", "on_message", "rt_handle"]);
@@ -49,18 +49,18 @@ fn privates_have_their_own_places() {
                 fn on_message(m: In) -> Out { b += 1u; v.x = 1.0; a = true; return Out(); }";
     let outputs = [output("alerts", 3)];
     let program = compile(&HandlerSource { outputs: &outputs, ..source(text) }).unwrap();
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(program.module.to_ctx()).unwrap();
     let mut end = 0;
     for slot in &program.privates {
         let ty = program.module.global_variables[slot.global].ty;
         assert!(slot.offset >= end && slot.offset.is_multiple_of(4));
-        assert!(program.layouter[ty].alignment.is_aligned(slot.offset));
+        assert!(layouter[ty].alignment.is_aligned(slot.offset));
         end = slot.offset + slot.size;
     }
     assert_eq!(program.privates.len(), 3 + 4);
     assert!(program.privates_size >= end && program.privates_size.is_multiple_of(16));
-    assert!(
-        program.private_offset(program.fault).is_some() && program.private_offset(program.fuel).is_some()
-    );
+    assert!(program.privates.iter().any(|slot| slot.global == program.fault));
     let emit = &program.emits[0];
     assert_eq!((emit.stride, emit.size, emit.max), (8, 8, 3));
     assert!(emit.items_offset + 3 * emit.stride <= program.privates_size);
@@ -97,7 +97,7 @@ fn lowered_statements_keep_their_lines() {
     assert_eq!(lines, [3, 4]);
     let mut clamps = function.expressions.iter().filter(|(_, e)| matches!(e, Expression::Math { .. }));
     assert!(clamps.all(|(h, _)| function.expressions.get_span(h).location(&program.text).line_number == 3));
-    assert_eq!(&program.text[..program.user_len], text);
+    assert!(program.text.starts_with(text));
 }
 
 #[test]

@@ -275,7 +275,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Runs what is queued, as a sender that waits for room; `true` if something moved.
     pub(super) fn drive_as_sender(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        if self.is_host() || !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
+        if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
         let until = Until { token: None, deadline, slice: Some(SLICE) };
@@ -288,7 +288,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was.
     pub(super) fn drive_as_caller(self: &Arc<Self>, own: Option<Token>, deadline: Option<Instant>) -> bool {
         let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
-        if self.is_host() || self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
+        if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
         let until = Until { token: own, deadline, slice: Some(SLICE) };

@@ -101,7 +101,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.let_go(mailbox);
         if let Some(Meta { cell: Some(cell), token, .. }) = hand {
             let reply = unit_reply::<Out>().ok_or_else(|| {
-                let text = format!("kernel `{}` went on to its next message without a reply", self.name());
+                let text = format!("kernel `{}` ended its message without a reply", self.name());
                 Error::new(ErrorKind::Failed, text)
             });
             self.answer(&cell, token, reply);

@@ -200,9 +200,11 @@ impl Settings {
         if let (Some(native), Some((given, _))) = (self.native_state, &self.initial_state)
             && native.name != given.name
         {
+            let found =
+                if native.size == 0 { " has no state".to_owned() } else { format!("'s state is a `{}`", native.name) };
             return Err(invalid(
                 kernel,
-                format!("initial_state is a `{}`, but the function's state is a `{}`", given.name, native.name),
+                format!("initial_state is a `{}`, but the function{found}", given.name),
             ));
         }
         Ok(())

@@ -135,12 +135,12 @@ fn a_host_kernel_that_does_not_answer_or_ends() {
     refused(
         kernel.ask(Reply { r: 1 }, LONG),
         Error::is_failed,
-        "kernel `host` went on to its next message without a reply",
+        "kernel `host` ended its message without a reply",
     );
     refused(
         kernel.ask(Reply { r: 9 }, LONG),
         Error::is_failed,
-        "kernel `host` ended without a reply",
+        "kernel `host` ended its message without a reply",
     );
     let end = std::time::Instant::now() + LONG;
     while kernel.lifecycle() != KernelState::Terminated {

@@ -163,7 +163,7 @@ fn initial_states_fit_the_handler() {
     launch_refused(
         RingKernel::<Reply, ()>::native("k", |_: Reply, _: &mut ()| ()).initial_state(Total::default()),
         Error::is_invalid,
-        "kernel `k`: initial_state is a `Total`, but the function's state is a `()`",
+        "kernel `k`: initial_state is a `Total`, but the function has no state",
     );
 }
 

@@ -177,6 +177,8 @@ pub(super) struct Engine<Out> {
     /// Results of a round on their way to their callers.
     pub(super) finished: Vec<(Token, Result<Out, crate::backend::Fault>)>,
     pub(super) settled: Vec<(Meta<Out>, Result<Out, crate::backend::Fault>)>,
+    /// Values of a round on their way to the outputs.
+    pub(super) emitted: Emitted,
     /// Messages in the port whose replies will go to the reply queue.
     pub(super) reply_places: usize,
     /// Growth per message reserved in the kernel's cycle.
@@ -186,6 +188,34 @@ pub(super) struct Engine<Out> {
     /// Messages in a row that the background driver found fast.
     pub(super) trusted: u64,
     pub(super) memory: Memory,
+}
+
+/// Emitted values, one after the other.
+#[derive(Default)]
+pub(super) struct Emitted {
+    bytes: Vec<u8>,
+    /// Of each value: the message's token, the output, and where its bytes end.
+    values: Vec<(Token, usize, usize)>,
+}
+
+impl Emitted {
+    pub(super) fn push(&mut self, token: Token, output: usize, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.values.push((token, output, self.bytes.len()));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.values.clear();
+    }
+
+    /// Message, output and bytes of each value, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, usize, &[u8])> {
+        let mut begin = 0;
+        self.values.iter().map(move |&(token, output, end)| {
+            (token, output, &self.bytes[std::mem::replace(&mut begin, end)..end])
+        })
+    }
 }
 
 /// The states that a restart can go back to: all instances', one after the other.
@@ -215,6 +245,7 @@ impl<Out> Engine<Out> {
             port,
             finished: Vec::new(),
             settled: Vec::new(),
+            emitted: Emitted::default(),
             reply_places: 0,
             growth: 0,
             cut_short: false,
@@ -806,9 +837,12 @@ impl<In: Message, Out: Message> Drive for Core<In, Out> {
 
 impl<In: Message, Out: Message> Source for Core<In, Out> {
     fn resume(self: Arc<Self>) {
+        // Deliver for it: it may have nothing to do any more, and would not look into its links' boxes again.
+        for (_, outlet) in &self.outlets {
+            outlet.flush();
+        }
         if self.is_host() {
-            // Its thread may wait for room with a full box; deliver for it, then let it look.
-            self.outlets.iter().for_each(|(_, outlet)| drop(outlet.flush()));
+            // Its thread may wait for room.
             drop(lock(&self.mailbox));
             self.items.notify_all();
             return;

@@ -176,6 +176,8 @@ pub(super) struct Engine<Out> {
     /// Results of a round on their way to their callers.
     pub(super) finished: Vec<(Token, Result<Out, crate::backend::Fault>)>,
     pub(super) settled: Vec<(Meta<Out>, Result<Out, crate::backend::Fault>)>,
+    /// Values of a round on their way to the outputs.
+    pub(super) emitted: Emitted,
     /// Messages in the port whose replies will go to the reply queue.
     pub(super) reply_places: usize,
     /// Growth per message reserved in the kernel's cycle.
@@ -185,6 +187,34 @@ pub(super) struct Engine<Out> {
     /// Messages in a row that the background driver found fast.
     pub(super) trusted: u64,
     pub(super) memory: Memory,
+}
+
+/// Emitted values, one after the other.
+#[derive(Default)]
+pub(super) struct Emitted {
+    bytes: Vec<u8>,
+    /// Of each value: the message's token, the output, and where its bytes end.
+    values: Vec<(Token, usize, usize)>,
+}
+
+impl Emitted {
+    pub(super) fn push(&mut self, token: Token, output: usize, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.values.push((token, output, self.bytes.len()));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.values.clear();
+    }
+
+    /// Message, output and bytes of each value, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, usize, &[u8])> {
+        let mut begin = 0;
+        self.values.iter().map(move |&(token, output, end)| {
+            (token, output, &self.bytes[std::mem::replace(&mut begin, end)..end])
+        })
+    }
 }
 
 /// The states that a restart can go back to: all instances', one after the other.
@@ -214,6 +244,7 @@ impl<Out> Engine<Out> {
             port,
             finished: Vec::new(),
             settled: Vec::new(),
+            emitted: Emitted::default(),
             reply_places: 0,
             growth: 0,
             cut_short: false,

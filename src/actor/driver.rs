@@ -435,21 +435,21 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
     fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
         let plain = self.plain();
-        let Engine { port: Some(port), finished, settled, reply_places, growth, .. } = engine else { return false };
+        let Engine { port: Some(port), finished, settled, emitted, reply_places, growth, .. } = engine else {
+            return false;
+        };
         finished.clear();
-        let mut into_cycles = 0;
+        emitted.clear();
+        port.pop(&mut |completion| match completion {
+            Completion::Emit { token, output, value } => emitted.push(token, output, value),
+            other => collect(plain, other, finished),
+        });
         let mut faulted = Vec::new();
         let mut mailbox = lock(&self.mailbox);
         if self.hot.gate.load() & gate::ABANDONED != 0 {
             // Terminated while this round ran: its messages have been accounted for, its results are nobody's.
             return false;
         }
-        port.pop(&mut |completion| match completion {
-            Completion::Emit { token, output, value } => {
-                self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
-            }
-            other => collect(plain, other, finished),
-        });
         let mut handled = 0;
         for (token, result) in finished.drain(..) {
             let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
@@ -466,26 +466,31 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
-        let mut freed = None;
-        if let Some(cycle) = &mailbox.cycle {
-            let ended = settled.len();
-            let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
-            cycle.release(credits);
-            freed = (credits > 0).then(|| cycle.clone());
-        }
+        let cycle = mailbox.cycle.clone();
         let room = mailbox.room(self.waiting());
         let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
         drop(mailbox);
         if wake {
             self.changed.notify_all();
         }
-        let moved = !settled.is_empty();
+        // Outside of the mailbox's lock: a link's lock is held while its target's mailbox is locked, and the target
+        // may be this kernel or one before it.
+        let mut into_cycles = 0;
+        for (token, output, value) in emitted.iter() {
+            self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
+        }
+        let ended = settled.len();
+        let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
+        if let Some(cycle) = &cycle {
+            cycle.release(credits);
+        }
+        let moved = ended > 0;
         self.deliver(settled, faulted);
         if moved {
             self.flush_outlets();
             self.resume_upstream();
         }
-        if let Some(cycle) = freed {
+        if let Some(cycle) = cycle.filter(|_| credits > 0) {
             cycle.resume_sources();
         }
         moved

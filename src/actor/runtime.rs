@@ -418,12 +418,15 @@ impl Runtime {
             }
         }
         let inlet: Weak<dyn Inlet<T>> = Arc::downgrade(&(target.clone() as Arc<dyn Inlet<T>>));
+        // Before there is a link: a host kernel's thread may send over it at once, and wait to be told of room.
+        lock(&target.upstream).push(output.source());
+        target.has_upstream.store(true, Ordering::Release);
         let made = output.outlet().link(inlet, target.facts.id);
         if made {
-            lock(&target.upstream).push(output.source());
-            target.has_upstream.store(true, Ordering::Release);
             services.registry().edges.extend(edge);
             enter_cycle(&members);
+        } else {
+            lock(&target.upstream).pop();
         }
         to_hold.iter().for_each(|kernel| kernel.clone().let_go());
         if made { Ok(()) } else { refuse(format!("{what} is there already")) }

@@ -169,13 +169,16 @@ pub(super) struct Facts<In, Out> {
     pub(super) launched: Instant,
 }
 
+/// A message that was run, and its reply unless that went to the reply queue.
+pub(super) type Settled<Out> = (Meta<Out>, Result<Option<Out>, crate::backend::Fault>);
+
 /// What the gate's holder works with.
 pub(super) struct Engine<Out> {
     /// A host kernel has none; gone once terminated.
     pub(super) port: Option<Box<dyn Port>>,
     /// Results of a round on their way to their callers.
     pub(super) finished: Vec<(Token, Result<Out, crate::backend::Fault>)>,
-    pub(super) settled: Vec<(Meta<Out>, Result<Out, crate::backend::Fault>)>,
+    pub(super) settled: Vec<Settled<Out>>,
     /// Values of a round on their way to the outputs.
     pub(super) emitted: Emitted,
     /// Messages in the port whose replies will go to the reply queue.

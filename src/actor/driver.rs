@@ -2,11 +2,11 @@
 //!
 //! Three drive: a sender or caller on an idle kernel (`direct`), a caller that waits, and the background.
 
-use super::core::{Core, Engine, HOLDING, INSIDE};
+use super::core::{Core, Engine, HOLDING, INSIDE, Options, Settled};
 use super::gate;
-use super::mailbox::{Meta, Slot};
+use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
-use crate::backend::{Completion, Fault, Progress, Until};
+use crate::backend::{Completion, Fault, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::kernel::{Plain, RestartPolicy};
 use crate::message::{Message, Token};
@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::Options;
 
 /// A handler on a caller's thread is interrupted after this long, and left to the background from then on.
 const SLICE: Duration = Duration::from_micros(20);
@@ -360,6 +359,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
     /// whether missing room kept more out.
     fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
+        // A handler known to be slow gets its messages one by one: no reply waits for the message after it.
+        let slow = self.facts.shape == Shape::Serial && self.hot.gate.load() & gate::BACKGROUND != 0;
+        let most = if slow { 1 } else { most };
         loop {
             let (in_port, stalled) = self.feed_once(engine, most);
             if in_port > 0 || !stalled {
@@ -451,18 +453,32 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return false;
         }
         let mut handled = 0;
+        let mut unasked = Vec::new();
         for (token, result) in finished.drain(..) {
             let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
             debug_assert_eq!(token, slot.meta.token, "results come in the order of their messages");
             *reply_places -= usize::from(self.facts.has_reply && slot.meta.replies_to_queue());
-            match &result {
-                Ok(_) => handled += 1,
-                Err(_) => {
+            let result = match result {
+                Ok(reply) => {
+                    handled += 1;
+                    if self.facts.has_reply && slot.meta.replies_to_queue() {
+                        unasked.push((token, reply));
+                        Ok(None)
+                    } else {
+                        Ok(Some(reply))
+                    }
+                }
+                Err(fault) => {
                     mailbox.dead.count(DeadLetterReason::Fault);
                     faulted.push(slot.payload);
+                    Err(fault)
                 }
-            }
+            };
             settled.push((slot.meta, result));
+        }
+        if !unasked.is_empty() {
+            // Before the messages count as handled: whoever sees that they are finds the replies.
+            self.replies.push(unasked);
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
@@ -496,9 +512,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         moved
     }
 
-    /// Gives results to waiting callers and the reply queue, in order; faults to the supervisor.
-    fn deliver(self: &Arc<Self>, settled: &mut Vec<(Meta<Out>, Result<Out, Fault>)>, faulted: Vec<In>) {
-        let mut queued = Vec::new();
+    /// Gives results to waiting callers, faults to the supervisor.
+    fn deliver(self: &Arc<Self>, settled: &mut Vec<Settled<Out>>, faulted: Vec<In>) {
         let mut faulted = faulted.into_iter();
         let now = if settled.iter().any(|(meta, _)| meta.stamp != 0) { telemetry::now() } else { 0 };
         for (meta, result) in settled.drain(..) {
@@ -507,10 +522,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     if meta.stamp != 0 {
                         self.latency.record(now.saturating_sub(meta.stamp));
                     }
-                    match &meta.cell {
-                        Some(cell) => self.answer(cell, meta.token, Ok(reply)),
-                        None if meta.replies_to_queue() => queued.push((meta.token, reply)),
-                        None => {}
+                    if let (Some(cell), Some(reply)) = (&meta.cell, reply) {
+                        self.answer(cell, meta.token, Ok(reply));
                     }
                 }
                 Err(fault) => {
@@ -520,9 +533,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     self.supervise(&error);
                 }
             }
-        }
-        if !queued.is_empty() {
-            self.replies.push(queued);
         }
     }
 

@@ -160,10 +160,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.replies.close();
         self.outlets.iter().for_each(|(_, outlet)| outlet.close());
 
-        if was == KernelState::Active && !self.is_host() {
-            self.drain(deadline);
-        }
-        let mut end = if self.is_host() { self.end_host(deadline, grace) } else { self.end_port(grace) };
+        let mut end = if self.is_host() {
+            self.end_host(deadline, grace)
+        } else {
+            let held = was == KernelState::Active && self.drain(deadline);
+            self.end_port(held, grace)
+        };
         end.drained = self.handled.load(Ordering::Relaxed) - handled_before;
         end.elapsed = begun.elapsed();
         self.facts.services.unregister(&self.facts.name, self.facts.id);
@@ -171,42 +173,38 @@ impl<In: Message, Out: Message> Core<In, Out> {
         Ok(end)
     }
 
-    /// Waits until nothing is left, running handlers meanwhile if it can.
-    fn drain(self: &Arc<Self>, deadline: Option<Instant>) {
+    /// Waits until nothing is left, running handlers meanwhile if it can; then it holds the port and returns `true`.
+    fn drain(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         loop {
             while self.drive_as_sender(deadline) {}
-            let mailbox = lock(&self.mailbox);
-            if (mailbox.is_empty() && self.hot.gate.load() & gate::BUSY == 0) || passed(deadline) {
-                return;
+            let mut mailbox = lock(&self.mailbox);
+            if passed(deadline) {
+                return false;
             }
-            drop(mailbox);
+            if mailbox.is_empty() {
+                drop(mailbox);
+                // One on the direct path may put its message into the mailbox yet, to be run again.
+                if !self.seize(deadline) {
+                    return false;
+                }
+                if lock(&self.mailbox).is_empty() {
+                    return true;
+                }
+                self.release();
+                continue;
+            }
             // A stall (no room for replies or outputs) ends if somebody receives; else the deadline ends it.
-            self.rescue();
-            self.wait_change(deadline);
+            mailbox.blocked += 1;
+            mailbox = wait_until(&self.changed, mailbox, deadline);
+            mailbox.blocked -= 1;
         }
     }
 
-    /// Waits for news of the mailbox, a millisecond at most.
-    fn wait_change(&self, deadline: Option<Instant>) {
-        let nap = deadline_in(Duration::from_millis(1));
-        let until = match (deadline, nap) {
-            (Some(deadline), Some(nap)) => Some(deadline.min(nap)),
-            (deadline, nap) => deadline.or(nap),
-        };
-        let mut mailbox = lock(&self.mailbox);
-        if mailbox.is_empty() && self.hot.gate.load() & gate::BUSY == 0 {
-            return;
-        }
-        mailbox.blocked += 1;
-        mailbox = wait_until(&self.changed, mailbox, until);
-        mailbox.blocked -= 1;
-    }
-
-    /// Stops the handler in hand, if one is, and returns the rest.
-    fn end_port(self: &Arc<Self>, grace: Option<Instant>) -> Termination<In> {
+    /// Stops the handler in hand, if one is, and returns the rest. `held`: this thread has the port already.
+    fn end_port(self: &Arc<Self>, held: bool, grace: Option<Instant>) -> Termination<In> {
         self.control.stop.store(STOP_NOW, Ordering::Relaxed);
         self.hot.gate.clear(gate::ACTIVE);
-        if self.seize(grace) {
+        if held || self.seize(grace) {
             return self.end_seized();
         }
         let mut mailbox = lock(&self.mailbox);

@@ -386,6 +386,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let Some(port) = &mut engine.port else { return (0, false) };
         let in_port = mailbox.in_flight.len();
         if !mailbox.runs() {
+            // The end of a terminating kernel's time comes unannounced: nobody need try again.
+            self.hot.gate.clear(gate::ACTIVE);
             return (0, false);
         }
         // What is in the port already was admitted, but an interrupted message may come before new room.

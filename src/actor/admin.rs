@@ -3,7 +3,7 @@
 use super::core::{Core, INSIDE, Memory};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
-use super::mailbox::Meta;
+use super::mailbox::{Meta, Slot};
 use super::telemetry::DeadLetterReason;
 use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +27,9 @@ pub struct Termination<In> {
     /// Messages that were not begun, in the order in which they would have been handled.
     pub returned: Vec<Envelope<In>>,
     /// The message that was in hand when the time ran out; it is dead-lettered as
-    /// [`Abandoned`](DeadLetterReason::Abandoned), and if its handler ever ends, the result is dropped.
+    /// [`Abandoned`](DeadLetterReason::Abandoned), and if its handler ever ends, the result is dropped. So are
+    /// messages of the same round whose handlers had run and whose results had not been handed out. `None` also if a
+    /// sender runs the message itself.
     pub abandoned: Option<Uuid>,
     /// A thread is still inside the handler, or is a host kernel's that did not end: it has been left to itself.
     pub detached: bool,
@@ -209,27 +211,22 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let mut mailbox = lock(&self.mailbox);
         // Under the lock: the holder enters its results under it, and looks for the bit first.
-        let before = self.hot.gate.set(gate::ABANDONED);
+        let before = self.hot.gate.seize_or_abandon();
         if before & gate::BUSY == 0 {
-            // It came back at the last moment.
-            self.hot.gate.clear(gate::ABANDONED);
+            // The holder came back at the last moment.
             drop(mailbox);
-            if self.seize(deadline_in(GRACE)) {
-                return self.end_seized();
-            }
-            mailbox = lock(&self.mailbox);
-            self.hot.gate.set(gate::ABANDONED);
+            return self.end_seized();
         }
         if before & gate::DIRECT != 0 {
-            // It never was in the mailbox; its caller, who runs it, holds it.
+            // It never was in the mailbox; its sender, who runs it, has it.
             mailbox.accepted += 1;
             mailbox.dead.count(DeadLetterReason::Abandoned);
-            drop(mailbox);
-            return self.close_books(None, true);
         }
-        let in_hand = mailbox.in_flight.pop_front();
+        // The last one begun is in hand. Those before it have run, but nobody will hear of it.
+        let begun = mailbox.in_flight.len().saturating_sub(self.waiting());
+        let begun = mailbox.in_flight.drain(..begun).collect();
         drop(mailbox);
-        self.close_books(in_hand, true)
+        self.close_books(begun, true)
     }
 
     fn end_seized(self: &Arc<Self>) -> Termination<In> {
@@ -241,36 +238,27 @@ impl<In: Message, Out: Message> Core<In, Out> {
             })
         };
         let in_hand = if cut_short { lock(&self.mailbox).in_flight.pop_front() } else { None };
-        let end = self.close_books(in_hand, false);
+        let end = self.close_books(in_hand.into_iter().collect(), false);
         self.release();
         end
     }
 
-    /// Counts and gives back what is left; the kernel is terminated.
-    pub(super) fn close_books(
-        &self,
-        in_hand: Option<super::mailbox::Slot<In, Out>>,
-        detached: bool,
-    ) -> Termination<In> {
+    /// Counts and gives back what is left, and dead-letters what was begun; the kernel is terminated.
+    pub(super) fn close_books(&self, begun: Vec<Slot<In, Out>>, detached: bool) -> Termination<In> {
         let mut mailbox = lock(&self.mailbox);
         let rest = mailbox.take_all();
         mailbox.returned += rest.len() as u64;
-        if in_hand.is_some() {
-            mailbox.dead.count(DeadLetterReason::Abandoned);
-        }
+        begun.iter().for_each(|_| mailbox.dead.count(DeadLetterReason::Abandoned));
         if let Some(cycle) = mailbox.cycle.take() {
-            cycle.release(rest.len() as i64 + i64::from(in_hand.is_some()));
+            cycle.release((rest.len() + begun.len()) as i64);
         }
         mailbox.state = mailbox.state.after(Event::Finish, self.name()).unwrap_or(KernelState::Terminated);
         // The queues' memory goes now, also while handles live on.
         mailbox.shrink();
         drop(mailbox);
         self.changed.notify_all();
-        let abandoned = in_hand.map(|slot| {
-            let id = self.envelope_id(&slot.meta);
-            self.bury(slot, DeadLetterReason::Abandoned);
-            id
-        });
+        let abandoned = begun.last().map(|slot| self.envelope_id(&slot.meta));
+        begun.into_iter().for_each(|slot| self.bury(slot, DeadLetterReason::Abandoned));
         let returned = rest
             .into_iter()
             .map(|slot| {

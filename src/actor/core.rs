@@ -451,7 +451,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let token = IdSource::next();
         if Self::may_drive() && self.hot.gate.enter_direct() {
-            return self.send_direct(message, token, options);
+            return self.send_direct(message, token, options, wait);
         }
         self.send_queued(message, token, options, wait)
     }

@@ -250,10 +250,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         cell.arm(token);
         slot.meta.cell = Some(cell.clone());
         slot.meta.discard_reply = true;
-        if self.delegate(slot).is_err() {
-            drop(cell.disarm(token));
-            return Err(self.terminated_error());
-        }
+        self.delegate(slot);
         let result = self.wait_reply(token, &cell, deadline, self.spinner());
         self.finish_ask(result, cell, token, "an ask of")
     }
@@ -302,10 +299,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     let cell = self.cells.take();
                     cell.arm(token);
                     slot.meta.cell = Some(cell.clone());
-                    match self.delegate(slot) {
-                        Ok(()) => Ok(self.pending(token, cell)),
-                        Err(slot) => Err(SendError::Terminated(slot.payload)),
-                    }
+                    self.delegate(slot);
+                    Ok(self.pending(token, cell))
                 }
             };
         }

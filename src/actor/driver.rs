@@ -2,7 +2,7 @@
 //!
 //! Three drive: a sender or caller on an idle kernel (`direct`), a caller that waits, and the background.
 
-use super::core::{Core, Engine, HOLDING, INSIDE, Options, Settled};
+use super::core::{Core, Engine, HOLDING, INSIDE, Options, Settled, Wait};
 use super::gate;
 use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
@@ -89,38 +89,59 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if taken == 0 {
             // Stopped before it began: it waits in the port like one that was interrupted.
             port.push(&mut std::iter::once((token, plain.bytes(message))));
+        } else if matches!(result, Direct::Left) {
+            engine.cut_short = self.stopped_now();
         }
         result
     }
 
-    /// Counts a message of the direct path as accepted and handled; `false`, and it does not count, if the kernel
-    /// was terminated meanwhile. The gate is held before, and not after.
-    fn finish_direct(self: &Arc<Self>, stamp: u64) -> bool {
+    /// Has `terminate` asked to stop inside a handler?
+    fn stopped_now(&self) -> bool {
+        // Relaxed: whoever has been interrupted by the word has seen it.
+        self.control.stop.load(std::sync::atomic::Ordering::Relaxed) >= crate::backend::STOP_NOW
+    }
+
+    /// Counts a message of the direct path as accepted and handled, and puts its reply into the reply queue if it
+    /// belongs there; `false`, and neither, if `terminate` has given it up. The gate is held before, and not after.
+    #[inline]
+    fn finish_direct(self: &Arc<Self>, stamp: u64, reply: Option<(Token, Out)>) -> bool {
         let direct = &self.hot.direct;
         // Relaxed read, Release store: the holder of the gate is the only writer.
         direct.store(direct.load(Ordering::Relaxed) + 1, Ordering::Release);
         if stamp != 0 {
             self.latency.record(telemetry::now().saturating_sub(stamp));
         }
-        if self.hot.gate.leave_direct() {
+        if reply.is_none() && self.hot.gate.leave_direct() {
             return true;
         }
-        let abandoned = self.hot.gate.load() & gate::ABANDONED != 0;
-        if abandoned {
+        let ours = self.hot.gate.settle_direct();
+        if ours {
+            self.replies.push(reply);
+            if self.hot.gate.leave_settled() {
+                return true;
+            }
+        } else {
             direct.store(direct.load(Ordering::Relaxed) - 1, Ordering::Release);
         }
         self.release();
-        !abandoned
+        ours
     }
 
-    /// Puts a message that the direct path left in the port into the books: first in line for the background.
-    /// `Err` if the kernel was terminated meanwhile. The gate is held before, and not after.
-    pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) -> std::result::Result<(), Slot<In, Out>> {
+    /// Logs a message of the direct path that `terminate` has given up, and counted.
+    fn bury_abandoned(&self, slot: Slot<In, Out>) {
+        self.bury(slot, DeadLetterReason::Abandoned);
+    }
+
+    /// Puts a message that the direct path left in the port into the books: first in line for the background. If
+    /// `terminate` has given it up, it is dead-lettered. The gate is held before, and not after.
+    pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) {
         let mut mailbox = lock(&self.mailbox);
-        if self.hot.gate.load() & gate::ABANDONED != 0 {
+        // Under the lock: `terminate` finds the message either here or there.
+        if !self.hot.gate.settle_direct() {
             drop(mailbox);
+            self.bury_abandoned(slot);
             self.release();
-            return Err(slot);
+            return;
         }
         mailbox.accepted += 1;
         let places = usize::from(slot.meta.replies_to_queue());
@@ -130,25 +151,29 @@ impl<In: Message, Out: Message> Core<In, Out> {
         unsafe { self.engine.with(|engine| engine.reply_places += places) };
         self.hot.gate.set(gate::QUEUED | gate::BACKGROUND);
         self.release();
-        Ok(())
     }
 
     /// Dead-letters a message of the direct path that faulted. The gate is held before, and not after.
     fn fault_direct(self: &Arc<Self>, slot: Slot<In, Out>, fault: &Fault) -> Error {
         let error = self.fault_error(fault);
-        let mut mailbox = lock(&self.mailbox);
-        if self.hot.gate.load() & gate::ABANDONED == 0 {
-            mailbox.accepted += 1;
-            mailbox.dead.count(DeadLetterReason::Fault);
-            drop(mailbox);
-            let payload = self.encode(&slot.payload);
-            self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
-            self.supervise(&error);
+        if self.hot.gate.settle_direct() {
+            self.count_fault(slot, &error);
         } else {
-            drop(mailbox);
+            self.bury_abandoned(slot);
         }
         self.release();
         error
+    }
+
+    /// Enters a fault of a message that was not in the mailbox. The gate is held, and the message claimed.
+    fn count_fault(self: &Arc<Self>, slot: Slot<In, Out>, error: &Error) {
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.accepted += 1;
+        mailbox.dead.count(DeadLetterReason::Fault);
+        drop(mailbox);
+        let payload = self.encode(&slot.payload);
+        self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
+        self.supervise(error);
     }
 
     /// Sends on an idle kernel: its handler runs here and now. The gate is held before, and not after.
@@ -157,13 +182,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         message: In,
         token: Token,
         options: &Options,
-        wait: super::core::Wait,
+        wait: Wait,
     ) -> std::result::Result<(), SendError<In>> {
         let queue_reply = self.facts.has_reply && !options.discard_reply;
         if queue_reply && self.replies.room() == 0 {
             // It would have to wait for a receiver: into the mailbox with it.
             if !self.hot.gate.leave_direct() {
+                let ours = self.hot.gate.settle_direct();
                 self.release();
+                if !ours {
+                    self.bury_abandoned(self.slot(message, token, options));
+                    return Ok(());
+                }
             }
             return self.send_queued(message, token, options, wait);
         }
@@ -172,20 +202,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let result = unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE)) };
         match result {
             Direct::Handled(reply) => {
-                if queue_reply {
-                    self.replies.push([(token, reply)]);
+                if !self.finish_direct(stamp, queue_reply.then_some((token, reply))) {
+                    self.bury_abandoned(self.slot(message, token, options));
                 }
-                if self.finish_direct(stamp) { Ok(()) } else { Err(SendError::Terminated(message)) }
             }
             Direct::Faulted(fault) => {
                 self.fault_direct(self.slot(message, token, options), &fault);
-                Ok(())
             }
-            Direct::Left => match self.delegate(self.slot(message, token, options)) {
-                Ok(()) => Ok(()),
-                Err(slot) => Err(SendError::Terminated(slot.payload)),
-            },
+            Direct::Left => self.delegate(self.slot(message, token, options)),
         }
+        Ok(())
     }
 
     /// Asks an idle kernel: its handler runs here and now. `Ok(Err(slot))` if it has to be waited for: the slot
@@ -204,7 +230,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
             unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout))) };
         match result {
             Direct::Handled(reply) => {
-                if self.finish_direct(stamp) { Ok(Ok(reply)) } else { Err(self.terminated_error()) }
+                if self.finish_direct(stamp, None) {
+                    return Ok(Ok(reply));
+                }
+                self.bury_abandoned(self.slot(message, token, options));
+                Err(self.terminated_error())
             }
             Direct::Faulted(fault) => Err(self.fault_direct(self.slot(message, token, options), &fault)),
             Direct::Left => Ok(Err(self.slot(message, token, options))),
@@ -216,7 +246,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn send_direct_batch(self: &Arc<Self>, batch: &mut VecDeque<(Token, In)>, options: &Options) {
         let queue_replies = self.facts.has_reply && !options.discard_reply;
         let plain = self.plain();
-        let (mut handled, mut fault, mut replies) = (0u64, None, Vec::new());
+        let (mut handled, mut last, mut fault, mut replies) = (0u64, None, None, Vec::new());
         let mut run = |engine: &mut Engine<Out>| {
             let Engine { port: Some(port), finished, .. } = engine else { return 0 };
             let room = if queue_replies { self.replies.room() } else { usize::MAX };
@@ -231,7 +261,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             );
             drop(inside);
             for (token, result) in finished.drain(..) {
-                let message = batch.pop_front().expect("a result for each message, in order");
+                last = Some(batch.pop_front().expect("a result for each message, in order"));
                 match result {
                     Ok(reply) => {
                         handled += 1;
@@ -239,7 +269,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                             replies.push((token, reply));
                         }
                     }
-                    Err(cause) => fault = Some((message, cause)),
+                    Err(cause) => fault = Some(cause),
                 }
             }
             // What did not begin, or was interrupted, stays in the sender's hands.
@@ -248,28 +278,38 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         // SAFETY: the gate is held.
         let begun = unsafe { self.engine.with(&mut run) };
-        if !replies.is_empty() {
-            self.replies.push(replies);
-        }
-        if self.hot.gate.load() & gate::ABANDONED != 0 {
-            // The one in hand at that time has been accounted for.
-            handled = handled.saturating_sub(1);
-            fault = None;
-        }
         let direct = &self.hot.direct;
         // Relaxed read, Release store: the holder of the gate is the only writer.
-        direct.store(direct.load(Ordering::Relaxed) + handled, Ordering::Release);
-        if let Some(((token, message), cause)) = fault {
-            self.fault_direct(self.slot(message, token, options), &cause);
-            return;
-        }
+        let before = direct.load(Ordering::Relaxed);
+        direct.store(before + handled, Ordering::Release);
         if begun > 0 && handled == 0 {
             // Slow, or stopped: the mailbox takes it from here.
             self.hot.gate.set(gate::BACKGROUND);
         }
-        if !self.hot.gate.leave_direct() {
-            self.release();
+        if replies.is_empty() && fault.is_none() && self.hot.gate.leave_direct() {
+            return;
         }
+        if self.hot.gate.settle_direct() {
+            self.replies.push(replies);
+            match (last, fault) {
+                (Some((token, message)), Some(fault)) => {
+                    self.count_fault(self.slot(message, token, options), &self.fault_error(&fault));
+                }
+                _ if self.hot.gate.leave_settled() => return,
+                _ => {}
+            }
+        } else {
+            // The last one begun was in hand then, and has been accounted for.
+            if fault.is_none() && handled > 0 {
+                direct.store(before + handled - 1, Ordering::Release);
+                replies.pop();
+            }
+            self.replies.push(replies);
+            if let Some((token, message)) = last.or_else(|| batch.pop_front()) {
+                self.bury_abandoned(self.slot(message, token, options));
+            }
+        }
+        self.release();
     }
 
     /// Runs what is queued, as a sender that waits for room; `true` if something moved.
@@ -349,7 +389,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         drop(inside);
         if progress == Progress::Interrupted {
             engine.trusted = 0;
-            engine.cut_short = self.control.stop.load(std::sync::atomic::Ordering::Relaxed) >= crate::backend::STOP_NOW;
+            engine.cut_short = self.stopped_now();
             self.hot.gate.set(gate::BACKGROUND);
         }
         let moved = self.hand_out(engine);
@@ -397,6 +437,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let Some(port) = &mut engine.port else { return (0, false) };
         let in_port = mailbox.in_flight.len();
         if !mailbox.runs() {
+            // The end of a terminating kernel's time comes unannounced: nobody need try again.
+            self.hot.gate.clear(gate::ACTIVE);
             return (0, false);
         }
         // What is in the port already was admitted, but an interrupted message may come before new room.

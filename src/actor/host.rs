@@ -198,7 +198,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
         }
         drop(mailbox);
-        let mut end = self.close_books(None, detached);
+        let mut end = self.close_books(Vec::new(), detached);
         end.abandoned = hand.as_ref().map(|meta| self.envelope_id(meta));
         if let Some(meta) = hand {
             self.bury_meta(meta, None, DeadLetterReason::Abandoned, self.terminated_error());

@@ -16,7 +16,7 @@ pub enum DeadLetterReason {
     DroppedOldest,
     /// Not let into a full mailbox ([`Backpressure::DropNewest`](crate::Backpressure::DropNewest)).
     DroppedNewest,
-    /// It was in hand when `terminate` ran out of time.
+    /// It was in hand when `terminate` ran out of time, or had run in the same round without its result handed out.
     Abandoned,
     /// It came over a link with an instance that the kernel does not have.
     InstanceOutOfRange,

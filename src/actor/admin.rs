@@ -3,7 +3,7 @@
 use super::core::{Core, INSIDE, Memory};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
-use super::mailbox::Meta;
+use super::mailbox::{Mailbox, Meta};
 use super::telemetry::DeadLetterReason;
 use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
@@ -225,9 +225,27 @@ impl<In: Message, Out: Message> Core<In, Out> {
             drop(mailbox);
             return self.close_books(None, true);
         }
+        let complete = self.complete_in_port(&mailbox);
+        let handled: Vec<_> = mailbox.in_flight.drain(..complete).collect();
+        // Release pairs with telemetry's Acquire; the port's holder writes no more once it is abandoned.
+        self.handled.store(self.handled.load(Ordering::Relaxed) + complete as u64, Ordering::Release);
+        if let Some(cycle) = &mailbox.cycle {
+            cycle.release(complete as i64);
+        }
         let in_hand = mailbox.in_flight.pop_front();
         drop(mailbox);
+        // Their replies lie in the port that is not coming back.
+        handled.into_iter().for_each(|slot| self.refuse(slot.meta));
         self.close_books(in_hand, true)
+    }
+
+    /// Messages of the round in hand whose handlers have come to their end, as far as it can be told. The port has
+    /// been told to stop, so that none begins meanwhile.
+    fn complete_in_port(&self, mailbox: &Mailbox<In, Out>) -> usize {
+        if !self.control.one_at_a_time.load(Ordering::Relaxed) {
+            return 0;
+        }
+        mailbox.in_flight.len().saturating_sub(self.waiting() + 1)
     }
 
     fn end_seized(self: &Arc<Self>) -> Termination<In> {

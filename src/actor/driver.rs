@@ -26,6 +26,9 @@ const ROUNDS: usize = 8;
 /// A handler that takes less than this per message, for [`TRUSTED`] messages in a row, may run on callers' threads.
 const FAST: Duration = Duration::from_micros(5);
 const TRUSTED: u64 = if cfg!(loom) { 1 } else { 16 };
+/// One that was seen to take more than this has to show it again. A caller's thread that lost its core for a moment
+/// looks the same, and pays with a few messages that take the longer way.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// What came of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +104,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // Relaxed read, Release store: the holder of the gate is the only writer.
         direct.store(direct.load(Ordering::Relaxed) + 1, Ordering::Release);
         if stamp != 0 {
-            self.latency.record(telemetry::now().saturating_sub(stamp));
+            let took = telemetry::now().saturating_sub(stamp);
+            self.latency.record(took);
+            self.distrust(Duration::from_nanos(took));
         }
         if self.hot.gate.leave_direct() {
             return true;
@@ -309,8 +314,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let (before, begun) = (handled(), Instant::now());
         let until = Until { token: None, deadline: None, slice: None };
         for _ in 0..ROUNDS {
+            // A handler that nothing can interrupt, and that is not known to be fast, may take for ever: what was
+            // handled before it is handed out first.
+            let wary = self.facts.on_probation && self.hot.gate.load() & gate::BACKGROUND != 0;
+            let most = if wary { 1 } else { usize::MAX };
             // SAFETY: the gate is held.
-            let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
+            let round = unsafe { self.engine.with(|engine| self.round(engine, &until, most)) };
             if round != Round::Moved || self.hot.gate.load() & gate::WANTED != 0 {
                 break;
             }
@@ -321,7 +330,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Lets callers run a handler that has shown itself to be fast. The gate is held.
     fn judge(&self, handled: u64, took: Duration) {
-        if self.facts.background_only || handled == 0 || self.hot.gate.load() & gate::BACKGROUND == 0 {
+        if self.facts.background_only || handled == 0 {
+            return;
+        }
+        if self.hot.gate.load() & gate::BACKGROUND == 0 {
+            self.distrust(took / u32::try_from(handled).unwrap_or(u32::MAX));
             return;
         }
         // SAFETY: the gate is held.
@@ -335,6 +348,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         if trusted {
             self.hot.gate.clear(gate::BACKGROUND);
+        }
+    }
+
+    /// Keeps a handler that nothing can interrupt away from callers again, if it was seen to take this long. The
+    /// gate is held.
+    fn distrust(&self, took: Duration) {
+        if self.facts.on_probation && took > SLOW {
+            // SAFETY: the gate is held.
+            unsafe { self.engine.with(|engine| engine.trusted = 0) };
+            self.hot.gate.set(gate::BACKGROUND);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Token;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub(crate) use crate::compile::{STOP_AFTER_MESSAGE, STOP_NOW};
@@ -168,6 +168,9 @@ pub(crate) struct PortControl {
     pub stop: AtomicU32,
     /// Messages in the port whose handler has not begun; written by the port's holder only.
     pub waiting: AtomicUsize,
+    /// The round in hand runs one message at a time: all before the last that is not waiting are complete. Written
+    /// by the port's holder only; a port that cannot tell leaves it.
+    pub one_at_a_time: AtomicBool,
 }
 
 impl PortControl {

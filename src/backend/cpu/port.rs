@@ -104,6 +104,8 @@ impl CpuPort {
         let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.state_size;
+        // Relaxed: read by a `terminate` that found the port held for all its timeout.
+        control.one_at_a_time.store(true, Ordering::Relaxed);
         while input.len() > 0 {
             if control.stop_requested() || output.free() < runner.slots_per_message() {
                 return Progress::Stopped;
@@ -208,6 +210,7 @@ impl CpuPort {
 
     /// The whole round on all cores, outputs in the order of the messages.
     fn run_in_parallel(&mut self) -> Progress {
+        self.control.one_at_a_time.store(false, Ordering::Relaxed);
         self.set_waiting(0);
         let job = parallel::Job {
             runner: &self.runner,

@@ -5,7 +5,7 @@ use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::{Meta, Slot};
 use super::telemetry::DeadLetterReason;
-use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW, Shape};
+use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::sync::{deadline_in, lock, passed, wait_until};
@@ -221,12 +221,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let begun = mailbox.in_flight.len().saturating_sub(self.waiting());
         let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
         let mut handled = Vec::new();
-        if self.facts.shape == Shape::Serial {
-            // The last one begun is in hand; those before it have run and committed. Their replies are lost with
-            // the round, but handled they are. The stuck holder writes no more: it looks for the bit first.
+        if self.control.one_at_a_time.load(Ordering::Relaxed) {
+            // The last one begun is in hand; those before it have run and committed. Their replies lie in the port
+            // that is not coming back, but handled they are.
             handled.extend(begun.drain(..begun.len().saturating_sub(1)));
+            // Release pairs with telemetry's Acquire; the port's holder writes no more: it looks for the bit first.
             let count = self.handled.load(Ordering::Relaxed) + handled.len() as u64;
             self.handled.store(count, Ordering::Release);
+            if let Some(cycle) = &mailbox.cycle {
+                cycle.release(handled.len() as i64);
+            }
         }
         drop(mailbox);
         handled.into_iter().for_each(|slot| self.refuse(slot.meta));

@@ -28,6 +28,25 @@ thread_local! {
     pub(super) static HOLDING: Cell<bool> = Cell::new(false);
 }
 
+/// Marks this thread as being inside a kernel's handler, and as holding a port.
+pub(super) struct Inside(u64);
+
+impl Inside {
+    #[inline]
+    pub(super) fn enter(kernel: u64) -> Self {
+        HOLDING.with(|holding| holding.set(true));
+        Self(INSIDE.with(|inside| inside.replace(kernel)))
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        HOLDING.with(|holding| holding.set(false));
+        INSIDE.with(|inside| inside.set(self.0));
+    }
+}
+
 /// What all kernels of a runtime share.
 pub(crate) struct Services {
     pub pool: Pool,
@@ -44,6 +63,18 @@ pub(crate) struct Registry {
     /// Names whose kernel is being made.
     pub reserved: std::collections::BTreeSet<String>,
     pub edges: Vec<(u64, u64)>,
+    /// The runtime has been shut down.
+    pub closed: bool,
+}
+
+impl Registry {
+    /// May kernels still be launched?
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.closed {
+            return Err(Error::new(ErrorKind::Terminated, "the runtime has been shut down"));
+        }
+        Ok(())
+    }
 }
 
 impl Services {
@@ -77,7 +108,6 @@ pub(crate) trait Drive: Send + Sync {
 
 /// How a message may be sent besides its payload.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct Options {
     /// Higher ones are handled first among those still in the mailbox.
     pub priority: Priority,

@@ -2,7 +2,7 @@
 //!
 //! Three drive: a sender or caller on an idle kernel (`direct`), a caller that waits, and the background.
 
-use super::core::{Core, Engine, HOLDING, INSIDE, Options, Settled, Wait};
+use super::core::{Core, Engine, Inside, Options, Settled, Wait};
 use super::gate;
 use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
@@ -25,6 +25,9 @@ const ROUNDS: usize = 8;
 /// A handler that takes less than this per message, for [`TRUSTED`] messages in a row, may run on callers' threads.
 const FAST: Duration = Duration::from_micros(5);
 const TRUSTED: u64 = if cfg!(loom) { 1 } else { 16 };
+/// One that was seen to take more than this has to show it again. A caller's thread that lost its core for a moment
+/// looks the same, and pays with a few messages that take the longer way.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// What came of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,25 +48,6 @@ enum Direct<Out> {
     Faulted(Fault),
     /// It is still in the port.
     Left,
-}
-
-/// Marks this thread as being inside a kernel's handler, and as holding a port.
-struct Inside(u64);
-
-impl Inside {
-    #[inline]
-    fn enter(kernel: u64) -> Self {
-        HOLDING.with(|holding| holding.set(true));
-        Self(INSIDE.with(|inside| inside.replace(kernel)))
-    }
-}
-
-impl Drop for Inside {
-    #[inline]
-    fn drop(&mut self) {
-        HOLDING.with(|holding| holding.set(false));
-        INSIDE.with(|inside| inside.set(self.0));
-    }
 }
 
 impl<In: Message, Out: Message> Core<In, Out> {
@@ -109,7 +93,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // Relaxed read, Release store: the holder of the gate is the only writer.
         direct.store(direct.load(Ordering::Relaxed) + 1, Ordering::Release);
         if stamp != 0 {
-            self.latency.record(telemetry::now().saturating_sub(stamp));
+            let took = telemetry::now().saturating_sub(stamp);
+            self.latency.record(took);
+            self.distrust(Duration::from_nanos(took));
         }
         if reply.is_none() && self.hot.gate.leave_direct() {
             return true;
@@ -360,7 +346,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Lets callers run a handler that has shown itself to be fast. The gate is held.
     fn judge(&self, handled: u64, took: Duration) {
-        if self.facts.background_only || handled == 0 || self.hot.gate.load() & gate::BACKGROUND == 0 {
+        if self.facts.background_only || handled == 0 {
+            return;
+        }
+        if self.hot.gate.load() & gate::BACKGROUND == 0 {
+            self.distrust(took / u32::try_from(handled).unwrap_or(u32::MAX));
             return;
         }
         // SAFETY: the gate is held.
@@ -374,6 +364,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         if trusted {
             self.hot.gate.clear(gate::BACKGROUND);
+        }
+    }
+
+    /// Keeps a handler that nothing can interrupt away from callers again, if it was seen to take this long. The
+    /// gate is held.
+    fn distrust(&self, took: Duration) {
+        if self.facts.on_probation && took > SLOW {
+            // SAFETY: the gate is held.
+            unsafe { self.engine.with(|engine| engine.trusted = 0) };
+            self.hot.gate.set(gate::BACKGROUND);
         }
     }
 
@@ -399,7 +399,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
     /// whether missing room kept more out.
     fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
-        // A handler known to be slow gets its messages one by one: no reply waits for the message after it.
+        // A handler that is not known to be fast gets its messages one by one: no reply waits for the message after
+        // it, which may take for ever.
         let slow = self.facts.shape == Shape::Serial && self.hot.gate.load() & gate::BACKGROUND != 0;
         let most = if slow { 1 } else { most };
         loop {

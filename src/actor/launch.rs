@@ -1,6 +1,6 @@
 //! From a declared kernel to a running one: checks, compiles, opens the port.
 
-use super::core::{Core, Engine, Facts, Memory, Services};
+use super::core::{Core, Engine, Facts, Inside, Memory, Services};
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
 use crate::backend::{Code, Device, LaunchSpec, NativeHandler, PortControl, Shape};
@@ -112,6 +112,10 @@ pub(super) fn launch<In: Message, Out: Message>(
                 tables: plan.tables,
                 round,
                 control: control.clone(),
+                around: Arc::new(move |body: &mut dyn FnMut()| {
+                    let _inside = Inside::enter(id);
+                    body();
+                }),
             })?;
             memory.arrange_restart(port.as_mut(), settings.restart);
             Engine::new(Some(port), memory)

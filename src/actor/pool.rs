@@ -64,11 +64,7 @@ impl Pool {
         let _ = inner.jobs.send(Job::Drive(kernel));
         // SeqCst: after the send; a worker counts itself idle before it looks at the queue for the last time.
         if inner.idle.load(Ordering::SeqCst) == 0 {
-            if inner.workers.load(Ordering::SeqCst) < inner.cores {
-                Inner::start(inner);
-            } else {
-                Inner::watch(inner);
-            }
+            inner.help();
         }
     }
 
@@ -92,6 +88,11 @@ impl Drop for Pool {
 }
 
 impl Inner {
+    /// No thread is free for the work that waits: starts one if there may be more, else has it watched.
+    fn help(self: &Arc<Self>) {
+        if self.workers.load(Ordering::SeqCst) < self.cores { self.start() } else { self.watch() }
+    }
+
     fn start(self: &Arc<Self>) {
         let _one_at_a_time = self.starting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let number = self.workers.load(Ordering::SeqCst);
@@ -110,7 +111,11 @@ impl Inner {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
             let job = self.next();
-            self.idle.fetch_sub(1, Ordering::SeqCst);
+            // A thread counts as idle until here, also for somebody who submitted while it was waking up: what came
+            // meanwhile and finds nobody else idle is this thread's to see to before it is busy.
+            if self.idle.fetch_sub(1, Ordering::SeqCst) == 1 && !self.taken.is_empty() {
+                self.help();
+            }
             match job {
                 Some(Job::Drive(kernel)) => {
                     self.begun.fetch_add(1, Ordering::Relaxed);
@@ -176,5 +181,48 @@ impl Inner {
             }
         });
         watchdog.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Runs a closure once.
+    struct Once(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+    impl Drive for Once {
+        fn drive(self: Arc<Self>) {
+            let run = self.0.lock().unwrap().take();
+            run.unwrap()();
+        }
+    }
+
+    fn once(run: impl FnOnce() + Send + 'static) -> Arc<dyn Drive> {
+        Arc::new(Once(Mutex::new(Some(Box::new(run)))))
+    }
+
+    #[test]
+    fn work_gets_a_thread_however_many_are_stuck() {
+        for round in 0..20 {
+            let pool = Pool::new();
+            let cores = pool.0.cores;
+            let (release, stuck) = flume::unbounded::<()>();
+            let (done, finished) = mpsc::channel();
+            // One idle worker, and then more work at once than it can take.
+            pool.submit(once(|| ()));
+            std::thread::sleep(Duration::from_micros(50 * round));
+            for _ in 0..cores + 2 {
+                let stuck = stuck.clone();
+                pool.submit(once(move || {
+                    let _ = stuck.recv();
+                }));
+            }
+            let sender = done.clone();
+            pool.submit(once(move || sender.send(()).unwrap()));
+            finished.recv_timeout(Duration::from_secs(10)).expect("the work behind the stuck ones is done");
+            drop(release);
+        }
     }
 }

@@ -32,7 +32,7 @@ pub enum RestartPolicy {
     Never,
     /// It goes on with its next message, unless it has restarted too often.
     OneForOne {
-        /// So many restarts
+        /// So many restarts (1 to 1,024)
         max: u32,
         /// within this time are allowed; one more fails the kernel.
         within: Duration,
@@ -58,6 +58,8 @@ pub(crate) const MOST_CAPACITY: usize = 1 << 20;
 const MOST_INSTANCES: u32 = 1 << 24;
 const MOST_PER_MESSAGE: u32 = 1024;
 const MOST_OUTPUTS: usize = 16;
+/// Each restart inside of the policy's time is remembered.
+const MOST_RESTARTS: u32 = 1024;
 
 /// All that can be set on a kernel.
 pub(crate) struct Settings {
@@ -171,11 +173,22 @@ impl Settings {
             within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
         }
         if let RestartPolicy::OneForOne { max, .. } = self.restart {
-            within(kernel, "restart.max", max, 1..=u32::MAX)?;
+            within(kernel, "restart.max", max, 1..=MOST_RESTARTS)?;
         }
         for (index, output) in self.outputs.iter().enumerate() {
             let setting = format!("output `{}`", output.name);
             within(kernel, &format!("{setting} per message"), output.max_per_message, 1..=MOST_PER_MESSAGE)?;
+            let most = output.max_per_message as usize;
+            if self.output_backpressure == Backpressure::Block && self.output_capacity < most {
+                return Err(invalid(
+                    kernel,
+                    format!(
+                        "{setting} may get {most} values per message, but output_capacity is {}: no message could \
+                         ever begin",
+                        self.output_capacity
+                    ),
+                ));
+            }
             if !is_identifier(&output.name) {
                 return Err(invalid(kernel, format!("{setting}: a name is a WGSL identifier, such as `alerts`")));
             }

@@ -52,6 +52,7 @@ fn port(code: Code, shape: Shape, round: u32) -> (CpuPort, Arc<PortControl>) {
         tables: Vec::new(),
         round,
         control: control.clone(),
+        around: Arc::new(|body: &mut dyn FnMut()| body()),
     };
     (CpuPort::new(spec, Arc::new(OnceLock::new()), 3).unwrap(), control)
 }

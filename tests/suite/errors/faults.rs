@@ -161,7 +161,7 @@ fn an_instance_out_of_range_comes_back() {
     send_refused(kernel.try_send(bad), Some(bad), Error::is_invalid, wanted);
     send_refused(kernel.request(bad).map(drop), Some(bad), Error::is_invalid, wanted);
     refused(kernel.ask(bad, LONG), Error::is_invalid, wanted);
-    send_refused(kernel.send_many([good, bad, good]).map(drop), Some(bad), Error::is_invalid, wanted);
+    send_refused(kernel.send_many([good, bad, good]).map(drop).map_err(|error| error.error), Some(bad), Error::is_invalid, wanted);
     assert_eq!(kernel.ask(good, LONG).unwrap().sum, 10, "those before it went");
     let books = kernel.telemetry();
     assert_eq!((books.accepted, books.handled, books.dead_letters.total()), (2, 2, 0));

@@ -81,6 +81,40 @@ fn capacity_is_exact_while_replies_stall_the_kernel() {
 }
 
 #[test]
+fn messages_in_the_ring_count_until_their_handlers_begin() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = counter(Kind::Native, "ring", &latch).queue_capacity(7).output_capacity(1);
+        let kernel = runtime.launch(kernel).unwrap();
+        kernel.activate().unwrap();
+        for _ in 0..300 {
+            // Known to be fast, it is given as many at once as there are.
+            kernel.ask(job(0), LONG).unwrap();
+        }
+        kernel.send(job(0)).unwrap();
+        eventually("the reply is there", || kernel.telemetry().unread_replies == 1);
+        // Seven are queued together behind the reply that nobody has received: the third stays in its handler.
+        for number in 1..=7 {
+            let message = job(number).action(if number == 3 { BLOCK } else { COUNT });
+            let options = Options::default();
+            kernel.send_with(message, if number == 1 { options } else { options.discard_reply() }).unwrap();
+        }
+        assert!(matches!(kernel.try_send(job(8)), Err(SendError::Full(_))));
+        kernel.recv_timeout(LONG).unwrap();
+        latch.await_arrivals(1);
+        // Two are done, one is in hand: four wait, wherever they are.
+        assert_eq!(kernel.telemetry().depth, 4);
+        let taken = (10..100).take_while(|&number| kernel.try_send(job(number)).is_ok()).count();
+        assert_eq!((taken, kernel.telemetry().depth), (3, 7));
+        latch.open();
+        for _ in 0..4 {
+            kernel.recv_timeout(LONG).unwrap();
+        }
+        assert_eq!(settled(&kernel).handled, 300 + 1 + 7 + 3);
+    });
+}
+
+#[test]
 fn block_blocks_until_there_is_room() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());

@@ -314,8 +314,4 @@ impl Seen {
     pub fn count(&self, thing: usize) -> u32 {
         self.0[thing].load(Ordering::Relaxed)
     }
-
-    pub fn total(&self) -> u64 {
-        self.0.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
-    }
 }

@@ -8,7 +8,7 @@ use super::telemetry::DeadLetterReason;
 use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::sync::{deadline_in, lock, passed, wait_until};
+use crate::sync::{deadline_in, lock, park_until, passed, wait_until};
 use crate::{Envelope, Uuid};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -160,6 +160,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.drain(deadline);
         }
         let mut end = if self.is_host() { self.end_host(deadline, grace) } else { self.end_port(grace) };
+        self.deliver_rest(deadline);
         end.drained = self.handled.load(Ordering::Relaxed) - handled_before;
         end.elapsed = begun.elapsed();
         self.facts.services.unregister(&self.facts.name, self.facts.id);
@@ -179,6 +180,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
             // A stall (no room for replies or outputs) ends if somebody receives; else the deadline ends it.
             self.rescue();
             self.wait_change(deadline);
+        }
+    }
+
+    /// Gives the destinations of links time to take what this kernel has sent: once it is gone they may go too.
+    fn deliver_rest(&self, deadline: Option<Instant>) {
+        let deadline = deadline.or_else(|| deadline_in(PATIENCE));
+        loop {
+            self.flush_outlets();
+            if passed(deadline) || !self.outlets.iter().any(|(_, outlet)| outlet.will_deliver()) {
+                return;
+            }
+            park_until(deadline_in(Duration::from_millis(1)));
         }
     }
 

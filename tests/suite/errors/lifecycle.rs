@@ -75,7 +75,8 @@ fn kernel_in(runtime: &Runtime, state: KernelState) -> Held {
         KernelState::Terminated => drop(kernel.terminate(LONG).unwrap()),
         KernelState::Failed => {
             kernel.terminate(LONG).unwrap();
-            held.kernel = launch("fn on_message(m: Reply) -> Reply { loop { if m.r == 7u { break; } } return m; }");
+            held.kernel =
+                launch("fn on_message(m: Reply) -> Reply { loop { if m.r == 7u { break; } } return m; }");
             held.kernel.activate().unwrap();
             held.kernel.ask(Reply { r: 1 }, LONG).unwrap_err();
         }
@@ -306,7 +307,12 @@ fn a_handler_may_deactivate_its_own_kernel() {
     kernel.activate().unwrap();
     assert_eq!(kernel.ask(Reply { r: 1 }, LONG).unwrap().r, 1);
     assert_eq!(kernel.lifecycle(), KernelState::Deactivated);
-    send_refused(kernel.send(Reply { r: 2 }), Some(Reply { r: 2 }), Error::is_not_active, "the kernel is not active");
+    send_refused(
+        kernel.send(Reply { r: 2 }),
+        Some(Reply { r: 2 }),
+        Error::is_not_active,
+        "the kernel is not active",
+    );
     kernel.activate().unwrap();
     assert_eq!(kernel.ask(Reply { r: 3 }, LONG).unwrap().r, 3);
 }

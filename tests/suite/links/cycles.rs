@@ -36,25 +36,28 @@ fn load(
     each: u32,
 ) -> Vec<Item> {
     let ended = AtomicBool::new(false);
-    let items = std::thread::scope(|scope| {
-        let ended = &ended;
-        scope.spawn(move || {
-            // Senders that hang hold the scope: say where it stands, the outer bound ends the test.
-            let begun = Instant::now();
-            while !ended.load(Ordering::Relaxed) && begun.elapsed() < LONG {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if !ended.load(Ordering::Relaxed) {
-                eprintln!("a cycle under load is stuck:\n{}", where_it_stands(runtime));
-            }
+    let items =
+        std::thread::scope(|scope| {
+            let ended = &ended;
+            scope.spawn(move || {
+                // Senders that hang hold the scope: say where it stands, the outer bound ends the test.
+                let begun = Instant::now();
+                while !ended.load(Ordering::Relaxed) && begun.elapsed() < LONG {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                if !ended.load(Ordering::Relaxed) {
+                    eprintln!("a cycle under load is stuck:\n{}", where_it_stands(runtime));
+                }
+            });
+            scope.spawn(move || {
+                send_from(senders, each, |item| {
+                    Ok(entrances[item.sender as usize % entrances.len()].send(item)?)
+                });
+            });
+            let items = exit((senders * each) as usize);
+            ended.store(true, Ordering::Relaxed);
+            items
         });
-        scope.spawn(move || {
-            send_from(senders, each, |item| Ok(entrances[item.sender as usize % entrances.len()].send(item)?));
-        });
-        let items = exit((senders * each) as usize);
-        ended.store(true, Ordering::Relaxed);
-        items
-    });
     all_there(&items, senders, each);
     items
 }
@@ -193,7 +196,9 @@ fn a_cycle_whose_handler_doubles() {
         let mut seen: Vec<_> = items.iter().map(|item| (item.sender, item.number, item.trace)).collect();
         seen.sort_unstable();
         let wanted: Vec<_> = (0..senders)
-            .flat_map(|sender| (0..each).flat_map(move |number| (0..8).map(move |trace| (sender, number, trace))))
+            .flat_map(|sender| {
+                (0..each).flat_map(move |number| (0..8).map(move |trace| (sender, number, trace)))
+            })
             .collect();
         assert!(seen == wanted, "every one of the eight once");
         assert!([&double, &back].iter().all(|kernel| kernel.telemetry().pending == 0));

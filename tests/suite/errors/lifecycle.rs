@@ -132,17 +132,18 @@ fn every_call_in_every_state() {
 
 #[test]
 fn messages_come_back_from_a_kernel_that_does_not_take_them() {
-    let (not_active, terminated): (fn(&Error) -> bool, fn(&Error) -> bool) =
-        (Error::is_not_active, Error::is_terminated);
+    type Is = fn(&Error) -> bool;
     let failed = "kernel `k` has failed: kernel `k`: the handler used up its loop budget";
     for state in STATES {
-        let (is, sent, asked): (fn(&Error) -> bool, &str, String) = match state {
+        let (is, sent, asked): (Is, &str, String) = match state {
             KernelState::Active => continue,
-            KernelState::Launched | KernelState::Deactivated => {
-                (not_active, "the kernel is not active", format!("kernel `k` is not active: it is {state}"))
-            }
+            KernelState::Launched | KernelState::Deactivated => (
+                Error::is_not_active,
+                "the kernel is not active",
+                format!("kernel `k` is not active: it is {state}"),
+            ),
             KernelState::Failed => (Error::is_failed, failed, failed.to_owned()),
-            _ => (terminated, "the kernel is terminated", "kernel `k` is terminated".to_owned()),
+            _ => (Error::is_terminated, "the kernel is terminated", "kernel `k` is terminated".to_owned()),
         };
         let runtime = runtime();
         let held = kernel_in(&runtime, state);

@@ -115,7 +115,8 @@ fn a_kernel_linked_to_itself_with_one_place() {
         let kernel = hop(runtime, "self", 5, 1);
         link(runtime, &kernel, &kernel);
         let exit = done(&kernel);
-        let items = load(runtime, &[kernel.clone()], |count| receive_from(runtime, &exit, count), 3, 200);
+        let items =
+            load(runtime, std::slice::from_ref(&kernel), |count| receive_from(runtime, &exit, count), 3, 200);
         assert!(items.iter().all(|item| item.hops == 5));
         let books = kernel.telemetry();
         assert_eq!((books.handled, books.pending), (5 * 600, 0));
@@ -153,7 +154,8 @@ fn a_figure_of_eight() {
         link(runtime, &right, &back);
         link(runtime, &back, &waist);
         let exit = done(&waist);
-        let items = load(runtime, &[waist.clone()], |count| receive_from(runtime, &exit, count), 3, 150);
+        let items =
+            load(runtime, std::slice::from_ref(&waist), |count| receive_from(runtime, &exit, count), 3, 150);
         assert!(items.iter().all(|item| item.hops >= 6));
         assert!([&waist, &left, &right, &back].iter().all(|kernel| kernel.telemetry().pending == 0));
         books_balance(runtime);
@@ -217,7 +219,7 @@ fn a_cycle_is_fed_over_a_link_from_outside() {
         link(runtime, &feed, &ring[0]);
         let end = sink(runtime, "end", 1);
         ring.iter().for_each(|kernel| runtime.link(&done(kernel), &end).unwrap());
-        let items = load(runtime, &[feed.clone()], |count| receive(runtime, &end, count), 2, 200);
+        let items = load(runtime, std::slice::from_ref(&feed), |count| receive(runtime, &end, count), 2, 200);
         assert!(items.iter().all(|item| item.hops == 9));
         books_balance(runtime);
     });

@@ -8,7 +8,7 @@ use super::telemetry::DeadLetterReason;
 use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::sync::{deadline_in, lock, passed, wait_until};
+use crate::sync::{deadline_in, lock, park_until, passed, wait_until};
 use crate::{Envelope, Uuid};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -164,6 +164,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             let held = was == KernelState::Active && self.drain(deadline);
             self.end_port(held, grace)
         };
+        self.deliver_rest(deadline);
         end.drained = self.handled.load(Ordering::Relaxed) - handled_before;
         end.elapsed = begun.elapsed();
         self.facts.services.unregister(&self.facts.name, self.facts.id);
@@ -195,6 +196,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox.blocked += 1;
             mailbox = wait_until(&self.changed, mailbox, deadline);
             mailbox.blocked -= 1;
+        }
+    }
+
+    /// Gives the destinations of links time to take what this kernel has sent: once it is gone they may go too.
+    fn deliver_rest(&self, deadline: Option<Instant>) {
+        let deadline = deadline.or_else(|| deadline_in(PATIENCE));
+        loop {
+            self.flush_outlets();
+            if passed(deadline) || !self.outlets.iter().any(|(_, outlet)| outlet.will_deliver()) {
+                return;
+            }
+            park_until(deadline_in(Duration::from_millis(1)));
         }
     }
 

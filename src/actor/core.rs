@@ -5,6 +5,7 @@
 use super::cell::CellPool;
 use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::gate::{self, Gate};
+use super::lifecycle::KernelState;
 use super::mailbox::{Cause, Mailbox, Meta, Refusal, Slot};
 use super::pool::Pool;
 use super::telemetry::{self, DeadLetterReason, Histogram, Telemetry};
@@ -812,6 +813,10 @@ fn grouped(number: usize) -> String {
 impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
     fn room(&self) -> usize {
         lock(&self.mailbox).room(self.waiting())
+    }
+
+    fn is_active(&self) -> bool {
+        lock(&self.mailbox).state == KernelState::Active
     }
 
     fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<In>>, in_cycle: bool) -> usize {

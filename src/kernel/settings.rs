@@ -161,7 +161,8 @@ impl Settings {
         within(kernel, "loop_budget", self.loop_budget, 1..=u32::MAX)?;
         within(kernel, "outputs", self.outputs.len(), 0..=MOST_OUTPUTS)?;
         if kind == KernelKind::Host {
-            let unused = [("initial_state", self.initial_state.is_some()), ("instances", self.instances.is_some())];
+            let unused =
+                [("initial_state", self.initial_state.is_some()), ("instances", self.instances.is_some())];
             if let Some((setting, _)) = unused.into_iter().find(|(_, set)| *set) {
                 return Err(invalid(
                     kernel,
@@ -190,16 +191,25 @@ impl Settings {
                 ));
             }
             if !is_identifier(&output.name) {
-                return Err(invalid(kernel, format!("{setting}: a name is a WGSL identifier, such as `alerts`")));
+                return Err(invalid(
+                    kernel,
+                    format!("{setting}: a name is a WGSL identifier, such as `alerts`"),
+                ));
             }
             if self.outputs[..index].iter().any(|other| other.name == output.name) {
                 return Err(invalid(kernel, format!("{setting} is declared twice")));
             }
             if output.layout.is_none() && kind != KernelKind::Host {
-                return Err(invalid(kernel, format!("{setting} is of a host type; declare it with `.output`")));
+                return Err(invalid(
+                    kernel,
+                    format!("{setting} is of a host type; declare it with `.output`"),
+                ));
             }
             if kind == KernelKind::Native {
-                return Err(invalid(kernel, format!("{setting}: a native kernel only replies; it has no outputs")));
+                return Err(invalid(
+                    kernel,
+                    format!("{setting}: a native kernel only replies; it has no outputs"),
+                ));
             }
         }
         for (index, (name, _)) in self.tables.iter().enumerate() {
@@ -213,8 +223,11 @@ impl Settings {
         if let (Some(native), Some((given, _))) = (self.native_state, &self.initial_state)
             && native.name != given.name
         {
-            let found =
-                if native.size == 0 { " has no state".to_owned() } else { format!("'s state is a `{}`", native.name) };
+            let found = if native.size == 0 {
+                " has no state".to_owned()
+            } else {
+                format!("'s state is a `{}`", native.name)
+            };
             return Err(invalid(
                 kernel,
                 format!("initial_state is a `{}`, but the function{found}", given.name),
@@ -233,7 +246,10 @@ impl Settings {
         let field = message.fields.iter().find(|field| field.name == *name);
         match field {
             Some(Field { offset, kind: FieldKind::Scalar(Scalar::U32), .. }) => Ok(*offset),
-            Some(_) => Err(invalid(kernel, format!("field `{name}` of `{}` names the instance and must be u32", message.name))),
+            Some(_) => Err(invalid(
+                kernel,
+                format!("field `{name}` of `{}` names the instance and must be u32", message.name),
+            )),
             None => Err(invalid(
                 kernel,
                 format!(
@@ -250,7 +266,12 @@ pub(crate) fn invalid(kernel: &str, text: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Invalid, format!("kernel `{kernel}`: {text}"))
 }
 
-fn within<T: PartialOrd + fmt::Display>(kernel: &str, setting: &str, value: T, bounds: RangeInclusive<T>) -> Result<()> {
+fn within<T: PartialOrd + fmt::Display>(
+    kernel: &str,
+    setting: &str,
+    value: T,
+    bounds: RangeInclusive<T>,
+) -> Result<()> {
     if bounds.contains(&value) {
         return Ok(());
     }

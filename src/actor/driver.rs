@@ -587,6 +587,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn supervise(self: &Arc<Self>, cause: &Error) -> bool {
         let allowed = match self.facts.restart {
             RestartPolicy::Never => false,
+            RestartPolicy::OneForOne { max: u32::MAX, .. } => true,
             RestartPolicy::OneForOne { max, within, .. } => {
                 let now = Instant::now();
                 let mut mailbox = lock(&self.mailbox);

@@ -32,7 +32,7 @@ pub enum RestartPolicy {
     Never,
     /// It goes on with its next message, unless it has restarted too often.
     OneForOne {
-        /// So many restarts (1 to 1,024)
+        /// So many restarts (1 to 1,024, or `u32::MAX` for any number)
         max: u32,
         /// within this time are allowed; one more fails the kernel.
         within: Duration,
@@ -173,7 +173,9 @@ impl Settings {
         if let Some(count) = self.instances {
             within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
         }
-        if let RestartPolicy::OneForOne { max, .. } = self.restart {
+        if let RestartPolicy::OneForOne { max, .. } = self.restart
+            && max != u32::MAX
+        {
             within(kernel, "restart.max", max, 1..=MOST_RESTARTS)?;
         }
         for (index, output) in self.outputs.iter().enumerate() {

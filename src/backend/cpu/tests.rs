@@ -78,9 +78,11 @@ fn pop(port: &mut CpuPort) -> Vec<String> {
 fn run(port: &mut CpuPort) -> Vec<String> {
     let mut out = Vec::new();
     loop {
-        let progress = port.progress(&STAY);
+        // Never long enough at a time to be spread.
+        port.pretend_cost(0.0);
+        port.progress(&STAY);
         out.extend(pop(port));
-        if progress == Progress::Done {
+        if port.free() == 512 {
             return out;
         }
     }
@@ -128,13 +130,13 @@ proptest! {
             }
         };
         let (mut serial, mut parallel) = (make(), make());
-        parallel.pretend_cost(1e9);
+        // Dear enough to be spread, cheap enough for the round to take all of it.
+        parallel.pretend_cost(1e5);
         push(&mut serial, &messages);
         push(&mut parallel, &messages);
-        // Small rounds never go parallel: the reference is fed in pieces.
-        serial.pretend_cost(0.0);
         let expected = run(&mut serial);
         prop_assert_eq!(parallel.progress(&STAY), Progress::Done);
+        prop_assert_eq!(parallel.free(), 512, "one round took all");
         prop_assert_eq!(pop(&mut parallel), expected);
         prop_assert_eq!(parallel.read_state().unwrap(), serial.read_state().unwrap());
     }

@@ -54,7 +54,7 @@ fn the_budget_counts_iterations_exactly_and_a_fault_commits_nothing() {
     let runtime = runtime();
     let kernel = active(
         &runtime,
-        RingKernel::<Reply, Reply>::wgsl("k", SPIN).loop_budget(100).restart(restarts(u32::MAX)),
+        RingKernel::<Reply, Reply>::wgsl("k", SPIN).loop_budget(100).restart(restarts(1024)),
     );
     assert_eq!(kernel.ask(Reply { r: 100 }, LONG).unwrap().r, 100);
     assert_eq!(kernel.read_state::<Total>().unwrap().sum, 200);
@@ -178,7 +178,12 @@ fn an_instance_out_of_range_comes_back() {
     send_refused(kernel.try_send(bad), Some(bad), Error::is_invalid, wanted);
     send_refused(kernel.request(bad).map(drop), Some(bad), Error::is_invalid, wanted);
     refused(kernel.ask(bad, LONG), Error::is_invalid, wanted);
-    send_refused(kernel.send_many([good, bad, good]).map(drop).map_err(|error| error.error), Some(bad), Error::is_invalid, wanted);
+    send_refused(
+        kernel.send_many([good, bad, good]).map(drop).map_err(|error| error.error),
+        Some(bad),
+        Error::is_invalid,
+        wanted,
+    );
     assert_eq!(kernel.ask(good, LONG).unwrap().sum, 10, "those before it went");
     let books = kernel.telemetry();
     assert_eq!((books.accepted, books.handled, books.dead_letters.total()), (2, 2, 0));

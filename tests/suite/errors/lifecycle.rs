@@ -152,7 +152,12 @@ fn messages_come_back_from_a_kernel_that_does_not_take_them() {
         send_refused(kernel.send(message), Some(message), is, sent);
         send_refused(kernel.try_send(message), Some(message), is, sent);
         send_refused(kernel.send_timeout(message, LONG), Some(message), is, sent);
-        send_refused(kernel.send_many([message]).map(drop).map_err(|error| error.error), Some(message), is, sent);
+        send_refused(
+            kernel.send_many([message]).map(drop).map_err(|error| error.error),
+            Some(message),
+            is,
+            sent,
+        );
         send_refused(kernel.request(message).map(drop), Some(message), is, sent);
         refused(kernel.ask(message, LONG), is, &asked);
         refused(kernel.ask_many([message], LONG), is, &asked);

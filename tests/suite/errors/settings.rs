@@ -200,7 +200,7 @@ fn restarts_have_bounds() {
     let policy = |max, state| RestartPolicy::OneForOne { max, within: Duration::from_secs(1), state };
     invalid(
         echo().restart(policy(0, RestartState::Current)),
-        "kernel `k`: restart.max is 0, but must be 1 to 4294967295",
+        "kernel `k`: restart.max is 0, but must be 1 to 1024",
     );
     for state in [RestartState::Snapshot, RestartState::Initial] {
         invalid(

@@ -126,14 +126,14 @@ fn a_native_kernel_is_the_end_of_a_link() {
 fn a_handler_of_another_kernel_may_send_to_a_linked_one() {
     let runtime = runtime();
     bounded(&runtime, |runtime| {
-        // Fed by a link and by a handler on another kernel's thread at the same time.
+        // Fed by a link and by a handler on another kernel's thread at the same time; its state keeps it serial.
         let end = sink(runtime, "end", 1);
         let from = pass(runtime, "from", 4);
         link(runtime, &from, &end);
         let to = end.clone();
         let native = started(
             runtime,
-            RingKernel::<Item, ()>::native("native", move |m: Item, _: &mut ()| {
+            RingKernel::<Item, ()>::native("native", move |m: Item, _: &mut Seen| {
                 to.send(Item { sender: 1, ..m }).unwrap();
             })
             .queue_capacity(3),

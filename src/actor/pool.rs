@@ -62,9 +62,9 @@ impl Pool {
         let inner = &self.0;
         // The receiver lives in `inner`, so this cannot fail.
         let _ = inner.jobs.send(Job::Drive(kernel));
-        // SeqCst: after the send; a worker counts itself idle before it looks at the queue for the last time.
+        // SeqCst: after the send; a worker stops counting as idle before it looks whether more work waits.
         if inner.idle.load(Ordering::SeqCst) == 0 {
-            inner.help();
+            inner.call_somebody();
         }
     }
 
@@ -88,22 +88,29 @@ impl Drop for Pool {
 }
 
 impl Inner {
-    /// No thread is free for the work that waits: starts one if there may be more, else has it watched.
-    fn help(self: &Arc<Self>) {
-        if self.workers.load(Ordering::SeqCst) < self.cores { self.start() } else { self.watch() }
+    /// Sees to it that work which waits while no thread is idle is taken.
+    fn call_somebody(self: &Arc<Self>) {
+        if self.workers.load(Ordering::SeqCst) < self.cores {
+            self.start(self.cores);
+        } else {
+            self.watch();
+        }
     }
 
-    fn start(self: &Arc<Self>) {
+    /// Starts a thread, unless there are so many.
+    fn start(self: &Arc<Self>, most: usize) {
         let _one_at_a_time = self.starting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let number = self.workers.load(Ordering::SeqCst);
-        if number >= MOST_WORKERS || self.closed.load(Ordering::SeqCst) {
+        if number >= most || self.closed.load(Ordering::SeqCst) {
             return;
         }
+        // Before the thread runs: it may end, and uncount itself, at once.
+        self.workers.fetch_add(1, Ordering::SeqCst);
         let inner = self.clone();
         let thread = std::thread::Builder::new().name(format!("ringwork-driver-{number}"));
-        // Without another thread the work waits for those there are, and for callers.
-        if thread.spawn(move || inner.work()).is_ok() {
-            self.workers.fetch_add(1, Ordering::SeqCst);
+        if thread.spawn(move || inner.work()).is_err() {
+            // Without another thread the work waits for those there are, and for callers.
+            self.workers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -111,10 +118,10 @@ impl Inner {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
             let job = self.next();
-            // A thread counts as idle until here, also for somebody who submitted while it was waking up: what came
-            // meanwhile and finds nobody else idle is this thread's to see to before it is busy.
-            if self.idle.fetch_sub(1, Ordering::SeqCst) == 1 && !self.taken.is_empty() {
-                self.help();
+            let was_idle = self.idle.fetch_sub(1, Ordering::SeqCst);
+            if job.is_some() && was_idle == 1 && !self.taken.is_empty() {
+                // Whoever submitted that work may have counted on this thread.
+                self.call_somebody();
             }
             match job {
                 Some(Job::Drive(kernel)) => {
@@ -122,7 +129,8 @@ impl Inner {
                     kernel.drive();
                 }
                 Some(Job::Quit) => break,
-                None if self.workers.load(Ordering::SeqCst) > self.cores => break,
+                // A last look, no longer idle: work that came before it counted on this thread.
+                None if self.workers.load(Ordering::SeqCst) > self.cores && self.taken.is_empty() => break,
                 None => {}
             }
             if self.closed.load(Ordering::SeqCst) && self.taken.is_empty() {
@@ -170,7 +178,7 @@ impl Inner {
                     std::thread::sleep(PATIENCE);
                     let stuck = begun == pool.begun.load(Ordering::Relaxed);
                     if stuck && !pool.taken.is_empty() && pool.idle.load(Ordering::SeqCst) == 0 {
-                        pool.start();
+                        pool.start(MOST_WORKERS);
                     }
                 }
             };
@@ -187,42 +195,36 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
 
-    /// Runs a closure once.
-    struct Once(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+    /// Says that it has begun, then waits until it is let go.
+    struct Held(flume::Receiver<()>);
+    struct Lets(flume::Sender<()>);
 
-    impl Drive for Once {
+    impl Drive for Held {
         fn drive(self: Arc<Self>) {
-            let run = self.0.lock().unwrap().take();
-            run.unwrap()();
+            let _ = self.0.recv_timeout(Duration::from_secs(20));
         }
     }
 
-    fn once(run: impl FnOnce() + Send + 'static) -> Arc<dyn Drive> {
-        Arc::new(Once(Mutex::new(Some(Box::new(run)))))
+    impl Drive for Lets {
+        fn drive(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
     }
 
     #[test]
-    fn work_gets_a_thread_however_many_are_stuck() {
-        for round in 0..20 {
-            let pool = Pool::new();
-            let cores = pool.0.cores;
-            let (release, stuck) = flume::unbounded::<()>();
-            let (done, finished) = mpsc::channel();
-            // One idle worker, and then more work at once than it can take.
-            pool.submit(once(|| ()));
-            std::thread::sleep(Duration::from_micros(50 * round));
-            for _ in 0..cores + 2 {
-                let stuck = stuck.clone();
-                pool.submit(once(move || {
-                    let _ = stuck.recv();
-                }));
-            }
-            let sender = done.clone();
-            pool.submit(once(move || sender.send(()).unwrap()));
-            finished.recv_timeout(Duration::from_secs(10)).expect("the work behind the stuck ones is done");
-            drop(release);
+    fn work_behind_a_handler_that_holds_its_thread_is_taken_by_another() {
+        let pool = Pool::new();
+        let begun = Instant::now();
+        for _ in 0..200 {
+            // The second job comes while the thread that will take the first one still counts as idle.
+            let (lets, held) = flume::bounded(1);
+            let (tells, told) = flume::bounded(1);
+            pool.submit(Arc::new(Held(held)));
+            pool.submit(Arc::new(Lets(lets)));
+            pool.submit(Arc::new(Lets(tells)));
+            told.recv_timeout(Duration::from_secs(10)).expect("the last job runs");
         }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 }

@@ -136,9 +136,24 @@ proptest! {
         push(&mut parallel, &messages);
         let expected = run(&mut serial);
         prop_assert_eq!(parallel.progress(&STAY), Progress::Done);
-        prop_assert_eq!(parallel.free(), 512, "one round took all");
         prop_assert_eq!(pop(&mut parallel), expected);
+        prop_assert_eq!(parallel.free(), 512, "one round took all");
         prop_assert_eq!(parallel.read_state().unwrap(), serial.read_state().unwrap());
+    }
+}
+
+#[test]
+fn a_few_dear_messages_are_spread_too() {
+    for count in 2..=3 {
+        let (mut port, _) = port(Code::Native(Arc::new(Count)), Shape::Stateless, 8);
+        port.pretend_cost(1e9);
+        let messages: Vec<_> = (0..count).map(|value| Input { to: 0, value }).collect();
+        push(&mut port, &messages);
+        assert_eq!(port.progress(&STAY), Progress::Done);
+        let expected: Vec<_> = (0..count)
+            .map(|value| format!("{} replies {:?}", value + 1, bytemuck::bytes_of(&Tally { count: 1, sum: value })))
+            .collect();
+        assert_eq!(pop(&mut port), expected);
     }
 }
 

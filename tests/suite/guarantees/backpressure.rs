@@ -15,7 +15,7 @@ fn busy(
     latch: &Latch,
     hold: Duration,
 ) -> Handle<Job, Answer> {
-    let kernel = counter(kind, "busy", latch).queue_capacity(capacity).backpressure(strategy);
+    let kernel = holdable(runtime, kind, "busy", latch).queue_capacity(capacity).backpressure(strategy);
     let kernel = runtime.launch(kernel).unwrap();
     kernel.activate().unwrap();
     if kind == Kind::Wgsl {

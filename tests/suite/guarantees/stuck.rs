@@ -14,15 +14,13 @@ fn endless(kind: Kind, number: u32) -> Job {
 
 /// A kernel in the middle of an endless message, with `queued` ones behind it.
 fn stuck(runtime: &Runtime, kind: Kind, name: &str, latch: &Latch, queued: u32) -> Handle<Job, Answer> {
-    let kernel = runtime.launch(counter(kind, name, latch)).unwrap();
+    let kernel = runtime.launch(holdable(runtime, kind, name, latch)).unwrap();
     kernel.activate().unwrap();
     kernel.send(endless(kind, 0)).unwrap();
     if kind != Kind::Wgsl {
         latch.await_arrivals(1);
     }
     eventually("the handler has begun", || kernel.telemetry().depth == 0);
-    // A WGSL handler goes from its sender's thread to a driver's.
-    std::thread::sleep(Duration::from_millis(10));
     for number in 1..=queued {
         kernel.send(job(number)).unwrap();
     }

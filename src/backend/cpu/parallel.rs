@@ -86,7 +86,7 @@ impl Workers {
             self.lanes.push(Lane {
                 scratch: job.runner.scratch(),
                 messages: Vec::new(),
-                out: SlotRing::new(1, 0),
+                out: SlotRing::new(1, job.runner.longest_output()),
                 faults: VecDeque::new(),
             });
         }

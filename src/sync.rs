@@ -77,7 +77,11 @@ pub(crate) const SPIN: Duration = if cfg!(loom) { Duration::ZERO } else { Durati
 /// wait for happens, unless the test gives a deadline, which then has always [`passed`].
 pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
     // A century is for ever, and still can be added to the time.
-    if cfg!(loom) { None } else { Some(Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 86_400))) }
+    if cfg!(loom) {
+        None
+    } else {
+        Some(Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 86_400)))
+    }
 }
 
 /// Has the deadline passed?

@@ -74,7 +74,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return Ok(());
         }
         Err(Error::timed_out(
-            format!("deactivate of kernel `{}`: no message begins any more, but the one in hand", self.name()),
+            format!(
+                "deactivate of kernel `{}`: no message begins any more, but the one in hand",
+                self.name()
+            ),
             timeout,
         ))
     }
@@ -97,7 +100,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             ));
         }
         if !self.seize(deadline_in(PATIENCE)) {
-            return Err(Error::timed_out(format!("{call} of kernel `{}`, whose handler runs,", self.name()), PATIENCE));
+            return Err(Error::timed_out(
+                format!("{call} of kernel `{}`, whose handler runs,", self.name()),
+                PATIENCE,
+            ));
         }
         // SAFETY: the gate was just taken.
         let result = unsafe {
@@ -118,10 +124,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return;
         };
         mailbox.state = state;
-        mailbox.failure = Some(Error::new(
-            ErrorKind::Failed,
-            format!("kernel `{}` has failed: {cause}", self.name()),
-        ));
+        mailbox.failure =
+            Some(Error::new(ErrorKind::Failed, format!("kernel `{}` has failed: {cause}", self.name())));
         self.hot.gate.clear(gate::ACTIVE);
         self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         let waiting = mailbox.take_waiters();

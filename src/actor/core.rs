@@ -392,7 +392,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// The instance a message names, if the kernel does not have it.
     #[inline]
     pub(super) fn instance_out_of_range(&self, message: &In) -> Option<u32> {
-        let (Shape::Instances { count, field_offset }, Some(plain)) = (self.facts.shape, &self.facts.plain) else {
+        let (Shape::Instances { count, field_offset }, Some(plain)) = (self.facts.shape, &self.facts.plain)
+        else {
             return None;
         };
         let at = field_offset as usize;
@@ -511,7 +512,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Queues a message, waiting for room if the strategy and the caller want to; the caller has to
     /// [`announce`](Self::announce) it.
-    pub(super) fn queue_slot(self: &Arc<Self>, mut slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
+    pub(super) fn queue_slot(
+        self: &Arc<Self>,
+        mut slot: Slot<In, Out>,
+        wait: Wait,
+    ) -> Result<(), SendError<In>> {
         loop {
             match self.enqueue(slot) {
                 Ok(()) => return Ok(()),
@@ -523,7 +528,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 Err(Refusal::Refused(returned, cause)) => {
                     let message = match cause {
                         Cause::Full => match (self.facts.backpressure, wait) {
-                            (Backpressure::Block, Wait::Until(_)) if INSIDE.with(Cell::get) == self.facts.id => {
+                            (Backpressure::Block, Wait::Until(_))
+                                if INSIDE.with(Cell::get) == self.facts.id =>
+                            {
                                 return Err(SendError::Refused(returned.payload, self.self_error("send")));
                             }
                             (Backpressure::Block, Wait::Until(deadline)) => {
@@ -531,7 +538,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
                                     slot = returned;
                                     continue;
                                 }
-                                return Err(SendError::TimedOut(returned.payload, self.stalled_error("send to")));
+                                return Err(SendError::TimedOut(
+                                    returned.payload,
+                                    self.stalled_error("send to"),
+                                ));
                             }
                             _ => SendError::Full(returned.payload),
                         },

@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-
 /// A handler on a caller's thread is interrupted after this long, and left to the background from then on.
 const SLICE: Duration = Duration::from_micros(20);
 /// Messages a caller runs before it looks after its own business again.
@@ -56,19 +55,26 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// Runs one message on an idle kernel. The gate is held.
-    fn run_direct(&self, engine: &mut Engine<Out>, token: Token, message: &In, slice: Duration) -> Direct<Out> {
+    fn run_direct(
+        &self,
+        engine: &mut Engine<Out>,
+        token: Token,
+        message: &In,
+        slice: Duration,
+    ) -> Direct<Out> {
         let plain = self.plain();
         let Some(port) = &mut engine.port else { return Direct::Left };
         let until = Until { token: None, deadline: None, slice: Some(slice) };
         let mut result = Direct::Left;
         let inside = Inside::enter(self.facts.id);
-        let taken = port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
-            result = match completion {
-                Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
-                Completion::Faulted { fault, .. } => Direct::Faulted(fault),
-                Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
-            };
-        });
+        let taken =
+            port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
+                result = match completion {
+                    Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
+                    Completion::Faulted { fault, .. } => Direct::Faulted(fault),
+                    Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+                };
+            });
         drop(inside);
         if taken == 0 {
             // Stopped before it began: it waits in the port like one that was interrupted.
@@ -212,8 +218,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
     ) -> Result<std::result::Result<Out, Slot<In, Out>>> {
         let stamp = telemetry::stamp(token);
         // SAFETY: the gate is held.
-        let result =
-            unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout))) };
+        let result = unsafe {
+            self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout)))
+        };
         match result {
             Direct::Handled(reply) => {
                 if self.finish_direct(stamp, None) {
@@ -471,7 +478,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         if fed > 0 {
             port.push(
-                &mut mailbox.in_flight.range(in_port..).map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
+                &mut mailbox
+                    .in_flight
+                    .range(in_port..)
+                    .map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
             );
         }
         (in_port + fed, stalled)
@@ -630,7 +640,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 }
 
 /// Keeps one result for later.
-fn collect<In, Out>(plain: &Plain<In, Out>, completion: Completion<'_>, finished: &mut Vec<(Token, Result<Out, Fault>)>) {
+fn collect<In, Out>(
+    plain: &Plain<In, Out>,
+    completion: Completion<'_>,
+    finished: &mut Vec<(Token, Result<Out, Fault>)>,
+) {
     match completion {
         Completion::Handled { token, reply } => finished.push((token, Ok(plain.reply(reply)))),
         Completion::Faulted { token, fault } => finished.push((token, Err(fault))),

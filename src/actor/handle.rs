@@ -302,10 +302,15 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         let most = lock(&self.0.mailbox).capacity();
         for message in messages {
             if pending.len() == most {
-                let first: Pending<Out> = pending.pop_front().expect("as many as the capacity, which is not 0");
+                let first: Pending<Out> =
+                    pending.pop_front().expect("as many as the capacity, which is not 0");
                 replies.push(first.wait(left())?);
             }
-            pending.push_back(self.0.request(message, &Options::default(), deadline).map_err(|error| self.0.describe(error))?);
+            pending.push_back(
+                self.0
+                    .request(message, &Options::default(), deadline)
+                    .map_err(|error| self.0.describe(error))?,
+            );
         }
         for one in pending {
             replies.push(one.wait(left())?);

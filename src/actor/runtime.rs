@@ -252,7 +252,9 @@ impl Runtime {
             if registry.kernels.contains_key(&name) || !registry.reserved.insert(name.clone()) {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("a kernel named `{name}` is running already; terminate it first, or take another name"),
+                    format!(
+                        "a kernel named `{name}` is running already; terminate it first, or take another name"
+                    ),
                 ));
             }
         }
@@ -381,7 +383,8 @@ impl Runtime {
         let services = &self.0.services;
         let (source, target) = (output.kernel(), target.core());
         let refuse = |text: String| Err(Error::new(ErrorKind::Invalid, text));
-        let what = format!("link from output `{}` of `{}` to `{}`", output.name(), source.name(), target.name());
+        let what =
+            format!("link from output `{}` of `{}` to `{}`", output.name(), source.name(), target.name());
         let _one_at_a_time = lock_std(&self.0.linking);
         let (mut edges, members) = {
             let registry = services.registry();
@@ -406,7 +409,10 @@ impl Runtime {
         for (index, kernel) in to_hold.iter().enumerate() {
             if !kernel.clone().hold(deadline) {
                 to_hold[..index].iter().for_each(|held| held.clone().let_go());
-                return Err(Error::timed_out(format!("{what}: the handler of `{}` runs, and it", kernel.name()), PATIENCE));
+                return Err(Error::timed_out(
+                    format!("{what}: the handler of `{}` runs, and it", kernel.name()),
+                    PATIENCE,
+                ));
             }
         }
         let inlet: Weak<dyn Inlet<T>> = Arc::downgrade(&(target.clone() as Arc<dyn Inlet<T>>));
@@ -433,7 +439,8 @@ impl Runtime {
     /// [deadlock](Error::is_deadlock) from inside a handler of one of them.
     pub fn shutdown(&self, timeout: Duration) -> Result<()> {
         let inside = INSIDE.with(Cell::get);
-        if let Some(kernel) = self.0.services.registry().kernels.values().find(|kernel| kernel.id() == inside) {
+        if let Some(kernel) = self.0.services.registry().kernels.values().find(|kernel| kernel.id() == inside)
+        {
             return Err(Error::new(
                 ErrorKind::Deadlock,
                 format!(
@@ -506,7 +513,10 @@ impl Services {
         if left.is_empty() {
             return Ok(());
         }
-        Err(Error::timed_out(format!("shutdown left {} in the middle of a message: it", left.join(", ")), timeout))
+        Err(Error::timed_out(
+            format!("shutdown left {} in the middle of a message: it", left.join(", ")),
+            timeout,
+        ))
     }
 }
 

@@ -45,9 +45,15 @@ impl std::str::FromStr for BackendKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Auto, Self::Cpu, Self::Wgpu, Self::Cuda].into_iter().find(|kind| kind.to_string() == text).ok_or_else(
-            || Error::new(ErrorKind::Invalid, format!("backend `{text}` is not one of auto, cpu, wgpu, cuda")),
-        )
+        [Self::Auto, Self::Cpu, Self::Wgpu, Self::Cuda]
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("backend `{text}` is not one of auto, cpu, wgpu, cuda"),
+                )
+            })
     }
 }
 

@@ -110,7 +110,8 @@ impl Workers {
             }
             lane.faults.clear();
         }
-        let pool = self.pool.get().and_then(Option::as_ref).expect("the caller has asked whether it is ready");
+        let pool =
+            self.pool.get().and_then(Option::as_ref).expect("the caller has asked whether it is ready");
         let bytes_per_lane = block * job.runner.state_size;
         let instances = matches!(job.shape, Shape::Instances { .. });
         pool.in_place_scope(|scope| {
@@ -152,7 +153,9 @@ impl Lane {
             let at = instance.saturating_sub(first) * size;
             let state = &mut states[at..at + size];
             match job.runner.run(&mut self.scratch, message, state, &stop) {
-                Ran::Done => job.runner.results(&self.scratch, |kind, bytes| self.out.push(header.token, kind, bytes)),
+                Ran::Done => {
+                    job.runner.results(&self.scratch, |kind, bytes| self.out.push(header.token, kind, bytes))
+                }
                 Ran::Faulted(fault) => {
                     if let Some(reset) = job.reset {
                         state.copy_from_slice(&reset[instance * size..(instance + 1) * size]);

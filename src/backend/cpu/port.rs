@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_FAULT, KIND_MESSAGE, SlotRing};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A round must be worth this many nanoseconds to be spread: waking a pool thread costs some 70,000.
@@ -59,11 +59,7 @@ fn storage(table: &Arc<dyn DeviceStorage>) -> &CpuStorage {
 }
 
 impl CpuPort {
-    pub(super) fn new(
-        spec: LaunchSpec,
-        pool: SharedPool,
-        parallelism: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(spec: LaunchSpec, pool: SharedPool, parallelism: usize) -> Result<Self> {
         let views = spec.tables.iter().map(|table| storage(table).view()).collect();
         let runner = Runner::new(&spec, views);
         let round = (spec.round as usize).min(MOST_OUTPUT_SLOTS / runner.slots_per_message()).max(1);
@@ -247,7 +243,8 @@ impl CpuPort {
             reset: self.reset.as_deref(),
             control: &self.control,
         };
-        let results = self.workers.run(&job, &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size]);
+        let results =
+            self.workers.run(&job, &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size]);
         let complete = results.merge(&self.input, self.shape, |result| match result {
             parallel::Item::Slot(header, payload) => {
                 self.output.push(header.token, header.kind, &payload[..header.len as usize]);

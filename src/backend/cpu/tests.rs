@@ -2,8 +2,8 @@
 
 use super::port::CpuPort;
 use crate::backend::{
-    Code, Completion, Fault, LaunchSpec, NativeHandler, Port, PortControl, Progress, STOP_AFTER_MESSAGE, STOP_NOW,
-    Shape, Until,
+    Code, Completion, Fault, LaunchSpec, NativeHandler, Port, PortControl, Progress, STOP_AFTER_MESSAGE,
+    STOP_NOW, Shape, Until,
 };
 use crate::compile::{self, HandlerSource, OutputDecl};
 use crate::message;
@@ -89,7 +89,11 @@ fn run(port: &mut CpuPort) -> Vec<String> {
 }
 
 fn emitting() -> Code {
-    let outputs = [OutputDecl { name: "odd".into(), layout: <Tally as crate::DeviceMessage>::LAYOUT, max_per_message: 2 }];
+    let outputs = [OutputDecl {
+        name: "odd".into(),
+        layout: <Tally as crate::DeviceMessage>::LAYOUT,
+        max_per_message: 2,
+    }];
     let program = compile::compile(&HandlerSource {
         name: "emitting",
         text: "fn on_message(m: Input) -> Tally {
@@ -151,7 +155,9 @@ fn a_few_dear_messages_are_spread_too() {
         push(&mut port, &messages);
         assert_eq!(port.progress(&STAY), Progress::Done);
         let expected: Vec<_> = (0..count)
-            .map(|value| format!("{} replies {:?}", value + 1, bytemuck::bytes_of(&Tally { count: 1, sum: value })))
+            .map(|value| {
+                format!("{} replies {:?}", value + 1, bytemuck::bytes_of(&Tally { count: 1, sum: value }))
+            })
             .collect();
         assert_eq!(pop(&mut port), expected);
     }
@@ -165,7 +171,11 @@ fn a_panic_takes_the_state_back_and_stops_a_serial_round() {
     assert_eq!(port.progress(&STAY), Progress::Stopped);
     let out = pop(&mut port);
     assert_eq!(out.len(), 2);
-    assert!(out[1].starts_with("2 faults: the handler panicked: ") && out[1].contains("thirteen"), "{}", out[1]);
+    assert!(
+        out[1].starts_with("2 faults: the handler panicked: ") && out[1].contains("thirteen"),
+        "{}",
+        out[1]
+    );
     assert_eq!(control.waiting.load(Ordering::Relaxed), 1);
     assert_eq!(port.progress(&STAY), Progress::Done);
     assert_eq!(port.read_state().unwrap(), bytemuck::bytes_of(&Tally { count: 2, sum: 3 }));

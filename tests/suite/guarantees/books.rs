@@ -109,7 +109,11 @@ fn send_all_ways(kernel: &Handle<Job, Answer>, sender: u32, slow: Job, done: &At
                 let (taken, first_not_taken) = match result {
                     Ok(count) => (count, Known::NotTaken),
                     Err(error) => {
-                        assert_eq!(error.sent + 1 + error.unsent.len(), numbers.len(), "some are unaccounted for");
+                        assert_eq!(
+                            error.sent + 1 + error.unsent.len(),
+                            numbers.len(),
+                            "some are unaccounted for"
+                        );
                         let dropped = matches!(error.error, SendError::Dropped(_));
                         (error.sent, if dropped { Known::Unsaid } else { Known::NotTaken })
                     }

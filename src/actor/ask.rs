@@ -1,8 +1,9 @@
 //! Requests and their replies.
 
 use super::cell::ReplyCell;
-use super::core::{Core, Options, Spinner, Wait};
+use super::core::{Core, Spinner};
 use super::mailbox::Slot;
+use super::send::{Options, Wait};
 use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::message::{IdSource, Message, Token};
 use crate::sync::{SPIN, deadline_in, passed, spin};

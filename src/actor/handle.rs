@@ -1,9 +1,10 @@
 //! What users talk to kernels with.
 
 use super::ask::Pending;
-use super::core::{Core, Options, Wait};
+use super::core::Core;
 use super::lifecycle::KernelState;
 use super::receive::{Feeder, Output, receive, try_receive};
+use super::send::{Options, Wait};
 use super::telemetry::Telemetry;
 use super::{Termination, admin};
 use crate::error::{Error, ErrorKind, Result, SendError, SendManyError, SendTimeoutError, TrySendError};

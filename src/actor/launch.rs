@@ -1,8 +1,9 @@
 //! From a declared kernel to a running one: checks, compiles, opens the port.
 
-use super::core::{Core, Engine, Facts, Inside, Memory, Services};
+use super::core::{Core, Engine, Facts, Inside, Memory};
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
+use super::services::Services;
 use crate::backend::{Code, Device, LaunchSpec, NativeHandler, PortControl, Shape};
 use crate::compile::{self, HandlerSource, OutputDecl, Program, TableDecl};
 use crate::error::{Error, ErrorKind, Result};

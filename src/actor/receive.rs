@@ -1,7 +1,8 @@
 //! Receiving: replies nobody asked for, and outputs that are not linked. Whoever waits here drives.
 
-use super::core::{Core, Source};
+use super::core::Core;
 use super::runtime::AnyKernel;
+use super::services::Source;
 use crate::error::{Error, Result};
 use crate::kernel::{Outlet, Queue, Tagged, Woken};
 use crate::message::Message;

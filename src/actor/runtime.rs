@@ -1,7 +1,7 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
 use super::admin::{GRACE, PATIENCE};
-use super::core::{Core, INSIDE, Registry, Services};
+use super::core::{Core, INSIDE};
 use super::dead_letters::DeadLetter;
 use super::handle::Handle;
 use super::launch::{self, Devices, Launched};
@@ -9,6 +9,7 @@ use super::lifecycle::KernelState;
 use super::links::{CycleCredits, cycles};
 use super::pool::Pool;
 use super::receive::Output;
+use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
 use crate::backend::{self, BackendKind, Capabilities, Device};
 use crate::compute::UnifiedBuffer;

@@ -254,7 +254,7 @@ pub(crate) trait Port: Send {
     /// # Panics
     ///
     /// If there are more than [`free`](Self::free).
-    fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>);
+    fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>);
     /// Takes messages and hands out their results in one go, for a port with nothing in it; returns how many it
     /// took, in order. One that was interrupted is among those taken, and stays in the port.
     fn exchange<'a>(

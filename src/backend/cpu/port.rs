@@ -291,7 +291,7 @@ impl Port for CpuPort {
         (self.round - self.input.len()).min(self.output.free() / self.runner.slots_per_message())
     }
 
-    fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>) {
+    fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {
         for (token, message) in batch {
             self.input.push(token, KIND_MESSAGE, message);
         }

@@ -3,12 +3,12 @@
 use super::core::{Core, INSIDE, Memory};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
-use super::mailbox::{Mailbox, Meta};
+use super::mailbox::{Meta, Slot};
 use super::telemetry::DeadLetterReason;
 use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::sync::{deadline_in, lock, passed, wait_until};
+use crate::sync::{deadline_in, lock, park_until, passed, wait_until};
 use crate::{Envelope, Uuid};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -27,7 +27,9 @@ pub struct Termination<In> {
     /// Messages that were not begun, in the order in which they would have been handled.
     pub returned: Vec<Envelope<In>>,
     /// The message that was in hand when the time ran out; it is dead-lettered as
-    /// [`Abandoned`](DeadLetterReason::Abandoned), and if its handler ever ends, the result is dropped.
+    /// [`Abandoned`](DeadLetterReason::Abandoned), and if its handler ever ends, the result is dropped. So are
+    /// messages of the same round whose handlers had run and whose results had not been handed out. `None` also if a
+    /// sender runs the message itself.
     pub abandoned: Option<Uuid>,
     /// A thread is still inside the handler, or is a host kernel's that did not end: it has been left to itself.
     pub detached: bool,
@@ -72,7 +74,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return Ok(());
         }
         Err(Error::timed_out(
-            format!("deactivate of kernel `{}`: no message begins any more, but the one in hand", self.name()),
+            format!(
+                "deactivate of kernel `{}`: no message begins any more, but the one in hand",
+                self.name()
+            ),
             timeout,
         ))
     }
@@ -95,7 +100,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             ));
         }
         if !self.seize(deadline_in(PATIENCE)) {
-            return Err(Error::timed_out(format!("{call} of kernel `{}`, whose handler runs,", self.name()), PATIENCE));
+            return Err(Error::timed_out(
+                format!("{call} of kernel `{}`, whose handler runs,", self.name()),
+                PATIENCE,
+            ));
         }
         // SAFETY: the gate was just taken.
         let result = unsafe {
@@ -116,10 +124,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return;
         };
         mailbox.state = state;
-        mailbox.failure = Some(Error::new(
-            ErrorKind::Failed,
-            format!("kernel `{}` has failed: {cause}", self.name()),
-        ));
+        mailbox.failure =
+            Some(Error::new(ErrorKind::Failed, format!("kernel `{}` has failed: {cause}", self.name())));
         self.hot.gate.clear(gate::ACTIVE);
         self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         let waiting = mailbox.take_waiters();
@@ -156,10 +162,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.replies.close();
         self.outlets.iter().for_each(|(_, outlet)| outlet.close());
 
-        if was == KernelState::Active && !self.is_host() {
-            self.drain(deadline);
-        }
-        let mut end = if self.is_host() { self.end_host(deadline, grace) } else { self.end_port(grace) };
+        let mut end = if self.is_host() {
+            self.end_host(deadline, grace)
+        } else {
+            let held = was == KernelState::Active && self.drain(deadline);
+            self.end_port(held, grace)
+        };
+        self.deliver_rest(deadline);
         end.drained = self.handled.load(Ordering::Relaxed) - handled_before;
         end.elapsed = begun.elapsed();
         self.facts.services.unregister(&self.facts.name, self.facts.id);
@@ -167,85 +176,82 @@ impl<In: Message, Out: Message> Core<In, Out> {
         Ok(end)
     }
 
-    /// Waits until nothing is left, running handlers meanwhile if it can.
-    fn drain(self: &Arc<Self>, deadline: Option<Instant>) {
+    /// Waits until nothing is left, running handlers meanwhile if it can; then it holds the port and returns `true`.
+    fn drain(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         loop {
             while self.drive_as_sender(deadline) {}
-            let mailbox = lock(&self.mailbox);
-            if (mailbox.is_empty() && self.hot.gate.load() & gate::BUSY == 0) || passed(deadline) {
+            let mut mailbox = lock(&self.mailbox);
+            if passed(deadline) {
+                return false;
+            }
+            if mailbox.is_empty() {
+                drop(mailbox);
+                // One on the direct path may put its message into the mailbox yet, to be run again.
+                if !self.seize(deadline) {
+                    return false;
+                }
+                if lock(&self.mailbox).is_empty() {
+                    return true;
+                }
+                self.release();
+                continue;
+            }
+            // A stall (no room for replies or outputs) ends if somebody receives; else the deadline ends it.
+            mailbox.blocked += 1;
+            mailbox = wait_until(&self.changed, mailbox, deadline);
+            mailbox.blocked -= 1;
+        }
+    }
+
+    /// Gives the destinations of links time to take what this kernel has sent: once it is gone they may go too.
+    fn deliver_rest(&self, deadline: Option<Instant>) {
+        let deadline = deadline.or_else(|| deadline_in(PATIENCE));
+        loop {
+            self.flush_outlets();
+            if passed(deadline) || !self.outlets.iter().any(|(_, outlet)| outlet.will_deliver()) {
                 return;
             }
-            drop(mailbox);
-            // A stall (no room for replies or outputs) ends if somebody receives; else the deadline ends it.
-            self.rescue();
-            self.wait_change(deadline);
+            park_until(deadline_in(Duration::from_millis(1)));
         }
     }
 
-    /// Waits for news of the mailbox, a millisecond at most.
-    fn wait_change(&self, deadline: Option<Instant>) {
-        let nap = deadline_in(Duration::from_millis(1));
-        let until = match (deadline, nap) {
-            (Some(deadline), Some(nap)) => Some(deadline.min(nap)),
-            (deadline, nap) => deadline.or(nap),
-        };
-        let mut mailbox = lock(&self.mailbox);
-        if mailbox.is_empty() && self.hot.gate.load() & gate::BUSY == 0 {
-            return;
-        }
-        mailbox.blocked += 1;
-        mailbox = wait_until(&self.changed, mailbox, until);
-        mailbox.blocked -= 1;
-    }
-
-    /// Stops the handler in hand, if one is, and returns the rest.
-    fn end_port(self: &Arc<Self>, grace: Option<Instant>) -> Termination<In> {
+    /// Stops the handler in hand, if one is, and returns the rest. `held`: this thread has the port already.
+    fn end_port(self: &Arc<Self>, held: bool, grace: Option<Instant>) -> Termination<In> {
         self.control.stop.store(STOP_NOW, Ordering::Relaxed);
         self.hot.gate.clear(gate::ACTIVE);
-        if self.seize(grace) {
+        if held || self.seize(grace) {
             return self.end_seized();
         }
         let mut mailbox = lock(&self.mailbox);
         // Under the lock: the holder enters its results under it, and looks for the bit first.
-        let before = self.hot.gate.set(gate::ABANDONED);
+        let before = self.hot.gate.seize_or_abandon();
         if before & gate::BUSY == 0 {
-            // It came back at the last moment.
-            self.hot.gate.clear(gate::ABANDONED);
+            // The holder came back at the last moment.
             drop(mailbox);
-            if self.seize(deadline_in(GRACE)) {
-                return self.end_seized();
-            }
-            mailbox = lock(&self.mailbox);
-            self.hot.gate.set(gate::ABANDONED);
+            return self.end_seized();
         }
         if before & gate::DIRECT != 0 {
-            // It never was in the mailbox; its caller, who runs it, holds it.
+            // It never was in the mailbox; its sender, who runs it, has it.
             mailbox.accepted += 1;
             mailbox.dead.count(DeadLetterReason::Abandoned);
-            drop(mailbox);
-            return self.close_books(None, true);
         }
-        let complete = self.complete_in_port(&mailbox);
-        let handled: Vec<_> = mailbox.in_flight.drain(..complete).collect();
-        // Release pairs with telemetry's Acquire; the port's holder writes no more once it is abandoned.
-        self.handled.store(self.handled.load(Ordering::Relaxed) + complete as u64, Ordering::Release);
-        if let Some(cycle) = &mailbox.cycle {
-            cycle.release(complete as i64);
+        let begun = mailbox.in_flight.len().saturating_sub(self.waiting());
+        let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
+        let mut handled = Vec::new();
+        if self.control.one_at_a_time.load(Ordering::Relaxed) {
+            // The last one begun is in hand; those before it have run and committed. Their replies lie in the port
+            // that is not coming back, but handled they are.
+            handled.extend(begun.drain(..begun.len().saturating_sub(1)));
+            // Release pairs with telemetry's Acquire; the port's holder writes no more: it looks for the bit first.
+            let count = self.handled.load(Ordering::Relaxed) + handled.len() as u64;
+            self.handled.store(count, Ordering::Release);
+            if let Some(cycle) = &mailbox.cycle {
+                cycle.release(handled.len() as i64);
+            }
         }
-        let in_hand = mailbox.in_flight.pop_front();
         drop(mailbox);
-        // Their replies lie in the port that is not coming back.
         handled.into_iter().for_each(|slot| self.refuse(slot.meta));
-        self.close_books(in_hand, true)
-    }
-
-    /// Messages of the round in hand whose handlers have come to their end, as far as it can be told. The port has
-    /// been told to stop, so that none begins meanwhile.
-    fn complete_in_port(&self, mailbox: &Mailbox<In, Out>) -> usize {
-        if !self.control.one_at_a_time.load(Ordering::Relaxed) {
-            return 0;
-        }
-        mailbox.in_flight.len().saturating_sub(self.waiting() + 1)
+        self.close_books(begun, true)
     }
 
     fn end_seized(self: &Arc<Self>) -> Termination<In> {
@@ -257,36 +263,27 @@ impl<In: Message, Out: Message> Core<In, Out> {
             })
         };
         let in_hand = if cut_short { lock(&self.mailbox).in_flight.pop_front() } else { None };
-        let end = self.close_books(in_hand, false);
+        let end = self.close_books(in_hand.into_iter().collect(), false);
         self.release();
         end
     }
 
-    /// Counts and gives back what is left; the kernel is terminated.
-    pub(super) fn close_books(
-        &self,
-        in_hand: Option<super::mailbox::Slot<In, Out>>,
-        detached: bool,
-    ) -> Termination<In> {
+    /// Counts and gives back what is left, and dead-letters what was begun; the kernel is terminated.
+    pub(super) fn close_books(&self, begun: Vec<Slot<In, Out>>, detached: bool) -> Termination<In> {
         let mut mailbox = lock(&self.mailbox);
         let rest = mailbox.take_all();
         mailbox.returned += rest.len() as u64;
-        if in_hand.is_some() {
-            mailbox.dead.count(DeadLetterReason::Abandoned);
-        }
+        begun.iter().for_each(|_| mailbox.dead.count(DeadLetterReason::Abandoned));
         if let Some(cycle) = mailbox.cycle.take() {
-            cycle.release(rest.len() as i64 + i64::from(in_hand.is_some()));
+            cycle.release((rest.len() + begun.len()) as i64);
         }
         mailbox.state = mailbox.state.after(Event::Finish, self.name()).unwrap_or(KernelState::Terminated);
         // The queues' memory goes now, also while handles live on.
         mailbox.shrink();
         drop(mailbox);
         self.changed.notify_all();
-        let abandoned = in_hand.map(|slot| {
-            let id = self.envelope_id(&slot.meta);
-            self.bury(slot, DeadLetterReason::Abandoned);
-            id
-        });
+        let abandoned = begun.last().map(|slot| self.envelope_id(&slot.meta));
+        begun.into_iter().for_each(|slot| self.bury(slot, DeadLetterReason::Abandoned));
         let returned = rest
             .into_iter()
             .map(|slot| {

@@ -44,7 +44,10 @@ pub struct Pending<Out: Message> {
 enum PendingState<Out: Message> {
     /// The handler ran before `request` returned.
     Ready(Result<Out>),
-    Waiting { cell: Arc<ReplyCell<Out>>, kernel: Arc<dyn Asked<Out>> },
+    Waiting {
+        cell: Arc<ReplyCell<Out>>,
+        kernel: Arc<dyn Asked<Out>>,
+    },
     /// The reply has been taken.
     Done,
 }
@@ -99,7 +102,8 @@ impl<Out: Message> Pending<Out> {
             PendingState::Ready(reply) => reply,
             PendingState::Waiting { cell, kernel } => {
                 let reply = kernel.clone().wait(self.token, &cell, deadline_in(timeout));
-                let reply = reply.or_else(|| cell.disarm(self.token)).unwrap_or_else(|| Err(kernel.timed_out()));
+                let reply =
+                    reply.or_else(|| cell.disarm(self.token)).unwrap_or_else(|| Err(kernel.timed_out()));
                 kernel.give_back(cell);
                 reply
             }
@@ -151,7 +155,10 @@ impl<Out: Message> Pending<Out> {
         let deadline = deadline_in(timeout);
         let begun = Instant::now();
         if pending.iter().all(Self::is_done) {
-            return Err(Error::new(ErrorKind::Invalid, "wait_any over no request that is still to be answered"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "wait_any over no request that is still to be answered",
+            ));
         }
         loop {
             for (index, one) in pending.iter_mut().enumerate() {
@@ -250,10 +257,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         cell.arm(token);
         slot.meta.cell = Some(cell.clone());
         slot.meta.discard_reply = true;
-        if self.delegate(slot).is_err() {
-            drop(cell.disarm(token));
-            return Err(self.terminated_error());
-        }
+        self.delegate(slot);
         let result = self.wait_reply(token, &cell, deadline, self.spinner());
         self.finish_ask(result, cell, token, "an ask of")
     }
@@ -302,10 +306,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     let cell = self.cells.take();
                     cell.arm(token);
                     slot.meta.cell = Some(cell.clone());
-                    match self.delegate(slot) {
-                        Ok(()) => Ok(self.pending(token, cell)),
-                        Err(slot) => Err(SendError::Terminated(slot.payload)),
-                    }
+                    self.delegate(slot);
+                    Ok(self.pending(token, cell))
                 }
             };
         }

@@ -5,6 +5,7 @@
 use super::cell::CellPool;
 use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::gate::{self, Gate};
+use super::lifecycle::KernelState;
 use super::mailbox::{Cause, Mailbox, Meta, Refusal, Slot};
 use super::pool::Pool;
 use super::telemetry::{self, DeadLetterReason, Histogram, Telemetry};
@@ -28,6 +29,25 @@ thread_local! {
     pub(super) static HOLDING: Cell<bool> = Cell::new(false);
 }
 
+/// Marks this thread as being inside a kernel's handler, and as holding a port.
+pub(super) struct Inside(u64);
+
+impl Inside {
+    #[inline]
+    pub(super) fn enter(kernel: u64) -> Self {
+        HOLDING.with(|holding| holding.set(true));
+        Self(INSIDE.with(|inside| inside.replace(kernel)))
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        HOLDING.with(|holding| holding.set(false));
+        INSIDE.with(|inside| inside.set(self.0));
+    }
+}
+
 /// What all kernels of a runtime share.
 pub(crate) struct Services {
     pub pool: Pool,
@@ -44,6 +64,18 @@ pub(crate) struct Registry {
     /// Names whose kernel is being made.
     pub reserved: std::collections::BTreeSet<String>,
     pub edges: Vec<(u64, u64)>,
+    /// The runtime has been shut down.
+    pub closed: bool,
+}
+
+impl Registry {
+    /// May kernels still be launched?
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.closed {
+            return Err(Error::new(ErrorKind::Terminated, "the runtime has been shut down"));
+        }
+        Ok(())
+    }
 }
 
 impl Services {
@@ -77,7 +109,6 @@ pub(crate) trait Drive: Send + Sync {
 
 /// How a message may be sent besides its payload.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct Options {
     /// Higher ones are handled first among those still in the mailbox.
     pub priority: Priority,
@@ -169,13 +200,18 @@ pub(super) struct Facts<In, Out> {
     pub(super) launched: Instant,
 }
 
+/// A message that was run, and its reply unless that went to the reply queue.
+pub(super) type Settled<Out> = (Meta<Out>, Result<Option<Out>, crate::backend::Fault>);
+
 /// What the gate's holder works with.
 pub(super) struct Engine<Out> {
     /// A host kernel has none; gone once terminated.
     pub(super) port: Option<Box<dyn Port>>,
     /// Results of a round on their way to their callers.
     pub(super) finished: Vec<(Token, Result<Out, crate::backend::Fault>)>,
-    pub(super) settled: Vec<(Meta<Out>, Result<Out, crate::backend::Fault>)>,
+    pub(super) settled: Vec<Settled<Out>>,
+    /// Values of a round on their way to the outputs.
+    pub(super) emitted: Emitted,
     /// Messages in the port whose replies will go to the reply queue.
     pub(super) reply_places: usize,
     /// Growth per message reserved in the kernel's cycle.
@@ -185,6 +221,34 @@ pub(super) struct Engine<Out> {
     /// Messages in a row that the background driver found fast.
     pub(super) trusted: u64,
     pub(super) memory: Memory,
+}
+
+/// Emitted values, one after the other.
+#[derive(Default)]
+pub(super) struct Emitted {
+    bytes: Vec<u8>,
+    /// Of each value: the message's token, the output, and where its bytes end.
+    values: Vec<(Token, usize, usize)>,
+}
+
+impl Emitted {
+    pub(super) fn push(&mut self, token: Token, output: usize, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.values.push((token, output, self.bytes.len()));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.values.clear();
+    }
+
+    /// Message, output and bytes of each value, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, usize, &[u8])> {
+        let mut begin = 0;
+        self.values.iter().map(move |&(token, output, end)| {
+            (token, output, &self.bytes[std::mem::replace(&mut begin, end)..end])
+        })
+    }
 }
 
 /// The states that a restart can go back to: all instances', one after the other.
@@ -214,6 +278,7 @@ impl<Out> Engine<Out> {
             port,
             finished: Vec::new(),
             settled: Vec::new(),
+            emitted: Emitted::default(),
             reply_places: 0,
             growth: 0,
             cut_short: false,
@@ -327,7 +392,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// The instance a message names, if the kernel does not have it.
     #[inline]
     pub(super) fn instance_out_of_range(&self, message: &In) -> Option<u32> {
-        let (Shape::Instances { count, field_offset }, Some(plain)) = (self.facts.shape, &self.facts.plain) else {
+        let (Shape::Instances { count, field_offset }, Some(plain)) = (self.facts.shape, &self.facts.plain)
+        else {
             return None;
         };
         let at = field_offset as usize;
@@ -446,7 +512,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Queues a message, waiting for room if the strategy and the caller want to; the caller has to
     /// [`announce`](Self::announce) it.
-    pub(super) fn queue_slot(self: &Arc<Self>, mut slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
+    pub(super) fn queue_slot(
+        self: &Arc<Self>,
+        mut slot: Slot<In, Out>,
+        wait: Wait,
+    ) -> Result<(), SendError<In>> {
         loop {
             match self.enqueue(slot) {
                 Ok(()) => return Ok(()),
@@ -458,7 +528,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 Err(Refusal::Refused(returned, cause)) => {
                     let message = match cause {
                         Cause::Full => match (self.facts.backpressure, wait) {
-                            (Backpressure::Block, Wait::Until(_)) if INSIDE.with(Cell::get) == self.facts.id => {
+                            (Backpressure::Block, Wait::Until(_))
+                                if INSIDE.with(Cell::get) == self.facts.id =>
+                            {
                                 return Err(SendError::Refused(returned.payload, self.self_error("send")));
                             }
                             (Backpressure::Block, Wait::Until(deadline)) => {
@@ -466,7 +538,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
                                     slot = returned;
                                     continue;
                                 }
-                                return Err(SendError::TimedOut(returned.payload, self.stalled_error("send to")));
+                                return Err(SendError::TimedOut(
+                                    returned.payload,
+                                    self.stalled_error("send to"),
+                                ));
                             }
                             _ => SendError::Full(returned.payload),
                         },
@@ -748,6 +823,10 @@ fn grouped(number: usize) -> String {
 impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
     fn room(&self) -> usize {
         lock(&self.mailbox).room(self.waiting())
+    }
+
+    fn is_active(&self) -> bool {
+        lock(&self.mailbox).state == KernelState::Active
     }
 
     fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<In>>, in_cycle: bool) -> usize {

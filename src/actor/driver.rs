@@ -2,11 +2,11 @@
 //!
 //! Three drive: a sender or caller on an idle kernel (`direct`), a caller that waits, and the background.
 
-use super::core::{Core, Engine, HOLDING, INSIDE};
+use super::core::{Core, Engine, Inside, Options, Settled, Wait};
 use super::gate;
-use super::mailbox::{Meta, Slot};
+use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
-use crate::backend::{Completion, Fault, Progress, Until};
+use crate::backend::{Completion, Fault, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::kernel::{Plain, RestartPolicy};
 use crate::message::{Message, Token};
@@ -14,8 +14,6 @@ use crate::sync::{Ordering, lock};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use super::core::Options;
 
 /// A handler on a caller's thread is interrupted after this long, and left to the background from then on.
 const SLICE: Duration = Duration::from_micros(20);
@@ -51,55 +49,52 @@ enum Direct<Out> {
     Left,
 }
 
-/// Marks this thread as being inside a kernel's handler, and as holding a port.
-struct Inside(u64);
-
-impl Inside {
-    #[inline]
-    fn enter(kernel: u64) -> Self {
-        HOLDING.with(|holding| holding.set(true));
-        Self(INSIDE.with(|inside| inside.replace(kernel)))
-    }
-}
-
-impl Drop for Inside {
-    #[inline]
-    fn drop(&mut self) {
-        HOLDING.with(|holding| holding.set(false));
-        INSIDE.with(|inside| inside.set(self.0));
-    }
-}
-
 impl<In: Message, Out: Message> Core<In, Out> {
     fn plain(&self) -> &Plain<In, Out> {
         self.facts.plain.as_ref().expect("only kernels with a port are driven")
     }
 
     /// Runs one message on an idle kernel. The gate is held.
-    fn run_direct(&self, engine: &mut Engine<Out>, token: Token, message: &In, slice: Duration) -> Direct<Out> {
+    fn run_direct(
+        &self,
+        engine: &mut Engine<Out>,
+        token: Token,
+        message: &In,
+        slice: Duration,
+    ) -> Direct<Out> {
         let plain = self.plain();
         let Some(port) = &mut engine.port else { return Direct::Left };
         let until = Until { token: None, deadline: None, slice: Some(slice) };
         let mut result = Direct::Left;
         let inside = Inside::enter(self.facts.id);
-        let taken = port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
-            result = match completion {
-                Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
-                Completion::Faulted { fault, .. } => Direct::Faulted(fault),
-                Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
-            };
-        });
+        let taken =
+            port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
+                result = match completion {
+                    Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
+                    Completion::Faulted { fault, .. } => Direct::Faulted(fault),
+                    Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+                };
+            });
         drop(inside);
         if taken == 0 {
             // Stopped before it began: it waits in the port like one that was interrupted.
             port.push(&mut std::iter::once((token, plain.bytes(message))));
+        } else if matches!(result, Direct::Left) {
+            engine.cut_short = self.stopped_now();
         }
         result
     }
 
-    /// Counts a message of the direct path as accepted and handled; `false`, and it does not count, if the kernel
-    /// was terminated meanwhile. The gate is held before, and not after.
-    fn finish_direct(self: &Arc<Self>, stamp: u64) -> bool {
+    /// Has `terminate` asked to stop inside a handler?
+    fn stopped_now(&self) -> bool {
+        // Relaxed: whoever has been interrupted by the word has seen it.
+        self.control.stop.load(std::sync::atomic::Ordering::Relaxed) >= crate::backend::STOP_NOW
+    }
+
+    /// Counts a message of the direct path as accepted and handled, and puts its reply into the reply queue if it
+    /// belongs there; `false`, and neither, if `terminate` has given it up. The gate is held before, and not after.
+    #[inline]
+    fn finish_direct(self: &Arc<Self>, stamp: u64, reply: Option<(Token, Out)>) -> bool {
         let direct = &self.hot.direct;
         // Relaxed read, Release store: the holder of the gate is the only writer.
         direct.store(direct.load(Ordering::Relaxed) + 1, Ordering::Release);
@@ -108,25 +103,37 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.latency.record(took);
             self.distrust(Duration::from_nanos(took));
         }
-        if self.hot.gate.leave_direct() {
+        if reply.is_none() && self.hot.gate.leave_direct() {
             return true;
         }
-        let abandoned = self.hot.gate.load() & gate::ABANDONED != 0;
-        if abandoned {
+        let ours = self.hot.gate.settle_direct();
+        if ours {
+            self.replies.push(reply);
+            if self.hot.gate.leave_settled() {
+                return true;
+            }
+        } else {
             direct.store(direct.load(Ordering::Relaxed) - 1, Ordering::Release);
         }
         self.release();
-        !abandoned
+        ours
     }
 
-    /// Puts a message that the direct path left in the port into the books: first in line for the background.
-    /// `Err` if the kernel was terminated meanwhile. The gate is held before, and not after.
-    pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) -> std::result::Result<(), Slot<In, Out>> {
+    /// Logs a message of the direct path that `terminate` has given up, and counted.
+    fn bury_abandoned(&self, slot: Slot<In, Out>) {
+        self.bury(slot, DeadLetterReason::Abandoned);
+    }
+
+    /// Puts a message that the direct path left in the port into the books: first in line for the background. If
+    /// `terminate` has given it up, it is dead-lettered. The gate is held before, and not after.
+    pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) {
         let mut mailbox = lock(&self.mailbox);
-        if self.hot.gate.load() & gate::ABANDONED != 0 {
+        // Under the lock: `terminate` finds the message either here or there.
+        if !self.hot.gate.settle_direct() {
             drop(mailbox);
+            self.bury_abandoned(slot);
             self.release();
-            return Err(slot);
+            return;
         }
         mailbox.accepted += 1;
         let places = usize::from(slot.meta.replies_to_queue());
@@ -136,25 +143,29 @@ impl<In: Message, Out: Message> Core<In, Out> {
         unsafe { self.engine.with(|engine| engine.reply_places += places) };
         self.hot.gate.set(gate::QUEUED | gate::BACKGROUND);
         self.release();
-        Ok(())
     }
 
     /// Dead-letters a message of the direct path that faulted. The gate is held before, and not after.
     fn fault_direct(self: &Arc<Self>, slot: Slot<In, Out>, fault: &Fault) -> Error {
         let error = self.fault_error(fault);
-        let mut mailbox = lock(&self.mailbox);
-        if self.hot.gate.load() & gate::ABANDONED == 0 {
-            mailbox.accepted += 1;
-            mailbox.dead.count(DeadLetterReason::Fault);
-            drop(mailbox);
-            let payload = self.encode(&slot.payload);
-            self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
-            self.supervise(&error);
+        if self.hot.gate.settle_direct() {
+            self.count_fault(slot, &error);
         } else {
-            drop(mailbox);
+            self.bury_abandoned(slot);
         }
         self.release();
         error
+    }
+
+    /// Enters a fault of a message that was not in the mailbox. The gate is held, and the message claimed.
+    fn count_fault(self: &Arc<Self>, slot: Slot<In, Out>, error: &Error) {
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.accepted += 1;
+        mailbox.dead.count(DeadLetterReason::Fault);
+        drop(mailbox);
+        let payload = self.encode(&slot.payload);
+        self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
+        self.supervise(error);
     }
 
     /// Sends on an idle kernel: its handler runs here and now. The gate is held before, and not after.
@@ -163,13 +174,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         message: In,
         token: Token,
         options: &Options,
-        wait: super::core::Wait,
+        wait: Wait,
     ) -> std::result::Result<(), SendError<In>> {
         let queue_reply = self.facts.has_reply && !options.discard_reply;
         if queue_reply && self.replies.room() == 0 {
             // It would have to wait for a receiver: into the mailbox with it.
             if !self.hot.gate.leave_direct() {
+                let ours = self.hot.gate.settle_direct();
                 self.release();
+                if !ours {
+                    self.bury_abandoned(self.slot(message, token, options));
+                    return Ok(());
+                }
             }
             return self.send_queued(message, token, options, wait);
         }
@@ -178,20 +194,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let result = unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE)) };
         match result {
             Direct::Handled(reply) => {
-                if queue_reply {
-                    self.replies.push([(token, reply)]);
+                if !self.finish_direct(stamp, queue_reply.then_some((token, reply))) {
+                    self.bury_abandoned(self.slot(message, token, options));
                 }
-                if self.finish_direct(stamp) { Ok(()) } else { Err(SendError::Terminated(message)) }
             }
             Direct::Faulted(fault) => {
                 self.fault_direct(self.slot(message, token, options), &fault);
-                Ok(())
             }
-            Direct::Left => match self.delegate(self.slot(message, token, options)) {
-                Ok(()) => Ok(()),
-                Err(slot) => Err(SendError::Terminated(slot.payload)),
-            },
+            Direct::Left => self.delegate(self.slot(message, token, options)),
         }
+        Ok(())
     }
 
     /// Asks an idle kernel: its handler runs here and now. `Ok(Err(slot))` if it has to be waited for: the slot
@@ -206,11 +218,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
     ) -> Result<std::result::Result<Out, Slot<In, Out>>> {
         let stamp = telemetry::stamp(token);
         // SAFETY: the gate is held.
-        let result =
-            unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout))) };
+        let result = unsafe {
+            self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout)))
+        };
         match result {
             Direct::Handled(reply) => {
-                if self.finish_direct(stamp) { Ok(Ok(reply)) } else { Err(self.terminated_error()) }
+                if self.finish_direct(stamp, None) {
+                    return Ok(Ok(reply));
+                }
+                self.bury_abandoned(self.slot(message, token, options));
+                Err(self.terminated_error())
             }
             Direct::Faulted(fault) => Err(self.fault_direct(self.slot(message, token, options), &fault)),
             Direct::Left => Ok(Err(self.slot(message, token, options))),
@@ -222,7 +239,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn send_direct_batch(self: &Arc<Self>, batch: &mut VecDeque<(Token, In)>, options: &Options) {
         let queue_replies = self.facts.has_reply && !options.discard_reply;
         let plain = self.plain();
-        let (mut handled, mut fault, mut replies) = (0u64, None, Vec::new());
+        let (mut handled, mut last, mut fault, mut replies) = (0u64, None, None, Vec::new());
         let mut run = |engine: &mut Engine<Out>| {
             let Engine { port: Some(port), finished, .. } = engine else { return 0 };
             let room = if queue_replies { self.replies.room() } else { usize::MAX };
@@ -237,7 +254,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             );
             drop(inside);
             for (token, result) in finished.drain(..) {
-                let message = batch.pop_front().expect("a result for each message, in order");
+                last = Some(batch.pop_front().expect("a result for each message, in order"));
                 match result {
                     Ok(reply) => {
                         handled += 1;
@@ -245,7 +262,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                             replies.push((token, reply));
                         }
                     }
-                    Err(cause) => fault = Some((message, cause)),
+                    Err(cause) => fault = Some(cause),
                 }
             }
             // What did not begin, or was interrupted, stays in the sender's hands.
@@ -254,33 +271,43 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         // SAFETY: the gate is held.
         let begun = unsafe { self.engine.with(&mut run) };
-        if !replies.is_empty() {
-            self.replies.push(replies);
-        }
-        if self.hot.gate.load() & gate::ABANDONED != 0 {
-            // The one in hand at that time has been accounted for.
-            handled = handled.saturating_sub(1);
-            fault = None;
-        }
         let direct = &self.hot.direct;
         // Relaxed read, Release store: the holder of the gate is the only writer.
-        direct.store(direct.load(Ordering::Relaxed) + handled, Ordering::Release);
-        if let Some(((token, message), cause)) = fault {
-            self.fault_direct(self.slot(message, token, options), &cause);
-            return;
-        }
+        let before = direct.load(Ordering::Relaxed);
+        direct.store(before + handled, Ordering::Release);
         if begun > 0 && handled == 0 {
             // Slow, or stopped: the mailbox takes it from here.
             self.hot.gate.set(gate::BACKGROUND);
         }
-        if !self.hot.gate.leave_direct() {
-            self.release();
+        if replies.is_empty() && fault.is_none() && self.hot.gate.leave_direct() {
+            return;
         }
+        if self.hot.gate.settle_direct() {
+            self.replies.push(replies);
+            match (last, fault) {
+                (Some((token, message)), Some(fault)) => {
+                    self.count_fault(self.slot(message, token, options), &self.fault_error(&fault));
+                }
+                _ if self.hot.gate.leave_settled() => return,
+                _ => {}
+            }
+        } else {
+            // The last one begun was in hand then, and has been accounted for.
+            if fault.is_none() && handled > 0 {
+                direct.store(before + handled - 1, Ordering::Release);
+                replies.pop();
+            }
+            self.replies.push(replies);
+            if let Some((token, message)) = last.or_else(|| batch.pop_front()) {
+                self.bury_abandoned(self.slot(message, token, options));
+            }
+        }
+        self.release();
     }
 
     /// Runs what is queued, as a sender that waits for room; `true` if something moved.
     pub(super) fn drive_as_sender(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        if self.is_host() || !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
+        if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
         let until = Until { token: None, deadline, slice: Some(SLICE) };
@@ -293,7 +320,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was.
     pub(super) fn drive_as_caller(self: &Arc<Self>, own: Option<Token>, deadline: Option<Instant>) -> bool {
         let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
-        if self.is_host() || self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
+        if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
         let until = Until { token: own, deadline, slice: Some(SLICE) };
@@ -314,12 +341,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let (before, begun) = (handled(), Instant::now());
         let until = Until { token: None, deadline: None, slice: None };
         for _ in 0..ROUNDS {
-            // A handler that nothing can interrupt, and that is not known to be fast, may take for ever: what was
-            // handled before it is handed out first.
-            let wary = self.facts.on_probation && self.hot.gate.load() & gate::BACKGROUND != 0;
-            let most = if wary { 1 } else { usize::MAX };
             // SAFETY: the gate is held.
-            let round = unsafe { self.engine.with(|engine| self.round(engine, &until, most)) };
+            let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
             if round != Round::Moved || self.hot.gate.load() & gate::WANTED != 0 {
                 break;
             }
@@ -373,7 +396,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         drop(inside);
         if progress == Progress::Interrupted {
             engine.trusted = 0;
-            engine.cut_short = self.control.stop.load(std::sync::atomic::Ordering::Relaxed) >= crate::backend::STOP_NOW;
+            engine.cut_short = self.stopped_now();
             self.hot.gate.set(gate::BACKGROUND);
         }
         let moved = self.hand_out(engine);
@@ -383,6 +406,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
     /// whether missing room kept more out.
     fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
+        // A handler that is not known to be fast gets its messages one by one: no reply waits for the message after
+        // it, which may take for ever.
+        let slow = self.facts.shape == Shape::Serial && self.hot.gate.load() & gate::BACKGROUND != 0;
+        let most = if slow { 1 } else { most };
         loop {
             let (in_port, stalled) = self.feed_once(engine, most);
             if in_port > 0 || !stalled {
@@ -418,6 +445,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let Some(port) = &mut engine.port else { return (0, false) };
         let in_port = mailbox.in_flight.len();
         if !mailbox.runs() {
+            // The end of a terminating kernel's time comes unannounced: nobody need try again.
+            self.hot.gate.clear(gate::ACTIVE);
             return (0, false);
         }
         // What is in the port already was admitted, but an interrupted message may come before new room.
@@ -449,7 +478,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         if fed > 0 {
             port.push(
-                &mut mailbox.in_flight.range(in_port..).map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
+                &mut mailbox
+                    .in_flight
+                    .range(in_port..)
+                    .map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
             );
         }
         (in_port + fed, stalled)
@@ -458,65 +490,83 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
     fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
         let plain = self.plain();
-        let Engine { port: Some(port), finished, settled, reply_places, growth, .. } = engine else { return false };
+        let Engine { port: Some(port), finished, settled, emitted, reply_places, growth, .. } = engine else {
+            return false;
+        };
         finished.clear();
-        let mut into_cycles = 0;
+        emitted.clear();
+        port.pop(&mut |completion| match completion {
+            Completion::Emit { token, output, value } => emitted.push(token, output, value),
+            other => collect(plain, other, finished),
+        });
         let mut faulted = Vec::new();
         let mut mailbox = lock(&self.mailbox);
         if self.hot.gate.load() & gate::ABANDONED != 0 {
             // Terminated while this round ran: its messages have been accounted for, its results are nobody's.
             return false;
         }
-        port.pop(&mut |completion| match completion {
-            Completion::Emit { token, output, value } => {
-                self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
-            }
-            other => collect(plain, other, finished),
-        });
         let mut handled = 0;
+        let mut unasked = Vec::new();
         for (token, result) in finished.drain(..) {
             let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
             debug_assert_eq!(token, slot.meta.token, "results come in the order of their messages");
             *reply_places -= usize::from(self.facts.has_reply && slot.meta.replies_to_queue());
-            match &result {
-                Ok(_) => handled += 1,
-                Err(_) => {
+            let result = match result {
+                Ok(reply) => {
+                    handled += 1;
+                    if self.facts.has_reply && slot.meta.replies_to_queue() {
+                        unasked.push((token, reply));
+                        Ok(None)
+                    } else {
+                        Ok(Some(reply))
+                    }
+                }
+                Err(fault) => {
                     mailbox.dead.count(DeadLetterReason::Fault);
                     faulted.push(slot.payload);
+                    Err(fault)
                 }
-            }
+            };
             settled.push((slot.meta, result));
+        }
+        if !unasked.is_empty() {
+            // Before the messages count as handled: whoever sees that they are finds the replies.
+            self.replies.push(unasked);
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
-        let mut freed = None;
-        if let Some(cycle) = &mailbox.cycle {
-            let ended = settled.len();
-            let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
-            cycle.release(credits);
-            freed = (credits > 0).then(|| cycle.clone());
-        }
+        let cycle = mailbox.cycle.clone();
         let room = mailbox.room(self.waiting());
         let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
         drop(mailbox);
         if wake {
             self.changed.notify_all();
         }
-        let moved = !settled.is_empty();
+        // Outside of the mailbox's lock: a link's lock is held while its target's mailbox is locked, and the target
+        // may be this kernel or one before it.
+        let mut into_cycles = 0;
+        for (token, output, value) in emitted.iter() {
+            self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
+        }
+        let ended = settled.len();
+        let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
+        if let Some(cycle) = &cycle {
+            cycle.release(credits);
+        }
+        let moved = ended > 0;
         self.deliver(settled, faulted);
         if moved {
             self.flush_outlets();
             self.resume_upstream();
         }
-        if let Some(cycle) = freed {
+        if let Some(cycle) = cycle.filter(|_| credits > 0) {
             cycle.resume_sources();
         }
         moved
     }
 
-    /// Gives results to waiting callers and the reply queue, in order; faults to the supervisor.
-    fn deliver(self: &Arc<Self>, settled: &mut Vec<(Meta<Out>, Result<Out, Fault>)>, faulted: Vec<In>) {
-        let mut queued = Vec::new();
+    /// Gives results to waiting callers, faults to the supervisor.
+    fn deliver(self: &Arc<Self>, settled: &mut Vec<Settled<Out>>, faulted: Vec<In>) {
         let mut faulted = faulted.into_iter();
         let now = if settled.iter().any(|(meta, _)| meta.stamp != 0) { telemetry::now() } else { 0 };
         for (meta, result) in settled.drain(..) {
@@ -525,10 +575,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     if meta.stamp != 0 {
                         self.latency.record(now.saturating_sub(meta.stamp));
                     }
-                    match &meta.cell {
-                        Some(cell) => self.answer(cell, meta.token, Ok(reply)),
-                        None if meta.replies_to_queue() => queued.push((meta.token, reply)),
-                        None => {}
+                    if let (Some(cell), Some(reply)) = (&meta.cell, reply) {
+                        self.answer(cell, meta.token, Ok(reply));
                     }
                 }
                 Err(fault) => {
@@ -538,9 +586,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     self.supervise(&error);
                 }
             }
-        }
-        if !queued.is_empty() {
-            self.replies.push(queued);
         }
     }
 
@@ -552,6 +597,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn supervise(self: &Arc<Self>, cause: &Error) -> bool {
         let allowed = match self.facts.restart {
             RestartPolicy::Never => false,
+            RestartPolicy::OneForOne { max: u32::MAX, .. } => true,
             RestartPolicy::OneForOne { max, within, .. } => {
                 let now = Instant::now();
                 let mut mailbox = lock(&self.mailbox);
@@ -594,7 +640,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 }
 
 /// Keeps one result for later.
-fn collect<In, Out>(plain: &Plain<In, Out>, completion: Completion<'_>, finished: &mut Vec<(Token, Result<Out, Fault>)>) {
+fn collect<In, Out>(
+    plain: &Plain<In, Out>,
+    completion: Completion<'_>,
+    finished: &mut Vec<(Token, Result<Out, Fault>)>,
+) {
     match completion {
         Completion::Handled { token, reply } => finished.push((token, Ok(plain.reply(reply)))),
         Completion::Faulted { token, fault } => finished.push((token, Err(fault))),

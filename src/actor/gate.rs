@@ -22,7 +22,7 @@ pub(crate) const BACKGROUND: u32 = 1 << 5;
 pub(crate) const STALLED: u32 = 1 << 6;
 /// Terminated while the port was held: its holder's results do not count.
 pub(crate) const ABANDONED: u32 = 1 << 7;
-/// The holder runs messages that never were in the mailbox.
+/// The holder runs messages that never were in the mailbox, and nobody has accounted for the one in hand.
 pub(crate) const DIRECT: u32 = 1 << 8;
 /// Every message has to go through the mailbox (kernels with outputs, host kernels).
 pub(crate) const INDIRECT: u32 = 1 << 9;
@@ -57,18 +57,34 @@ impl Gate {
     #[inline]
     pub(crate) fn enter_direct(&self) -> bool {
         // Relaxed failure: nothing is read on the strength of it.
-        self.0
-            .compare_exchange(ACTIVE, ACTIVE | BUSY | DIRECT, Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
+        self.0.compare_exchange(ACTIVE, ACTIVE | BUSY | DIRECT, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// Lets go of what [`enter_direct`](Self::enter_direct) took, if nothing happened meanwhile; otherwise the
     /// caller still holds it.
     #[inline]
     pub(crate) fn leave_direct(&self) -> bool {
-        self.0
-            .compare_exchange(ACTIVE | BUSY | DIRECT, ACTIVE, Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
+        self.0.compare_exchange(ACTIVE | BUSY | DIRECT, ACTIVE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Claims the direct path's message in hand for the books; `false` if `terminate` has accounted for it. The port
+    /// stays held.
+    pub(crate) fn settle_direct(&self) -> bool {
+        self.clear(DIRECT) & ABANDONED == 0
+    }
+
+    /// As [`leave_direct`](Self::leave_direct), after [`settle_direct`](Self::settle_direct).
+    pub(crate) fn leave_settled(&self) -> bool {
+        self.0.compare_exchange(ACTIVE | BUSY, ACTIVE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes the port for good, or marks the results of whoever holds it as nobody's; the word before.
+    pub(crate) fn seize_or_abandon(&self) -> u32 {
+        let before = self.set(BUSY | ABANDONED);
+        if before & BUSY == 0 {
+            self.clear(ABANDONED);
+        }
+        before
     }
 
     /// Takes a kernel to run what is queued. `forbidden` are bits that keep this caller out.

@@ -1,11 +1,11 @@
 //! Host kernels: a thread of their own, a receive loop, and what their `Context` does.
 
+use super::Termination;
 use super::core::{Core, INSIDE};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::{Mailbox, Meta};
 use super::telemetry::{self, DeadLetterReason};
-use super::Termination;
 use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::kernel::{Context, HostFunction, HostPort, RestartPolicy, ended};
 use crate::message::{Envelope, Message, Token};
@@ -101,7 +101,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.let_go(mailbox);
         if let Some(Meta { cell: Some(cell), token, .. }) = hand {
             let reply = unit_reply::<Out>().ok_or_else(|| {
-                let text = format!("kernel `{}` went on to its next message without a reply", self.name());
+                let text = format!("kernel `{}` ended its message without a reply", self.name());
                 Error::new(ErrorKind::Failed, text)
             });
             self.answer(&cell, token, reply);
@@ -198,7 +198,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
         }
         drop(mailbox);
-        let mut end = self.close_books(None, detached);
+        let mut end = self.close_books(Vec::new(), detached);
         end.abandoned = hand.as_ref().map(|meta| self.envelope_id(meta));
         if let Some(meta) = hand {
             self.bury_meta(meta, None, DeadLetterReason::Abandoned, self.terminated_error());
@@ -249,7 +249,10 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                 return Err(ended(core.name()));
             }
             if passed(deadline) {
-                return Err(Error::timed_out(format!("receive of kernel `{}`", core.name()), begun.elapsed()));
+                return Err(Error::timed_out(
+                    format!("receive of kernel `{}`", core.name()),
+                    begun.elapsed(),
+                ));
             }
             if mailbox.queued() == 0 {
                 // Under the lock: a push after this sets the bit again.
@@ -359,4 +362,3 @@ pub(super) fn check_restart(kernel: &str, policy: RestartPolicy) -> Result<()> {
         _ => Ok(()),
     }
 }
-

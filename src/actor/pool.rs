@@ -62,13 +62,9 @@ impl Pool {
         let inner = &self.0;
         // The receiver lives in `inner`, so this cannot fail.
         let _ = inner.jobs.send(Job::Drive(kernel));
-        // SeqCst: after the send; a worker counts itself idle before it looks at the queue for the last time.
+        // SeqCst: after the send; a worker stops counting as idle before it looks whether more work waits.
         if inner.idle.load(Ordering::SeqCst) == 0 {
-            if inner.workers.load(Ordering::SeqCst) < inner.cores {
-                Inner::start(inner);
-            } else {
-                Inner::watch(inner);
-            }
+            inner.call_somebody();
         }
     }
 
@@ -92,17 +88,29 @@ impl Drop for Pool {
 }
 
 impl Inner {
-    fn start(self: &Arc<Self>) {
+    /// Sees to it that work which waits while no thread is idle is taken.
+    fn call_somebody(self: &Arc<Self>) {
+        if self.workers.load(Ordering::SeqCst) < self.cores {
+            self.start(self.cores);
+        } else {
+            self.watch();
+        }
+    }
+
+    /// Starts a thread, unless there are so many.
+    fn start(self: &Arc<Self>, most: usize) {
         let _one_at_a_time = self.starting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let number = self.workers.load(Ordering::SeqCst);
-        if number >= MOST_WORKERS || self.closed.load(Ordering::SeqCst) {
+        if number >= most || self.closed.load(Ordering::SeqCst) {
             return;
         }
+        // Before the thread runs: it may end, and uncount itself, at once.
+        self.workers.fetch_add(1, Ordering::SeqCst);
         let inner = self.clone();
         let thread = std::thread::Builder::new().name(format!("ringwork-driver-{number}"));
-        // Without another thread the work waits for those there are, and for callers.
-        if thread.spawn(move || inner.work()).is_ok() {
-            self.workers.fetch_add(1, Ordering::SeqCst);
+        if thread.spawn(move || inner.work()).is_err() {
+            // Without another thread the work waits for those there are, and for callers.
+            self.workers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -110,14 +118,19 @@ impl Inner {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
             let job = self.next();
-            self.idle.fetch_sub(1, Ordering::SeqCst);
+            let was_idle = self.idle.fetch_sub(1, Ordering::SeqCst);
+            if job.is_some() && was_idle == 1 && !self.taken.is_empty() {
+                // Whoever submitted that work may have counted on this thread.
+                self.call_somebody();
+            }
             match job {
                 Some(Job::Drive(kernel)) => {
                     self.begun.fetch_add(1, Ordering::Relaxed);
                     kernel.drive();
                 }
                 Some(Job::Quit) => break,
-                None if self.workers.load(Ordering::SeqCst) > self.cores => break,
+                // A last look, no longer idle: work that came before it counted on this thread.
+                None if self.workers.load(Ordering::SeqCst) > self.cores && self.taken.is_empty() => break,
                 None => {}
             }
             if self.closed.load(Ordering::SeqCst) && self.taken.is_empty() {
@@ -165,7 +178,7 @@ impl Inner {
                     std::thread::sleep(PATIENCE);
                     let stuck = begun == pool.begun.load(Ordering::Relaxed);
                     if stuck && !pool.taken.is_empty() && pool.idle.load(Ordering::SeqCst) == 0 {
-                        pool.start();
+                        pool.start(MOST_WORKERS);
                     }
                 }
             };
@@ -176,5 +189,42 @@ impl Inner {
             }
         });
         watchdog.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says that it has begun, then waits until it is let go.
+    struct Held(flume::Receiver<()>);
+    struct Lets(flume::Sender<()>);
+
+    impl Drive for Held {
+        fn drive(self: Arc<Self>) {
+            let _ = self.0.recv_timeout(Duration::from_secs(20));
+        }
+    }
+
+    impl Drive for Lets {
+        fn drive(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+
+    #[test]
+    fn work_behind_a_handler_that_holds_its_thread_is_taken_by_another() {
+        let pool = Pool::new();
+        let begun = Instant::now();
+        for _ in 0..200 {
+            // The second job comes while the thread that will take the first one still counts as idle.
+            let (lets, held) = flume::bounded(1);
+            let (tells, told) = flume::bounded(1);
+            pool.submit(Arc::new(Held(held)));
+            pool.submit(Arc::new(Lets(lets)));
+            pool.submit(Arc::new(Lets(tells)));
+            told.recv_timeout(Duration::from_secs(10)).expect("the last job runs");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 }

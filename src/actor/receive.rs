@@ -46,7 +46,10 @@ impl<In: Message, Out: Message> Feeder for Core<In, Out> {
 }
 
 /// Takes a value if there is one, or running a round of handlers makes one.
-pub(super) fn try_receive<T, K: Feeder + ?Sized>(queue: &Queue<T>, kernel: &Arc<K>) -> Result<Option<Tagged<T>>> {
+pub(super) fn try_receive<T, K: Feeder + ?Sized>(
+    queue: &Queue<T>,
+    kernel: &Arc<K>,
+) -> Result<Option<Tagged<T>>> {
     let value = queue.pop().or_else(|| if kernel.clone().drive(None) { queue.pop() } else { None });
     if value.is_some() {
         kernel.clone().made_room();

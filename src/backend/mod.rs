@@ -45,9 +45,15 @@ impl std::str::FromStr for BackendKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Auto, Self::Cpu, Self::Wgpu, Self::Cuda].into_iter().find(|kind| kind.to_string() == text).ok_or_else(
-            || Error::new(ErrorKind::Invalid, format!("backend `{text}` is not one of auto, cpu, wgpu, cuda")),
-        )
+        [Self::Auto, Self::Cpu, Self::Wgpu, Self::Cuda]
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("backend `{text}` is not one of auto, cpu, wgpu, cuda"),
+                )
+            })
     }
 }
 
@@ -159,7 +165,13 @@ pub(crate) struct LaunchSpec {
     pub round: u32,
     /// Shared with the layer above.
     pub control: Arc<PortControl>,
+    /// For threads that the backend runs handlers on besides the one that drives the port.
+    pub around: Arc<Around>,
 }
+
+/// Calls its argument as one that is inside the kernel's handler: so that a handler that waits for its own kernel is
+/// refused on whatever thread it runs.
+pub(crate) type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
 
 /// Words shared between a port and whoever watches it.
 #[derive(Default)]
@@ -225,7 +237,7 @@ pub(crate) struct Until {
 /// Why [`Port::progress`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// All that was in the port is done, or the message waited for is.
+    /// All that was in the port is done, or the message waited for is, or it is time to hand out what is.
     Done,
     /// A stop was asked for, or a message faulted, between two messages.
     Stopped,

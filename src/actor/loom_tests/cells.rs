@@ -21,7 +21,7 @@ fn wait(cell: &ReplyCell<u32>, token: u64) -> u32 {
 
 #[test]
 fn loom_a_delivered_reply_wakes_its_waiter() {
-    explore("deliver, park", 3, || {
+    explore("deliver, park", 5, || {
         let cell = Arc::new(ReplyCell::new());
         cell.arm(1);
         let deliverer = deliver(&cell, 1, 7);
@@ -32,7 +32,7 @@ fn loom_a_delivered_reply_wakes_its_waiter() {
 
 #[test]
 fn loom_a_cell_used_again_gets_its_new_reply_only() {
-    explore("deliver, disarm, deliver to the next", 3, || {
+    explore("deliver, disarm, deliver to the next", 5, || {
         let cell = Arc::new(ReplyCell::new());
         cell.arm(1);
         let first = deliver(&cell, 1, 7);
@@ -50,7 +50,7 @@ fn loom_a_cell_used_again_gets_its_new_reply_only() {
 
 #[test]
 fn loom_of_two_deliverers_one_wins() {
-    explore("deliver, deliver", 3, || {
+    explore("deliver, deliver", 5, || {
         let cell = Arc::new(ReplyCell::new());
         cell.arm(1);
         let (first, second) = (deliver(&cell, 1, 7), deliver(&cell, 1, 8));

@@ -28,7 +28,7 @@ fn sends(name: &'static str, preemptions: usize, change: fn(&mut Plan)) {
 
 #[test]
 fn loom_two_senders_on_an_idle_kernel() {
-    sends("send, send", 3, |_| {});
+    sends("send, send", 4, |_| {});
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn asks(name: &'static str, preemptions: usize, change: fn(&mut Plan)) {
 
 #[test]
 fn loom_two_askers() {
-    asks("ask, ask", 2, |_| {});
+    asks("ask, ask", 4, |_| {});
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn loom_two_askers_of_a_background_kernel() {
 
 #[test]
 fn loom_two_askers_for_one_place() {
-    asks("ask, ask, one place", 2, |plan| plan.capacity = 1);
+    asks("ask, ask, one place", 4, |plan| plan.capacity = 1);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn loom_an_asker_whose_message_is_interrupted() {
 
 #[test]
 fn loom_an_asker_and_a_sender() {
-    explore("ask, send", 2, || {
+    explore("ask, send", 4, || {
         let (world, log) = (World::new(), Log::new());
         let kernel = world.kernel(Plan::new(&log));
         let background = world.background();
@@ -133,7 +133,7 @@ fn loom_an_asker_and_a_sender() {
 
 #[test]
 fn loom_an_asker_and_two_senders_for_one_place() {
-    explore("ask, send, send, one place", 2, || {
+    explore("ask, send, send, one place", 3, || {
         let (world, log) = (World::new(), Log::new());
         let mut plan = Plan::new(&log);
         plan.capacity = 1;
@@ -152,7 +152,7 @@ fn loom_an_asker_and_two_senders_for_one_place() {
 
 #[test]
 fn loom_a_request_waited_for_and_one_given_up() {
-    explore("request, request dropped", 2, || {
+    explore("request, request dropped", 4, || {
         let (world, log) = (World::new(), Log::new());
         let kernel = world.kernel(Plan::new(&log));
         let background = world.background();
@@ -171,7 +171,7 @@ fn loom_a_request_waited_for_and_one_given_up() {
 
 #[test]
 fn loom_books_balance_whenever_they_are_read() {
-    explore("ask, send, telemetry", 2, || {
+    explore("ask, send, telemetry", 3, || {
         let (world, log) = (World::new(), Log::new());
         let kernel = world.kernel(Plan::new(&log));
         let background = world.background();
@@ -216,12 +216,12 @@ fn receiving(name: &'static str, preemptions: usize, change: fn(&mut Plan)) {
 
 #[test]
 fn loom_a_receiver_and_a_kernel_that_waits_for_it() {
-    receiving("send twice, receive twice, one place for replies", 2, |_| {});
+    receiving("send twice, receive twice, one place for replies", 3, |_| {});
 }
 
 #[test]
 fn loom_a_receiver_and_a_background_kernel_that_waits_for_it() {
-    receiving("send twice, receive twice, background only", 2, |plan| plan.background_only = true);
+    receiving("send twice, receive twice, background only", 3, |plan| plan.background_only = true);
 }
 
 /// Two kernels, the first one's output linked to the second, whose mailbox has one place.
@@ -245,7 +245,7 @@ fn linked(world: &World, first: &Log, second: &Log) -> (Arc<Kernel>, Arc<Kernel>
 
 #[test]
 fn loom_a_link_into_one_place_and_a_sender_beside_it() {
-    explore("send to the source, send to the target", 2, || {
+    explore("send to the source, send to the target", 3, || {
         let (world, first, second) = (World::new(), Log::new(), Log::new());
         let (source, target) = linked(&world, &first, &second);
         let background = world.background();
@@ -262,7 +262,7 @@ fn loom_a_link_into_one_place_and_a_sender_beside_it() {
 
 #[test]
 fn loom_a_link_that_stalls_its_source() {
-    explore("send twice to the source of a link", 2, || {
+    explore("send twice to the source of a link", 3, || {
         let (world, first, second) = (World::new(), Log::new(), Log::new());
         let (source, target) = linked(&world, &first, &second);
         let background = world.background();

@@ -52,17 +52,17 @@ fn deactivating(name: &'static str, preemptions: usize, change: fn(&mut Plan)) {
 
 #[test]
 fn loom_deactivate_and_a_sender() {
-    deactivating("deactivate, send twice", 2, |_| {});
+    deactivating("deactivate, send twice", 3, |_| {});
 }
 
 #[test]
 fn loom_deactivate_and_a_background_kernel() {
-    deactivating("deactivate, send twice, on probation", 2, |plan| plan.on_probation = true);
+    deactivating("deactivate, send twice, on probation", 3, |plan| plan.on_probation = true);
 }
 
 #[test]
 fn loom_deactivate_and_a_full_mailbox() {
-    deactivating("deactivate, send twice, one place", 2, |plan| {
+    deactivating("deactivate, send twice, one place", 3, |plan| {
         plan.capacity = 1;
         plan.background_only = true;
     });
@@ -70,7 +70,7 @@ fn loom_deactivate_and_a_full_mailbox() {
 
 #[test]
 fn loom_deactivate_and_an_asker() {
-    explore("deactivate, ask", 2, || {
+    explore("deactivate, ask", 4, || {
         let (world, log) = (World::new(), Log::new());
         let kernel = world.kernel(Plan::new(&log));
         let background = world.background();
@@ -124,8 +124,9 @@ fn account(kernel: &Arc<Kernel>, log: &Log, end: &Termination<Number>, sent: &[(
     assert_eq!(books.returned, end.returned.len() as u64);
     assert_eq!(books.pending, 0);
     assert_eq!(books.dead_letters.total(), books.dead_letters.get(DeadLetterReason::Abandoned));
-    // What was in hand may have run all the same: then its result was nobody's.
-    assert!(lost as u64 <= books.dead_letters.total() && books.dead_letters.total() <= 1);
+    // What was begun may have run all the same: then its result was nobody's.
+    assert!(lost as u64 <= books.dead_letters.total());
+    assert_eq!(books.handled + books.dead_letters.total() + books.returned, accepted);
     assert_eq!(kernel.state(), KernelState::Terminated);
 }
 
@@ -151,17 +152,17 @@ fn terminating(name: &'static str, preemptions: usize, expired: bool, change: fn
 
 #[test]
 fn loom_terminate_and_a_sender() {
-    terminating("terminate, send twice", 2, false, |_| {});
+    terminating("terminate, send twice", 3, false, |_| {});
 }
 
 #[test]
 fn loom_terminate_and_a_background_kernel() {
-    terminating("terminate, send twice, on probation", 2, false, |plan| plan.on_probation = true);
+    terminating("terminate, send twice, on probation", 3, false, |plan| plan.on_probation = true);
 }
 
 #[test]
 fn loom_terminate_and_a_full_mailbox() {
-    terminating("terminate, send twice, one place", 2, false, |plan| {
+    terminating("terminate, send twice, one place", 3, false, |plan| {
         plan.capacity = 1;
         plan.background_only = true;
     });
@@ -169,17 +170,17 @@ fn loom_terminate_and_a_full_mailbox() {
 
 #[test]
 fn loom_terminate_and_an_interrupted_message() {
-    terminating("terminate, send twice, interrupted once", 2, false, |plan| plan.interruptions = 1);
+    terminating("terminate, send twice, interrupted once", 3, false, |plan| plan.interruptions = 1);
 }
 
 #[test]
 fn loom_terminate_out_of_time_and_a_sender() {
-    terminating("terminate now, send twice", 3, true, |_| {});
+    terminating("terminate now, send twice", 4, true, |_| {});
 }
 
 #[test]
 fn loom_terminate_out_of_time_and_a_background_kernel() {
-    terminating("terminate now, send twice, on probation", 2, true, |plan| plan.on_probation = true);
+    terminating("terminate now, send twice, on probation", 3, true, |plan| plan.on_probation = true);
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn loom_terminate_out_of_time_and_an_interrupted_message() {
 #[test]
 fn loom_terminate_and_an_asker() {
     for (name, expired) in [("terminate, ask", false), ("terminate now, ask", true)] {
-        explore(name, 2, move || {
+        explore(name, 4, move || {
             let (world, log) = (World::new(), Log::new());
             let kernel = world.kernel(Plan::new(&log));
             let background = world.background();
@@ -238,7 +239,7 @@ fn faulting(name: &'static str, preemptions: usize, change: fn(&mut Plan)) {
 
 #[test]
 fn loom_a_fault_and_an_asker() {
-    faulting("ask a faulty one, ask", 2, |_| {});
+    faulting("ask a faulty one, ask", 4, |_| {});
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn loom_a_fault_in_the_background_and_an_asker() {
 
 #[test]
 fn loom_a_fault_and_a_blocked_sender() {
-    explore("send a faulty one, send twice, one place", 2, || {
+    explore("send a faulty one, send twice, one place", 3, || {
         let (world, log) = (World::new(), Log::new());
         let mut plan = Plan::new(&log);
         plan.capacity = 1;

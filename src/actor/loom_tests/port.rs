@@ -98,8 +98,25 @@ impl Port for ModelPort {
         self.set_waiting(self.input.len());
     }
 
-    fn push_one(&mut self, token: Token, message: &[u8]) {
-        self.push(&mut std::iter::once((token, message)));
+    fn exchange<'a>(
+        &mut self,
+        batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
+        until: &Until,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) -> usize {
+        for (index, message) in batch.enumerate() {
+            self.push(&mut std::iter::once(message));
+            let progress = self.progress(until);
+            if progress == Progress::Stopped && self.output.is_empty() {
+                self.clear();
+                return index;
+            }
+            self.pop(sink);
+            if progress != Progress::Done {
+                return index + 1;
+            }
+        }
+        usize::MAX
     }
 
     fn progress(&mut self, until: &Until) -> Progress {
@@ -151,10 +168,6 @@ impl Port for ModelPort {
 
     fn read_state(&mut self) -> Result<Vec<u8>> {
         Ok(Vec::new())
-    }
-
-    fn write_state(&mut self, _: &[u8]) -> Result<()> {
-        Ok(())
     }
 
     fn reset_on_fault(&mut self, _: Option<Arc<[u8]>>) {}

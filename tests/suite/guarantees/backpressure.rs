@@ -196,7 +196,9 @@ fn reject_returns_the_message() {
         kernel.send(job(2)).unwrap();
         assert!(matches!(kernel.send(job(3)), Err(SendError::Full(back)) if back == job(3)));
         assert!(matches!(kernel.send_timeout(job(4), LONG), Err(SendError::Full(back)) if back == job(4)));
-        assert!(matches!(kernel.send_many([job(5), job(6)]), Err(SendError::Full(back)) if back == job(5)));
+        let error = kernel.send_many([job(5), job(6)]).unwrap_err();
+        assert!(matches!(error.error, SendError::Full(back) if back == job(5)));
+        assert_eq!((error.sent, error.unsent), (0, vec![job(6)]));
         assert!(matches!(kernel.request(job(7)).err(), Some(SendError::Full(back)) if back == job(7)));
         let error = kernel.ask(job(8), LONG).unwrap_err();
         assert!(error.is_full() && error.to_string().contains("`busy`"), "{error}");
@@ -264,7 +266,7 @@ fn drop_newest_tells_the_sender() {
         kernel.send(job(2)).unwrap();
         assert!(matches!(kernel.send(job(3)), Err(SendError::Dropped(_))));
         assert!(matches!(kernel.try_send(job(4)), Err(SendError::Dropped(_))));
-        assert!(matches!(kernel.send_many([job(5), job(6)]), Err(SendError::Dropped(_))));
+        assert!(matches!(kernel.send_many([job(5), job(6)]).unwrap_err().error, SendError::Dropped(_)));
         assert!(kernel.ask(job(7), PATIENCE).is_err_and(|error| error.is_dropped()));
         // A higher rank does not help the newcomer.
         let high = Options::default().priority(Priority::HIGHEST);

@@ -40,6 +40,10 @@ fn terminate_is_bounded_whatever_the_handler_does() {
             assert!(took >= Duration::from_millis(200), "the handler had that long to end: {took:?}");
 
             assert!(!end.is_clean());
+            if kind == Kind::Wgsl && end.detached {
+                // Its thread got no processor in which to see that it was stopped: measure again.
+                return Duration::MAX;
+            }
             assert_eq!(
                 end.detached,
                 kind != Kind::Wgsl,
@@ -90,7 +94,7 @@ fn terminate_is_bounded_whatever_the_handler_does() {
 fn a_caller_of_a_stuck_handler_is_told_at_termination() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());
-        let kernel = runtime.launch(counter(kind, "asked", &latch)).unwrap();
+        let kernel = runtime.launch(holdable(&runtime, kind, "asked", &latch)).unwrap();
         kernel.activate().unwrap();
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| kernel.ask(endless(kind, 0), PATIENCE));
@@ -98,7 +102,6 @@ fn a_caller_of_a_stuck_handler_is_told_at_termination() {
                 let books = kernel.telemetry();
                 books.accepted == 1 && books.depth == 0
             });
-            std::thread::sleep(Duration::from_millis(20));
             let end = kernel.terminate(Duration::from_millis(20)).unwrap();
             let error = asking.join().unwrap().unwrap_err();
             assert!(error.is_terminated(), "{error:?}");

@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::kernel::{AnyOutlet, Backpressure, Inlet, Plain, Queue, RestartPolicy, RestartState, Tagged};
 use crate::message::{IdSource, Message, Priority, Token, TokenPrefix};
 use crate::sync::{
-    AtomicBool, AtomicU32, AtomicU64, Condvar, Guarded, Mutex, Ordering, lock, spin, thread_local, wait_until,
+    AtomicBool, AtomicU32, AtomicU64, Condvar, Guarded, Mutex, MutexGuard, Ordering, lock, spin, thread_local,
+    wait_until,
 };
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -34,7 +35,7 @@ pub(crate) struct Services {
     pub prefix: TokenPrefix,
     pub dead_letters: DeadLetterLog,
     /// The running kernels by name, and the links between them by id.
-    pub registry: std::sync::Mutex<Registry>,
+    pub registry: Mutex<Registry>,
 }
 
 /// See [`Services::registry`].
@@ -47,8 +48,8 @@ pub(crate) struct Registry {
 }
 
 impl Services {
-    pub(crate) fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        lock(&self.registry)
     }
 
     /// Forgets a kernel that has ended: its name is free.

@@ -1,4 +1,5 @@
-//! What threads synchronise with: std, or loom's model of it under `--cfg loom`.
+//! What threads synchronise with: std, or loom's model of it under `--cfg loom`, or std in a way that
+//! ThreadSanitizer can follow under `--cfg tsan`.
 //!
 //! Code that is model-checked takes its primitives from here and from nowhere else.
 
@@ -6,10 +7,17 @@
 pub(crate) use std::{
     cell::UnsafeCell as StdUnsafeCell,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    sync::{Condvar, Mutex, MutexGuard},
     thread::{Thread, current},
     thread_local,
 };
+
+#[cfg(not(any(loom, tsan)))]
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+
+#[cfg(tsan)]
+mod tsan;
+#[cfg(tsan)]
+pub(crate) use tsan::{Condvar, Mutex, MutexGuard};
 
 #[cfg(loom)]
 pub(crate) use loom::{
@@ -24,6 +32,9 @@ use std::time::{Duration, Instant};
 /// Locks, whether or not a holder panicked: what our locks guard is consistent at every point a panic can come from.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    #[cfg(tsan)]
+    return mutex.lock();
+    #[cfg(not(tsan))]
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
@@ -34,7 +45,9 @@ pub(crate) fn wait_until<'a, T>(
     guard: MutexGuard<'a, T>,
     deadline: Option<Instant>,
 ) -> MutexGuard<'a, T> {
-    #[cfg(not(loom))]
+    #[cfg(tsan)]
+    return condvar.wait(guard, deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
+    #[cfg(not(any(loom, tsan)))]
     if let Some(deadline) = deadline {
         let left = deadline.saturating_duration_since(Instant::now());
         return condvar.wait_timeout(guard, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
@@ -43,6 +56,7 @@ pub(crate) fn wait_until<'a, T>(
     if deadline.is_some() {
         return guard;
     }
+    #[cfg(not(tsan))]
     condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

@@ -1,8 +1,8 @@
 //! The last dead letters of a runtime: what they were, why they died.
 
 use super::telemetry::DeadLetterReason;
+use crate::sync::{Mutex, lock};
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use uuid::Uuid;
 
 /// A message that ended without being handled.
@@ -33,7 +33,7 @@ pub(crate) struct DeadLetterLog(Mutex<VecDeque<DeadLetter>>);
 
 impl DeadLetterLog {
     pub(crate) fn add(&self, letter: DeadLetter) {
-        let mut letters = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut letters = lock(&self.0);
         if letters.len() == KEPT {
             letters.pop_front();
         }
@@ -42,6 +42,6 @@ impl DeadLetterLog {
 
     /// Takes them out, oldest first.
     pub(crate) fn take(&self) -> Vec<DeadLetter> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).drain(..).collect()
+        lock(&self.0).drain(..).collect()
     }
 }

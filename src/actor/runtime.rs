@@ -16,11 +16,11 @@ use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Inlet, RingKernel};
 use crate::message::{Message, TokenPrefix};
-use crate::sync::{deadline_in, lock};
+use crate::sync::{Mutex, deadline_in, lock};
 use std::any::Any;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// A kernel without its types.
@@ -187,26 +187,22 @@ impl RuntimeBuilder {
 
 impl Devices for Inner {
     fn device(&self) -> Result<Arc<dyn Device>> {
-        let mut device = lock_std(&self.device);
+        let mut device = lock(&self.device);
         if let Some(device) = &*device {
             return Ok(device.clone());
         }
         let (opened, why) = backend::open(self.wanted)?;
-        *lock_std(&self.why) = why;
+        *lock(&self.why) = why;
         Ok(device.insert(opened).clone())
     }
 
     fn cpu(&self) -> Result<Arc<dyn Device>> {
-        let mut cpu = lock_std(&self.cpu);
+        let mut cpu = lock(&self.cpu);
         if let Some(cpu) = &*cpu {
             return Ok(cpu.clone());
         }
         Ok(cpu.insert(backend::open(BackendKind::Cpu)?.0).clone())
     }
-}
-
-fn lock_std<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Runtime {
@@ -329,7 +325,7 @@ impl Runtime {
 
     /// Why device kernels run where they run.
     pub fn why(&self) -> String {
-        lock_std(&self.0.why).clone()
+        lock(&self.0.why).clone()
     }
 
     /// Takes the last dead letters of all kernels (256 at most), oldest first.
@@ -386,7 +382,7 @@ impl Runtime {
         let refuse = |text: String| Err(Error::new(ErrorKind::Invalid, text));
         let what =
             format!("link from output `{}` of `{}` to `{}`", output.name(), source.name(), target.name());
-        let _one_at_a_time = lock_std(&self.0.linking);
+        let _one_at_a_time = lock(&self.0.linking);
         let (mut edges, members) = {
             let registry = services.registry();
             let runs = |name: &str, id| registry.kernels.get(name).is_some_and(|kernel| kernel.id() == id);

@@ -4,6 +4,7 @@ use super::dead_letters::DeadLetterLog;
 use super::pool::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TokenPrefix;
+use crate::sync::{Mutex, MutexGuard, lock};
 use std::sync::Arc;
 
 /// What all kernels of a runtime share.
@@ -12,7 +13,7 @@ pub(crate) struct Services {
     pub prefix: TokenPrefix,
     pub dead_letters: DeadLetterLog,
     /// The running kernels by name, and the links between them by id.
-    pub registry: std::sync::Mutex<Registry>,
+    pub registry: Mutex<Registry>,
 }
 
 /// See [`Services::registry`].
@@ -37,8 +38,8 @@ impl Registry {
 }
 
 impl Services {
-    pub(crate) fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        lock(&self.registry)
     }
 
     /// Forgets a kernel that has ended: its name is free.

@@ -14,8 +14,9 @@ mod tests;
 mod whole;
 
 use super::{Executable, FaultCode, Frame, Outcome, Program};
+use crate::sync::{Mutex, lock};
 use code::{Address, Machine, Op};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Runs a handler by interpreting its lowered form.
 pub(crate) struct Interpreter {
@@ -114,7 +115,7 @@ impl Executable for Interpreter {
         debug_assert!(frame.privates.len() >= self.program.privates_size as usize);
         debug_assert!(frame.state.len() >= self.program.state_size() as usize);
         debug_assert_eq!(frame.tables.len(), self.program.tables.len());
-        let spare = self.memories.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let spare = lock(&self.memories).pop();
         let mut memory =
             spare.unwrap_or_else(|| Memory { words: self.code.memory.clone(), calls: Vec::new() });
         if let Some(message) = &self.code.message {
@@ -135,7 +136,7 @@ impl Executable for Interpreter {
             Outcome::Done => self.finish(&memory.words, frame),
             other => other,
         };
-        self.memories.lock().unwrap_or_else(|e| e.into_inner()).push(memory);
+        lock(&self.memories).push(memory);
         outcome
     }
 }

@@ -89,8 +89,7 @@ fn instances(c: &mut Criterion) {
     let kernel = RingKernel::<Add, ()>::native("instances", add).instances(COUNT).queue_capacity(1 << 17);
     let kernel = runtime.launch(kernel).unwrap();
     kernel.activate().unwrap();
-    let messages: Vec<_> =
-        (0..COUNT).map(|i| Add { to: i.wrapping_mul(7919) % COUNT, amount: i }).collect();
+    let messages: Vec<_> = (0..COUNT).map(|i| Add { to: i.wrapping_mul(7919) % COUNT, amount: i }).collect();
     let mut group = c.benchmark_group("instances");
     group.throughput(Throughput::Elements(u64::from(COUNT)));
     group.bench_function("one message each", |b| {

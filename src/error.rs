@@ -55,8 +55,6 @@ pub(crate) enum ErrorKind {
     Deadlock,
     /// A backend or device is not there.
     Unavailable,
-    /// A device reported an error.
-    Device,
 }
 
 /// The text of a panic, as far as it has one.
@@ -108,8 +106,6 @@ predicates! {
     is_deadlock: Deadlock;
     /// The backend or device asked for is not available here; the text has the reason.
     is_unavailable: Unavailable;
-    /// A device reported an error or was lost.
-    is_device: Device;
 }
 
 impl fmt::Display for Error {
@@ -153,6 +149,31 @@ pub enum SendError<T> {
 pub type TrySendError<T> = SendError<T>;
 /// The error of [`Handle::send_timeout`](crate::Handle::send_timeout).
 pub type SendTimeoutError<T> = SendError<T>;
+
+/// A [`send_many`](crate::Handle::send_many) that came to a message that was not taken.
+#[derive(Clone, Debug)]
+pub struct SendManyError<T> {
+    /// Messages taken before it.
+    pub sent: usize,
+    /// The message and why it was not taken.
+    pub error: SendError<T>,
+    /// Messages drawn from the iterator after it, in order.
+    pub unsent: Vec<T>,
+}
+
+impl<T> From<SendManyError<T>> for Error {
+    fn from(error: SendManyError<T>) -> Self {
+        error.error.into()
+    }
+}
+
+impl<T> fmt::Display for SendManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} messages: {}", self.sent, self.error)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for SendManyError<T> {}
 
 impl<T> SendError<T> {
     /// The message, unless it was dropped.

@@ -90,7 +90,7 @@ pub use actor::{
 };
 pub use backend::{BackendKind, Capabilities, Execution};
 pub use compute::UnifiedBuffer;
-pub use error::{Error, Result, SendError, SendTimeoutError, TrySendError};
+pub use error::{Error, Result, SendError, SendManyError, SendTimeoutError, TrySendError};
 pub use kernel::{Backpressure, Context, RestartPolicy, RestartState, RingKernel};
 #[doc(hidden)]
 pub use message::__private;

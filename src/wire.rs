@@ -108,7 +108,8 @@ impl SlotRing {
         self.push_with(token, KIND_FAULT, 0, |_| ());
         let at = self.at(self.tail.wrapping_sub(1));
         let header = SlotHeader { token, kind: KIND_FAULT, len: code };
-        bytemuck::cast_slice_mut::<u128, u8>(&mut self.storage[at..=at]).copy_from_slice(bytemuck::bytes_of(&header));
+        bytemuck::cast_slice_mut::<u128, u8>(&mut self.storage[at..=at])
+            .copy_from_slice(bytemuck::bytes_of(&header));
     }
 
     /// The slot `offset` behind the head: header and whole payload area.

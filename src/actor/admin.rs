@@ -5,10 +5,10 @@ use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::{Meta, Slot};
 use super::telemetry::DeadLetterReason;
-use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW, Shape};
+use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::sync::{deadline_in, lock, passed, wait_until};
+use crate::sync::{deadline_in, lock, park_until, passed, wait_until};
 use crate::{Envelope, Uuid};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -74,7 +74,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return Ok(());
         }
         Err(Error::timed_out(
-            format!("deactivate of kernel `{}`: no message begins any more, but the one in hand", self.name()),
+            format!(
+                "deactivate of kernel `{}`: no message begins any more, but the one in hand",
+                self.name()
+            ),
             timeout,
         ))
     }
@@ -97,7 +100,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             ));
         }
         if !self.seize(deadline_in(PATIENCE)) {
-            return Err(Error::timed_out(format!("{call} of kernel `{}`, whose handler runs,", self.name()), PATIENCE));
+            return Err(Error::timed_out(
+                format!("{call} of kernel `{}`, whose handler runs,", self.name()),
+                PATIENCE,
+            ));
         }
         // SAFETY: the gate was just taken.
         let result = unsafe {
@@ -118,10 +124,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return;
         };
         mailbox.state = state;
-        mailbox.failure = Some(Error::new(
-            ErrorKind::Failed,
-            format!("kernel `{}` has failed: {cause}", self.name()),
-        ));
+        mailbox.failure =
+            Some(Error::new(ErrorKind::Failed, format!("kernel `{}` has failed: {cause}", self.name())));
         self.hot.gate.clear(gate::ACTIVE);
         self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         let waiting = mailbox.take_waiters();
@@ -164,6 +168,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             let held = was == KernelState::Active && self.drain(deadline);
             self.end_port(held, grace)
         };
+        self.deliver_rest(deadline);
         end.drained = self.handled.load(Ordering::Relaxed) - handled_before;
         end.elapsed = begun.elapsed();
         self.facts.services.unregister(&self.facts.name, self.facts.id);
@@ -198,6 +203,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
+    /// Gives the destinations of links time to take what this kernel has sent: once it is gone they may go too.
+    fn deliver_rest(&self, deadline: Option<Instant>) {
+        let deadline = deadline.or_else(|| deadline_in(PATIENCE));
+        loop {
+            self.flush_outlets();
+            if passed(deadline) || !self.outlets.iter().any(|(_, outlet)| outlet.will_deliver()) {
+                return;
+            }
+            park_until(deadline_in(Duration::from_millis(1)));
+        }
+    }
+
     /// Stops the handler in hand, if one is, and returns the rest. `held`: this thread has the port already.
     fn end_port(self: &Arc<Self>, held: bool, grace: Option<Instant>) -> Termination<In> {
         self.control.stop.store(STOP_NOW, Ordering::Relaxed);
@@ -221,12 +238,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let begun = mailbox.in_flight.len().saturating_sub(self.waiting());
         let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
         let mut handled = Vec::new();
-        if self.facts.shape == Shape::Serial {
-            // The last one begun is in hand; those before it have run and committed. Their replies are lost with
-            // the round, but handled they are. The stuck holder writes no more: it looks for the bit first.
+        if self.control.one_at_a_time.load(Ordering::Relaxed) {
+            // The last one begun is in hand; those before it have run and committed. Their replies lie in the port
+            // that is not coming back, but handled they are.
             handled.extend(begun.drain(..begun.len().saturating_sub(1)));
+            // Release pairs with telemetry's Acquire; the port's holder writes no more: it looks for the bit first.
             let count = self.handled.load(Ordering::Relaxed) + handled.len() as u64;
             self.handled.store(count, Ordering::Release);
+            if let Some(cycle) = &mailbox.cycle {
+                cycle.release(handled.len() as i64);
+            }
         }
         drop(mailbox);
         handled.into_iter().for_each(|slot| self.refuse(slot.meta));

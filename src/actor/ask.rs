@@ -1,8 +1,9 @@
 //! Requests and their replies.
 
 use super::cell::ReplyCell;
-use super::core::{Core, Options, Spinner, Wait};
+use super::core::{Core, Spinner};
 use super::mailbox::Slot;
+use super::send::{Options, Wait};
 use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::message::{IdSource, Message, Token};
 use crate::sync::{SPIN, deadline_in, passed, spin};
@@ -44,7 +45,10 @@ pub struct Pending<Out: Message> {
 enum PendingState<Out: Message> {
     /// The handler ran before `request` returned.
     Ready(Result<Out>),
-    Waiting { cell: Arc<ReplyCell<Out>>, kernel: Arc<dyn Asked<Out>> },
+    Waiting {
+        cell: Arc<ReplyCell<Out>>,
+        kernel: Arc<dyn Asked<Out>>,
+    },
     /// The reply has been taken.
     Done,
 }
@@ -99,7 +103,8 @@ impl<Out: Message> Pending<Out> {
             PendingState::Ready(reply) => reply,
             PendingState::Waiting { cell, kernel } => {
                 let reply = kernel.clone().wait(self.token, &cell, deadline_in(timeout));
-                let reply = reply.or_else(|| cell.disarm(self.token)).unwrap_or_else(|| Err(kernel.timed_out()));
+                let reply =
+                    reply.or_else(|| cell.disarm(self.token)).unwrap_or_else(|| Err(kernel.timed_out()));
                 kernel.give_back(cell);
                 reply
             }
@@ -151,7 +156,10 @@ impl<Out: Message> Pending<Out> {
         let deadline = deadline_in(timeout);
         let begun = Instant::now();
         if pending.iter().all(Self::is_done) {
-            return Err(Error::new(ErrorKind::Invalid, "wait_any over no request that is still to be answered"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "wait_any over no request that is still to be answered",
+            ));
         }
         loop {
             for (index, one) in pending.iter_mut().enumerate() {

@@ -60,12 +60,8 @@ impl<Out: Send> ReplyCell<Out> {
     /// Gives the reply up; what came first after all is returned.
     pub(crate) fn disarm(&self, token: Token) -> Option<Reply<Out>> {
         // AcqRel/Acquire: orders the waiter's later use of the cell after a deliverer that lost.
-        let given_up = self.state.compare_exchange(
-            token << 2 | WAITING,
-            IDLE,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let given_up =
+            self.state.compare_exchange(token << 2 | WAITING, IDLE, Ordering::AcqRel, Ordering::Acquire);
         if given_up.is_ok() {
             return None;
         }

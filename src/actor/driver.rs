@@ -2,22 +2,19 @@
 //!
 //! Three drive: a sender or caller on an idle kernel (`direct`), a caller that waits, and the background.
 
-use super::core::{Core, Engine, HOLDING, INSIDE, Options, Settled, Wait};
+use super::core::{Core, Engine, Inside, Settled};
 use super::gate;
-use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
 use crate::backend::{Completion, Fault, Progress, Shape, Until};
-use crate::error::{Error, ErrorKind, Result, SendError};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Plain, RestartPolicy};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, lock};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-
 /// A handler on a caller's thread is interrupted after this long, and left to the background from then on.
-const SLICE: Duration = Duration::from_micros(20);
+pub(super) const SLICE: Duration = Duration::from_micros(20);
 /// Messages a caller runs before it looks after its own business again.
 const CALLER_ROUND: usize = 32;
 /// Rounds the background driver runs before another kernel gets its turn.
@@ -25,6 +22,9 @@ const ROUNDS: usize = 8;
 /// A handler that takes less than this per message, for [`TRUSTED`] messages in a row, may run on callers' threads.
 const FAST: Duration = Duration::from_micros(5);
 const TRUSTED: u64 = if cfg!(loom) { 1 } else { 16 };
+/// One that was seen to take more than this has to show it again. A caller's thread that lost its core for a moment
+/// looks the same, and pays with a few messages that take the longer way.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// What came of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,277 +39,9 @@ enum Round {
     Stopped,
 }
 
-/// How a message on the direct path ended.
-enum Direct<Out> {
-    Handled(Out),
-    Faulted(Fault),
-    /// It is still in the port.
-    Left,
-}
-
-/// Marks this thread as being inside a kernel's handler, and as holding a port.
-struct Inside(u64);
-
-impl Inside {
-    #[inline]
-    fn enter(kernel: u64) -> Self {
-        HOLDING.with(|holding| holding.set(true));
-        Self(INSIDE.with(|inside| inside.replace(kernel)))
-    }
-}
-
-impl Drop for Inside {
-    #[inline]
-    fn drop(&mut self) {
-        HOLDING.with(|holding| holding.set(false));
-        INSIDE.with(|inside| inside.set(self.0));
-    }
-}
-
 impl<In: Message, Out: Message> Core<In, Out> {
-    fn plain(&self) -> &Plain<In, Out> {
+    pub(super) fn plain(&self) -> &Plain<In, Out> {
         self.facts.plain.as_ref().expect("only kernels with a port are driven")
-    }
-
-    /// Runs one message on an idle kernel. The gate is held.
-    fn run_direct(&self, engine: &mut Engine<Out>, token: Token, message: &In, slice: Duration) -> Direct<Out> {
-        let plain = self.plain();
-        let Some(port) = &mut engine.port else { return Direct::Left };
-        let until = Until { token: None, deadline: None, slice: Some(slice) };
-        let mut result = Direct::Left;
-        let inside = Inside::enter(self.facts.id);
-        let taken = port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
-            result = match completion {
-                Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
-                Completion::Faulted { fault, .. } => Direct::Faulted(fault),
-                Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
-            };
-        });
-        drop(inside);
-        if taken == 0 {
-            // Stopped before it began: it waits in the port like one that was interrupted.
-            port.push(&mut std::iter::once((token, plain.bytes(message))));
-        } else if matches!(result, Direct::Left) {
-            engine.cut_short = self.stopped_now();
-        }
-        result
-    }
-
-    /// Has `terminate` asked to stop inside a handler?
-    fn stopped_now(&self) -> bool {
-        // Relaxed: whoever has been interrupted by the word has seen it.
-        self.control.stop.load(std::sync::atomic::Ordering::Relaxed) >= crate::backend::STOP_NOW
-    }
-
-    /// Counts a message of the direct path as accepted and handled, and puts its reply into the reply queue if it
-    /// belongs there; `false`, and neither, if `terminate` has given it up. The gate is held before, and not after.
-    #[inline]
-    fn finish_direct(self: &Arc<Self>, stamp: u64, reply: Option<(Token, Out)>) -> bool {
-        let direct = &self.hot.direct;
-        // Relaxed read, Release store: the holder of the gate is the only writer.
-        direct.store(direct.load(Ordering::Relaxed) + 1, Ordering::Release);
-        if stamp != 0 {
-            self.latency.record(telemetry::now().saturating_sub(stamp));
-        }
-        if reply.is_none() && self.hot.gate.leave_direct() {
-            return true;
-        }
-        let ours = self.hot.gate.settle_direct();
-        if ours {
-            self.replies.push(reply);
-            if self.hot.gate.leave_settled() {
-                return true;
-            }
-        } else {
-            direct.store(direct.load(Ordering::Relaxed) - 1, Ordering::Release);
-        }
-        self.release();
-        ours
-    }
-
-    /// Logs a message of the direct path that `terminate` has given up, and counted.
-    fn bury_abandoned(&self, slot: Slot<In, Out>) {
-        self.bury(slot, DeadLetterReason::Abandoned);
-    }
-
-    /// Puts a message that the direct path left in the port into the books: first in line for the background. If
-    /// `terminate` has given it up, it is dead-lettered. The gate is held before, and not after.
-    pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) {
-        let mut mailbox = lock(&self.mailbox);
-        // Under the lock: `terminate` finds the message either here or there.
-        if !self.hot.gate.settle_direct() {
-            drop(mailbox);
-            self.bury_abandoned(slot);
-            self.release();
-            return;
-        }
-        mailbox.accepted += 1;
-        let places = usize::from(slot.meta.replies_to_queue());
-        mailbox.in_flight.push_back(slot);
-        drop(mailbox);
-        // SAFETY: the gate is held.
-        unsafe { self.engine.with(|engine| engine.reply_places += places) };
-        self.hot.gate.set(gate::QUEUED | gate::BACKGROUND);
-        self.release();
-    }
-
-    /// Dead-letters a message of the direct path that faulted. The gate is held before, and not after.
-    fn fault_direct(self: &Arc<Self>, slot: Slot<In, Out>, fault: &Fault) -> Error {
-        let error = self.fault_error(fault);
-        if self.hot.gate.settle_direct() {
-            self.count_fault(slot, &error);
-        } else {
-            self.bury_abandoned(slot);
-        }
-        self.release();
-        error
-    }
-
-    /// Enters a fault of a message that was not in the mailbox. The gate is held, and the message claimed.
-    fn count_fault(self: &Arc<Self>, slot: Slot<In, Out>, error: &Error) {
-        let mut mailbox = lock(&self.mailbox);
-        mailbox.accepted += 1;
-        mailbox.dead.count(DeadLetterReason::Fault);
-        drop(mailbox);
-        let payload = self.encode(&slot.payload);
-        self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
-        self.supervise(error);
-    }
-
-    /// Sends on an idle kernel: its handler runs here and now. The gate is held before, and not after.
-    pub(super) fn send_direct(
-        self: &Arc<Self>,
-        message: In,
-        token: Token,
-        options: &Options,
-        wait: Wait,
-    ) -> std::result::Result<(), SendError<In>> {
-        let queue_reply = self.facts.has_reply && !options.discard_reply;
-        if queue_reply && self.replies.room() == 0 {
-            // It would have to wait for a receiver: into the mailbox with it.
-            if !self.hot.gate.leave_direct() {
-                let ours = self.hot.gate.settle_direct();
-                self.release();
-                if !ours {
-                    self.bury_abandoned(self.slot(message, token, options));
-                    return Ok(());
-                }
-            }
-            return self.send_queued(message, token, options, wait);
-        }
-        let stamp = telemetry::stamp(token);
-        // SAFETY: the gate is held.
-        let result = unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE)) };
-        match result {
-            Direct::Handled(reply) => {
-                if !self.finish_direct(stamp, queue_reply.then_some((token, reply))) {
-                    self.bury_abandoned(self.slot(message, token, options));
-                }
-            }
-            Direct::Faulted(fault) => {
-                self.fault_direct(self.slot(message, token, options), &fault);
-            }
-            Direct::Left => self.delegate(self.slot(message, token, options)),
-        }
-        Ok(())
-    }
-
-    /// Asks an idle kernel: its handler runs here and now. `Ok(Err(slot))` if it has to be waited for: the slot
-    /// is what [`delegate`](Self::delegate) wants, with the gate still held.
-    #[inline]
-    pub(super) fn ask_direct(
-        self: &Arc<Self>,
-        message: In,
-        token: Token,
-        timeout: Duration,
-        options: &Options,
-    ) -> Result<std::result::Result<Out, Slot<In, Out>>> {
-        let stamp = telemetry::stamp(token);
-        // SAFETY: the gate is held.
-        let result =
-            unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout))) };
-        match result {
-            Direct::Handled(reply) => {
-                if self.finish_direct(stamp, None) {
-                    return Ok(Ok(reply));
-                }
-                self.bury_abandoned(self.slot(message, token, options));
-                Err(self.terminated_error())
-            }
-            Direct::Faulted(fault) => Err(self.fault_direct(self.slot(message, token, options), &fault)),
-            Direct::Left => Ok(Err(self.slot(message, token, options))),
-        }
-    }
-
-    /// Sends a run of messages on an idle kernel, from the front of `batch`; what is left there was not accepted.
-    /// The gate is held before, and not after.
-    pub(super) fn send_direct_batch(self: &Arc<Self>, batch: &mut VecDeque<(Token, In)>, options: &Options) {
-        let queue_replies = self.facts.has_reply && !options.discard_reply;
-        let plain = self.plain();
-        let (mut handled, mut last, mut fault, mut replies) = (0u64, None, None, Vec::new());
-        let mut run = |engine: &mut Engine<Out>| {
-            let Engine { port: Some(port), finished, .. } = engine else { return 0 };
-            let room = if queue_replies { self.replies.room() } else { usize::MAX };
-            let count = batch.len().min(room);
-            finished.clear();
-            let until = Until { token: None, deadline: None, slice: Some(SLICE) };
-            let inside = Inside::enter(self.facts.id);
-            port.exchange(
-                &mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))),
-                &until,
-                &mut |completion| collect(plain, completion, finished),
-            );
-            drop(inside);
-            for (token, result) in finished.drain(..) {
-                last = Some(batch.pop_front().expect("a result for each message, in order"));
-                match result {
-                    Ok(reply) => {
-                        handled += 1;
-                        if queue_replies {
-                            replies.push((token, reply));
-                        }
-                    }
-                    Err(cause) => fault = Some(cause),
-                }
-            }
-            // What did not begin, or was interrupted, stays in the sender's hands.
-            port.clear();
-            count
-        };
-        // SAFETY: the gate is held.
-        let begun = unsafe { self.engine.with(&mut run) };
-        let direct = &self.hot.direct;
-        // Relaxed read, Release store: the holder of the gate is the only writer.
-        let before = direct.load(Ordering::Relaxed);
-        direct.store(before + handled, Ordering::Release);
-        if begun > 0 && handled == 0 {
-            // Slow, or stopped: the mailbox takes it from here.
-            self.hot.gate.set(gate::BACKGROUND);
-        }
-        if replies.is_empty() && fault.is_none() && self.hot.gate.leave_direct() {
-            return;
-        }
-        if self.hot.gate.settle_direct() {
-            self.replies.push(replies);
-            match (last, fault) {
-                (Some((token, message)), Some(fault)) => {
-                    self.count_fault(self.slot(message, token, options), &self.fault_error(&fault));
-                }
-                _ if self.hot.gate.leave_settled() => return,
-                _ => {}
-            }
-        } else {
-            // The last one begun was in hand then, and has been accounted for.
-            if fault.is_none() && handled > 0 {
-                direct.store(before + handled - 1, Ordering::Release);
-                replies.pop();
-            }
-            self.replies.push(replies);
-            if let Some((token, message)) = last.or_else(|| batch.pop_front()) {
-                self.bury_abandoned(self.slot(message, token, options));
-            }
-        }
-        self.release();
     }
 
     /// Runs what is queued, as a sender that waits for room; `true` if something moved.
@@ -360,7 +92,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Lets callers run a handler that has shown itself to be fast. The gate is held.
     fn judge(&self, handled: u64, took: Duration) {
-        if self.facts.background_only || handled == 0 || self.hot.gate.load() & gate::BACKGROUND == 0 {
+        if self.facts.background_only || handled == 0 {
+            return;
+        }
+        if self.hot.gate.load() & gate::BACKGROUND == 0 {
+            self.distrust(took / u32::try_from(handled).unwrap_or(u32::MAX));
             return;
         }
         // SAFETY: the gate is held.
@@ -374,6 +110,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         if trusted {
             self.hot.gate.clear(gate::BACKGROUND);
+        }
+    }
+
+    /// Keeps a handler that nothing can interrupt away from callers again, if it was seen to take this long. The
+    /// gate is held.
+    pub(super) fn distrust(&self, took: Duration) {
+        if self.facts.on_probation && took > SLOW {
+            // SAFETY: the gate is held.
+            unsafe { self.engine.with(|engine| engine.trusted = 0) };
+            self.hot.gate.set(gate::BACKGROUND);
         }
     }
 
@@ -399,7 +145,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
     /// whether missing room kept more out.
     fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
-        // A handler known to be slow gets its messages one by one: no reply waits for the message after it.
+        // A handler that is not known to be fast gets its messages one by one: no reply waits for the message after
+        // it, which may take for ever.
         let slow = self.facts.shape == Shape::Serial && self.hot.gate.load() & gate::BACKGROUND != 0;
         let most = if slow { 1 } else { most };
         loop {
@@ -470,7 +217,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         if fed > 0 {
             port.push(
-                &mut mailbox.in_flight.range(in_port..).map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
+                &mut mailbox
+                    .in_flight
+                    .range(in_port..)
+                    .map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
             );
         }
         (in_port + fed, stalled)
@@ -586,6 +336,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn supervise(self: &Arc<Self>, cause: &Error) -> bool {
         let allowed = match self.facts.restart {
             RestartPolicy::Never => false,
+            RestartPolicy::OneForOne { max: u32::MAX, .. } => true,
             RestartPolicy::OneForOne { max, within, .. } => {
                 let now = Instant::now();
                 let mut mailbox = lock(&self.mailbox);
@@ -628,7 +379,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
 }
 
 /// Keeps one result for later.
-fn collect<In, Out>(plain: &Plain<In, Out>, completion: Completion<'_>, finished: &mut Vec<(Token, Result<Out, Fault>)>) {
+pub(super) fn collect<In, Out>(
+    plain: &Plain<In, Out>,
+    completion: Completion<'_>,
+    finished: &mut Vec<(Token, Result<Out, Fault>)>,
+) {
     match completion {
         Completion::Handled { token, reply } => finished.push((token, Ok(plain.reply(reply)))),
         Completion::Faulted { token, fault } => finished.push((token, Err(fault))),

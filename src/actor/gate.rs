@@ -57,18 +57,14 @@ impl Gate {
     #[inline]
     pub(crate) fn enter_direct(&self) -> bool {
         // Relaxed failure: nothing is read on the strength of it.
-        self.0
-            .compare_exchange(ACTIVE, ACTIVE | BUSY | DIRECT, Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
+        self.0.compare_exchange(ACTIVE, ACTIVE | BUSY | DIRECT, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// Lets go of what [`enter_direct`](Self::enter_direct) took, if nothing happened meanwhile; otherwise the
     /// caller still holds it.
     #[inline]
     pub(crate) fn leave_direct(&self) -> bool {
-        self.0
-            .compare_exchange(ACTIVE | BUSY | DIRECT, ACTIVE, Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
+        self.0.compare_exchange(ACTIVE | BUSY | DIRECT, ACTIVE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// Claims the direct path's message in hand for the books; `false` if `terminate` has accounted for it. The port

@@ -1,14 +1,15 @@
 //! What users talk to kernels with.
 
 use super::ask::Pending;
-use super::core::{Core, Options, Wait};
+use super::core::Core;
 use super::lifecycle::KernelState;
 use super::receive::{Feeder, Output, receive, try_receive};
+use super::send::{Options, Wait};
 use super::telemetry::Telemetry;
 use super::{Termination, admin};
-use crate::error::{Error, ErrorKind, Result, SendError, SendTimeoutError, TrySendError};
+use crate::error::{Error, ErrorKind, Result, SendError, SendManyError, SendTimeoutError, TrySendError};
 use crate::kernel::Outlet;
-use crate::message::{DeviceMessage, Envelope, IdSource, Message, Priority};
+use crate::message::{DeviceMessage, Envelope, IdSource, Message, Priority, Token};
 use crate::sync::{deadline_in, lock};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -171,9 +172,29 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// # Errors
     ///
-    /// The first message that was not taken, and why. Those before it were; those after it were not drawn from the
-    /// iterator, except for up to 31, which are dropped.
-    pub fn send_many(&self, messages: impl IntoIterator<Item = In>) -> Result<usize, SendError<In>> {
+    /// The first message that was not taken, why, how many were before it, and those drawn from the iterator after
+    /// it (31 at most).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{Backpressure, RingKernel, Runtime, SendError, message};
+    ///
+    /// message! { pub struct Item { pub to: u32 } }
+    /// message! { pub struct Count { pub items: u32 } }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let shelves = runtime.launch(
+    ///     RingKernel::<Item, ()>::native("shelves", |_: Item, shelf: &mut Count| shelf.items += 1).instances(3),
+    /// )?;
+    /// shelves.activate()?;
+    /// assert_eq!(shelves.send_many((0..3).map(|to| Item { to }))?, 3);
+    /// let error = shelves.send_many((0..9).map(|to| Item { to })).unwrap_err();
+    /// assert_eq!(error.sent, 3);
+    /// assert!(matches!(error.error, SendError::Refused(Item { to: 3 }, _)));
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn send_many(&self, messages: impl IntoIterator<Item = In>) -> Result<usize, SendManyError<In>> {
         self.send_many_with(messages, Options::default())
     }
 
@@ -186,39 +207,43 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         &self,
         messages: impl IntoIterator<Item = In>,
         options: Options,
-    ) -> Result<usize, SendError<In>> {
+    ) -> Result<usize, SendManyError<In>> {
         let core = &self.0;
         let mut messages = messages.into_iter();
         let mut batch = VecDeque::with_capacity(BATCH);
         let mut sent = 0;
         loop {
-            while batch.len() < BATCH {
+            let mut refused = None;
+            while batch.len() < BATCH && refused.is_none() {
                 let Some(message) = messages.next() else { break };
-                if let Err(error) = core.validate(&message) {
-                    self.send_batch(&mut batch, &options)?;
-                    return Err(SendError::Refused(message, error));
+                match core.validate(&message) {
+                    Ok(()) => batch.push_back((IdSource::next(), message)),
+                    Err(error) => refused = Some(SendError::Refused(message, error)),
                 }
-                batch.push_back((IdSource::next(), message));
             }
-            if batch.is_empty() {
+            let count = batch.len();
+            if let Err(error) = self.send_batch(&mut batch, &options) {
+                sent += count - batch.len() - 1;
+                let refused = refused.and_then(SendError::into_message);
+                let unsent = batch.into_iter().map(|(_, message)| message).chain(refused).collect();
+                return Err(SendManyError { sent, error, unsent });
+            }
+            sent += count;
+            if let Some(error) = refused {
+                return Err(SendManyError { sent, error, unsent: Vec::new() });
+            }
+            if count == 0 {
                 return Ok(sent);
             }
-            sent += self.send_batch(&mut batch, &options)?;
         }
     }
 
-    fn send_batch(
-        &self,
-        batch: &mut VecDeque<(crate::message::Token, In)>,
-        options: &Options,
-    ) -> Result<usize, SendError<In>> {
+    fn send_batch(&self, batch: &mut VecDeque<(Token, In)>, options: &Options) -> Result<(), SendError<In>> {
         let core = &self.0;
-        let count = batch.len();
-        if Core::<In, Out>::may_drive() && core.hot.gate.enter_direct() {
+        if !batch.is_empty() && Core::<In, Out>::may_drive() && core.hot.gate.enter_direct() {
             core.send_direct_batch(batch, options);
         }
-        core.send_queued_batch(batch, options)?;
-        Ok(count)
+        core.send_queued_batch(batch, options)
     }
 
     /// Asks: sends a message and waits for its reply. The calling thread runs the handler itself if it can.
@@ -278,10 +303,15 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         let most = lock(&self.0.mailbox).capacity();
         for message in messages {
             if pending.len() == most {
-                let first: Pending<Out> = pending.pop_front().expect("as many as the capacity, which is not 0");
+                let first: Pending<Out> =
+                    pending.pop_front().expect("as many as the capacity, which is not 0");
                 replies.push(first.wait(left())?);
             }
-            pending.push_back(self.0.request(message, &Options::default(), deadline).map_err(|error| self.0.describe(error))?);
+            pending.push_back(
+                self.0
+                    .request(message, &Options::default(), deadline)
+                    .map_err(|error| self.0.describe(error))?,
+            );
         }
         for one in pending {
             replies.push(one.wait(left())?);

@@ -1,11 +1,11 @@
 //! Host kernels: a thread of their own, a receive loop, and what their `Context` does.
 
+use super::Termination;
 use super::core::{Core, INSIDE};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::{Mailbox, Meta};
 use super::telemetry::{self, DeadLetterReason};
-use super::Termination;
 use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::kernel::{Context, HostFunction, HostPort, RestartPolicy, ended};
 use crate::message::{Envelope, Message, Token};
@@ -249,7 +249,10 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                 return Err(ended(core.name()));
             }
             if passed(deadline) {
-                return Err(Error::timed_out(format!("receive of kernel `{}`", core.name()), begun.elapsed()));
+                return Err(Error::timed_out(
+                    format!("receive of kernel `{}`", core.name()),
+                    begun.elapsed(),
+                ));
             }
             if mailbox.queued() == 0 {
                 // Under the lock: a push after this sets the bit again.
@@ -359,4 +362,3 @@ pub(super) fn check_restart(kernel: &str, policy: RestartPolicy) -> Result<()> {
         _ => Ok(()),
     }
 }
-

@@ -1,8 +1,9 @@
 //! From a declared kernel to a running one: checks, compiles, opens the port.
 
-use super::core::{Core, Engine, Facts, Memory, Services};
+use super::core::{Core, Engine, Facts, Inside, Memory};
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
+use super::services::Services;
 use crate::backend::{Code, Device, LaunchSpec, NativeHandler, PortControl, Shape};
 use crate::compile::{self, HandlerSource, OutputDecl, Program, TableDecl};
 use crate::error::{Error, ErrorKind, Result};
@@ -112,6 +113,10 @@ pub(super) fn launch<In: Message, Out: Message>(
                 tables: plan.tables,
                 round,
                 control: control.clone(),
+                around: Arc::new(move |body: &mut dyn FnMut()| {
+                    let _inside = Inside::enter(id);
+                    body();
+                }),
             })?;
             memory.arrange_restart(port.as_mut(), settings.restart);
             Engine::new(Some(port), memory)
@@ -131,16 +136,21 @@ fn limit(kernel: &str, what: &str, layout: &Layout, most: u32) -> Result<()> {
     }
     Err(invalid(
         kernel,
-        format!("{what} `{}` has {} bytes, but may have {most}; keep larger data in a table", layout.name, layout.size),
+        format!(
+            "{what} `{}` has {} bytes, but may have {most}; keep larger data in a table",
+            layout.name, layout.size
+        ),
     ))
 }
 
 fn check_messages<In, Out>(kernel: &str, plain: &Plain<In, Out>, settings: &Settings) -> Result<()> {
     limit(kernel, "message", plain.input, MOST_MESSAGE)?;
     limit(kernel, "reply", plain.output, MOST_MESSAGE)?;
-    settings.outputs.iter().filter_map(|output| output.layout).try_for_each(|layout| {
-        limit(kernel, "output value", layout, MOST_MESSAGE)
-    })
+    settings
+        .outputs
+        .iter()
+        .filter_map(|output| output.layout)
+        .try_for_each(|layout| limit(kernel, "output value", layout, MOST_MESSAGE))
 }
 
 fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: &Settings) -> Result<Plan> {
@@ -196,7 +206,8 @@ fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: 
         Some((_, bytes)) => bytes.clone(),
         None => vec![0; state_size],
     };
-    let bound = |wanted: &str| settings.tables.iter().find(|(name, _)| name == wanted).map(|(_, table)| table);
+    let bound =
+        |wanted: &str| settings.tables.iter().find(|(name, _)| name == wanted).map(|(_, table)| table);
     let tables = program
         .tables
         .iter()

@@ -69,7 +69,9 @@ impl KernelState {
                 };
                 return Err(Error::new(
                     ErrorKind::State,
-                    format!("cannot {call} kernel `{kernel}`: it is {self}, from which it cannot become {target}"),
+                    format!(
+                        "cannot {call} kernel `{kernel}`: it is {self}, from which it cannot become {target}"
+                    ),
                 ));
             }
         })
@@ -81,7 +83,8 @@ mod tests {
     use super::*;
     use KernelState::*;
 
-    const STATES: [KernelState; 7] = [Created, Launched, Active, Deactivated, Terminating, Terminated, Failed];
+    const STATES: [KernelState; 7] =
+        [Created, Launched, Active, Deactivated, Terminating, Terminated, Failed];
 
     #[test]
     fn every_pair_of_state_and_event_is_decided_as_documented() {

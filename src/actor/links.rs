@@ -36,7 +36,9 @@ impl CycleCredits {
     pub(crate) fn try_inject(&self) -> bool {
         // Relaxed: the count stands for itself; the messages are published by the mailboxes' locks.
         self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < self.enter).then_some(used + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                (used < self.enter).then_some(used + 1)
+            })
             .is_ok()
     }
 

@@ -10,10 +10,12 @@ mod host;
 mod life;
 mod port;
 
-use super::core::{Core, Engine, Facts, Memory, Options, Services, Wait};
+use super::core::{Core, Engine, Facts, Memory};
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
+use super::send::{Options, Wait};
+use super::services::Services;
 use super::telemetry::Telemetry;
 use crate::backend::{Port, PortControl, Shape};
 use crate::kernel::{AnyOutlet, Backpressure, Plain, Queue, RestartPolicy};

@@ -160,9 +160,9 @@ impl<In, Out> Mailbox<In, Out> {
     pub(crate) fn closed(&self) -> Option<Cause> {
         match self.state {
             KernelState::Active => None,
-            KernelState::Failed => Some(Cause::Failed(
-                self.failure.clone().expect("a failed kernel has a cause"),
-            )),
+            KernelState::Failed => {
+                Some(Cause::Failed(self.failure.clone().expect("a failed kernel has a cause")))
+            }
             KernelState::Terminating | KernelState::Terminated => Some(Cause::Terminated),
             state => Some(Cause::NotActive(state)),
         }

@@ -7,12 +7,15 @@
 mod admin;
 mod ask;
 mod cell;
+#[expect(clippy::missing_const_for_thread_local, reason = "loom's thread_local! takes no const block")]
 mod core;
 mod dead_letters;
+mod direct;
 mod driver;
 mod gate;
 mod handle;
 mod host;
+mod inlet;
 mod launch;
 mod lifecycle;
 mod links;
@@ -23,9 +26,11 @@ mod mailbox;
 mod pool;
 mod receive;
 mod runtime;
+mod send;
+mod services;
 mod telemetry;
+mod wake;
 
-pub use self::core::Options;
 pub use admin::Termination;
 pub use ask::Pending;
 pub use dead_letters::DeadLetter;
@@ -33,4 +38,5 @@ pub use handle::{Handle, Replies, Snapshot};
 pub use lifecycle::KernelState;
 pub use receive::Output;
 pub use runtime::{Runtime, RuntimeBuilder};
+pub use send::Options;
 pub use telemetry::{DeadLetterCounts, DeadLetterReason, Latency, Telemetry};

@@ -3,7 +3,7 @@
 //! As many threads as cores, started when first needed. A handler that cannot be interrupted may hold one for good;
 //! a watchdog starts another one when work waits and no thread takes it.
 
-use super::core::Drive;
+use super::services::Drive;
 use crate::sync::SPIN;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -1,6 +1,6 @@
 //! The background drivers as a model has them: a queue of kernels, emptied by a thread of the test's.
 
-use super::core::Drive;
+use super::services::Drive;
 use crate::sync::{Condvar, Mutex, lock, wait_until};
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Receiving: replies nobody asked for, and outputs that are not linked. Whoever waits here drives.
 
-use super::core::{Core, Source};
+use super::core::Core;
 use super::runtime::AnyKernel;
+use super::services::Source;
 use crate::error::{Error, Result};
 use crate::kernel::{Outlet, Queue, Tagged, Woken};
 use crate::message::Message;
@@ -46,7 +47,10 @@ impl<In: Message, Out: Message> Feeder for Core<In, Out> {
 }
 
 /// Takes a value if there is one, or running a round of handlers makes one.
-pub(super) fn try_receive<T, K: Feeder + ?Sized>(queue: &Queue<T>, kernel: &Arc<K>) -> Result<Option<Tagged<T>>> {
+pub(super) fn try_receive<T, K: Feeder + ?Sized>(
+    queue: &Queue<T>,
+    kernel: &Arc<K>,
+) -> Result<Option<Tagged<T>>> {
     let value = queue.pop().or_else(|| if kernel.clone().drive(None) { queue.pop() } else { None });
     if value.is_some() {
         kernel.clone().made_room();

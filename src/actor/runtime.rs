@@ -1,14 +1,15 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
 use super::admin::{GRACE, PATIENCE};
-use super::core::{Core, INSIDE, Registry, Services};
+use super::core::{Core, INSIDE};
 use super::dead_letters::DeadLetter;
 use super::handle::Handle;
-use super::receive::Output;
 use super::launch::{self, Devices, Launched};
 use super::lifecycle::KernelState;
 use super::links::{CycleCredits, cycles};
 use super::pool::Pool;
+use super::receive::Output;
+use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
 use crate::backend::{self, BackendKind, Capabilities, Device};
 use crate::compute::UnifiedBuffer;
@@ -18,7 +19,7 @@ use crate::message::{Message, TokenPrefix};
 use crate::sync::{Mutex, deadline_in, lock};
 use std::any::Any;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -120,14 +121,15 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
+/// Ids are the process's, not the runtime's: threads remember them.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 struct Inner {
     services: Arc<Services>,
     wanted: BackendKind,
     why: Mutex<String>,
     device: Mutex<Option<Arc<dyn Device>>>,
     cpu: Mutex<Option<Arc<dyn Device>>>,
-    next_id: AtomicU64,
-    closed: AtomicBool,
     /// One change of links at a time.
     linking: Mutex<()>,
 }
@@ -178,8 +180,6 @@ impl RuntimeBuilder {
             why: Mutex::new("no device has been opened yet".to_owned()),
             device: Mutex::new(None),
             cpu: Mutex::new(None),
-            next_id: AtomicU64::new(1),
-            closed: AtomicBool::new(false),
             linking: Mutex::new(()),
         })))
     }
@@ -245,33 +245,28 @@ impl Runtime {
         let name = kernel.name.clone();
         {
             let mut registry = inner.services.registry();
-            self.check_open()?;
+            registry.check_open()?;
             if registry.kernels.contains_key(&name) || !registry.reserved.insert(name.clone()) {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("a kernel named `{name}` is running already; terminate it first, or take another name"),
+                    format!(
+                        "a kernel named `{name}` is running already; terminate it first, or take another name"
+                    ),
                 ));
             }
         }
         // Compiled outside of the lock: other launches go on meanwhile.
-        let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let launched = launch::launch(kernel, id, inner.services.clone(), inner);
         let mut registry = inner.services.registry();
         registry.reserved.remove(&name);
         let Launched { core, host } = launched?;
-        self.check_open()?;
+        registry.check_open()?;
         if let Some(function) = host {
             core.start_host(function)?;
         }
         registry.kernels.insert(name, core.clone());
         Ok(Handle::new(core))
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.0.closed.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Terminated, "the runtime has been shut down"));
-        }
-        Ok(())
     }
 
     /// The handle of a running kernel.
@@ -385,7 +380,8 @@ impl Runtime {
         let services = &self.0.services;
         let (source, target) = (output.kernel(), target.core());
         let refuse = |text: String| Err(Error::new(ErrorKind::Invalid, text));
-        let what = format!("link from output `{}` of `{}` to `{}`", output.name(), source.name(), target.name());
+        let what =
+            format!("link from output `{}` of `{}` to `{}`", output.name(), source.name(), target.name());
         let _one_at_a_time = lock(&self.0.linking);
         let (mut edges, members) = {
             let registry = services.registry();
@@ -410,7 +406,10 @@ impl Runtime {
         for (index, kernel) in to_hold.iter().enumerate() {
             if !kernel.clone().hold(deadline) {
                 to_hold[..index].iter().for_each(|held| held.clone().let_go());
-                return Err(Error::timed_out(format!("{what}: the handler of `{}` runs, and it", kernel.name()), PATIENCE));
+                return Err(Error::timed_out(
+                    format!("{what}: the handler of `{}` runs, and it", kernel.name()),
+                    PATIENCE,
+                ));
             }
         }
         let inlet: Weak<dyn Inlet<T>> = Arc::downgrade(&(target.clone() as Arc<dyn Inlet<T>>));
@@ -437,7 +436,8 @@ impl Runtime {
     /// [deadlock](Error::is_deadlock) from inside a handler of one of them.
     pub fn shutdown(&self, timeout: Duration) -> Result<()> {
         let inside = INSIDE.with(Cell::get);
-        if let Some(kernel) = self.0.services.registry().kernels.values().find(|kernel| kernel.id() == inside) {
+        if let Some(kernel) = self.0.services.registry().kernels.values().find(|kernel| kernel.id() == inside)
+        {
             return Err(Error::new(
                 ErrorKind::Deadlock,
                 format!(
@@ -446,7 +446,7 @@ impl Runtime {
                 ),
             ));
         }
-        self.0.shutdown(timeout)
+        self.0.services.shutdown(timeout)
     }
 }
 
@@ -490,11 +490,11 @@ fn sources_first(registry: &Registry) -> Vec<Arc<dyn AnyKernel>> {
     ordered
 }
 
-impl Inner {
+impl Services {
     fn shutdown(&self, timeout: Duration) -> Result<()> {
         let kernels = {
-            let registry = self.services.registry();
-            self.closed.store(true, Ordering::SeqCst);
+            let mut registry = self.registry();
+            registry.closed = true;
             sources_first(&registry)
         };
         let deadline = deadline_in(timeout);
@@ -506,17 +506,27 @@ impl Inner {
                 left.push(format!("`{name}`"));
             }
         }
-        self.services.pool.close();
+        self.pool.close();
         if left.is_empty() {
             return Ok(());
         }
-        Err(Error::timed_out(format!("shutdown left {} in the middle of a message: it", left.join(", ")), timeout))
+        Err(Error::timed_out(
+            format!("shutdown left {} in the middle of a message: it", left.join(", ")),
+            timeout,
+        ))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // Nobody is there to hear of a kernel that had to be left; its dead letter says so.
-        let _ = self.shutdown(PATIENCE);
+        if INSIDE.with(Cell::get) == 0 {
+            let _ = self.services.shutdown(PATIENCE);
+            return;
+        }
+        // The last clone was a handler's: its own kernel cannot end before the handler does.
+        let services = self.services.clone();
+        let shutdown = move || drop(services.shutdown(PATIENCE));
+        let _ = std::thread::Builder::new().name("ringwork-shutdown".to_owned()).spawn(shutdown);
     }
 }

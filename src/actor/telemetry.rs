@@ -176,7 +176,8 @@ impl Histogram {
 
     pub(crate) fn read(&self) -> Latency {
         let Some(buckets) = self.0.get() else { return Latency::default() };
-        let counts: Vec<u64> = buckets.counts.iter().map(|count| count.load(Ordering::Relaxed).into()).collect();
+        let counts: Vec<u64> =
+            buckets.counts.iter().map(|count| count.load(Ordering::Relaxed).into()).collect();
         let samples: u64 = counts.iter().sum();
         let max = buckets.max.load(Ordering::Relaxed);
         let quantile = |per_mille: u64| {
@@ -247,7 +248,8 @@ mod tests {
         assert_eq!(latency.samples, 1000);
         assert_eq!(latency.max, Duration::from_micros(1000));
         assert_eq!(latency.mean, Duration::from_nanos(500_500));
-        for (got, exact) in [(latency.p50, 500), (latency.p90, 900), (latency.p99, 990), (latency.p999, 999)] {
+        for (got, exact) in [(latency.p50, 500), (latency.p90, 900), (latency.p99, 990), (latency.p999, 999)]
+        {
             let exact = Duration::from_micros(exact);
             assert!(got >= exact && got <= exact.mul_f64(1.126), "{got:?} for {exact:?}");
         }

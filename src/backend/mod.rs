@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Token;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub(crate) use crate::compile::{STOP_AFTER_MESSAGE, STOP_NOW};
@@ -45,9 +45,15 @@ impl std::str::FromStr for BackendKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Auto, Self::Cpu, Self::Wgpu, Self::Cuda].into_iter().find(|kind| kind.to_string() == text).ok_or_else(
-            || Error::new(ErrorKind::Invalid, format!("backend `{text}` is not one of auto, cpu, wgpu, cuda")),
-        )
+        [Self::Auto, Self::Cpu, Self::Wgpu, Self::Cuda]
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("backend `{text}` is not one of auto, cpu, wgpu, cuda"),
+                )
+            })
     }
 }
 
@@ -159,7 +165,13 @@ pub(crate) struct LaunchSpec {
     pub round: u32,
     /// Shared with the layer above.
     pub control: Arc<PortControl>,
+    /// For threads that the backend runs handlers on besides the one that drives the port.
+    pub around: Arc<Around>,
 }
+
+/// Calls its argument as one that is inside the kernel's handler: so that a handler that waits for its own kernel is
+/// refused on whatever thread it runs.
+pub(crate) type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
 
 /// Words shared between a port and whoever watches it.
 #[derive(Default)]
@@ -168,6 +180,9 @@ pub(crate) struct PortControl {
     pub stop: AtomicU32,
     /// Messages in the port whose handler has not begun; written by the port's holder only.
     pub waiting: AtomicUsize,
+    /// The round in hand runs one message at a time: all before the last that is not waiting are complete. Written
+    /// by the port's holder only; a port that cannot tell leaves it.
+    pub one_at_a_time: AtomicBool,
 }
 
 impl PortControl {
@@ -222,7 +237,7 @@ pub(crate) struct Until {
 /// Why [`Port::progress`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// All that was in the port is done, or the message waited for is.
+    /// All that was in the port is done, or the message waited for is, or it is time to hand out what is.
     Done,
     /// A stop was asked for, or a message faulted, between two messages.
     Stopped,
@@ -239,7 +254,7 @@ pub(crate) trait Port: Send {
     /// # Panics
     ///
     /// If there are more than [`free`](Self::free).
-    fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>);
+    fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>);
     /// Takes messages and hands out their results in one go, for a port with nothing in it; returns how many it
     /// took, in order. One that was interrupted is among those taken, and stays in the port.
     fn exchange<'a>(

@@ -11,8 +11,8 @@ pub(crate) use context::{HostPort, ended};
 pub(crate) use outlet::DeviceOutlet;
 pub(crate) use outlet::{AnyOutlet, Inlet, Outlet};
 pub(crate) use queue::{Queue, Tagged, Woken};
-pub(crate) use settings::{KernelKind, OutputSpec, Settings, invalid};
 pub use settings::{Backpressure, RestartPolicy, RestartState};
+pub(crate) use settings::{KernelKind, OutputSpec, Settings, invalid};
 
 use crate::backend::NativeHandler;
 use crate::compute::{BoundTable, UnifiedBuffer};

@@ -18,6 +18,8 @@ use std::sync::{Arc, Weak};
 pub(crate) trait Inlet<T>: Send + Sync {
     /// Places free now.
     fn room(&self) -> usize;
+    /// Will there be more of them?
+    fn is_active(&self) -> bool;
     /// Takes values from the front, as many as there is room for. If the kernel takes none any more, drops them
     /// all and returns how many. A link in a cycle moves messages; one from outside brings them in.
     fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<T>>, in_cycle: bool) -> usize;
@@ -32,6 +34,9 @@ struct Link<T> {
     /// Part of a cycle of links.
     in_cycle: bool,
 }
+
+/// What waits on a link, while it is being delivered.
+type Waiting<T> = (Weak<dyn Inlet<T>>, bool, VecDeque<Tagged<T>>);
 
 /// A declared output of one kernel.
 pub(crate) struct Outlet<T> {
@@ -59,6 +64,8 @@ pub(crate) trait AnyOutlet: Send + Sync {
     fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool;
     /// Delivers what waits for room, as far as there is some; `true` if nothing waits on a link outside of cycles.
     fn flush(&self) -> bool;
+    /// Does anything wait on a link outside of cycles, to a kernel that runs and so will make room?
+    fn will_deliver(&self) -> bool;
     /// Keeps everybody from delivering.
     fn pause(&self) -> MutexGuard<'_, ()>;
     /// For links that are part of a cycle: values waiting on them, and values a message may add to them.
@@ -146,8 +153,8 @@ impl<T: Clone + Send + 'static> Outlet<T> {
         clear
     }
 
-    /// A link's target and the values that wait for it.
-    fn take_waiting(&self, index: usize) -> Option<(Weak<dyn Inlet<T>>, bool, VecDeque<Tagged<T>>)> {
+    /// A link's target, whether it is part of a cycle, and the values that wait.
+    fn take_waiting(&self, index: usize) -> Option<Waiting<T>> {
         let mut links = lock(&self.links);
         let link = links.get_mut(index)?;
         Some((link.target.clone(), link.in_cycle, std::mem::take(&mut link.waiting)))
@@ -171,7 +178,8 @@ impl<T: Clone + Send + 'static> Outlet<T> {
             let links = lock(&self.links);
             links.iter().filter(|link| !link.in_cycle).filter_map(|link| link.target.upgrade()).collect()
         };
-        let room = outside.iter().map(|target| target.room() / self.max_per_message).min().unwrap_or(usize::MAX);
+        let room =
+            outside.iter().map(|target| target.room() / self.max_per_message).min().unwrap_or(usize::MAX);
         // One message may begin whatever the room: the link's box takes what it sends.
         room.max(1)
     }
@@ -199,12 +207,21 @@ macro_rules! any_outlet {
                 self.0.put(token, from_bytes(value), into_cycles);
             }
             fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool {
-                let Some(value) = value.downcast_mut::<Option<T>>().and_then(Option::take) else { return false };
+                let Some(value) = value.downcast_mut::<Option<T>>().and_then(Option::take) else {
+                    return false;
+                };
                 self.0.put(token, value, into_cycles);
                 true
             }
             fn flush(&self) -> bool {
                 self.0.flush_links()
+            }
+            fn will_deliver(&self) -> bool {
+                let links = lock(&self.0.links);
+                let waiting = links.iter().filter(|link| !link.in_cycle && !link.waiting.is_empty());
+                let targets: Vec<_> = waiting.filter_map(|link| link.target.upgrade()).collect();
+                drop(links);
+                targets.iter().any(|target| target.is_active())
             }
             fn pause(&self) -> MutexGuard<'_, ()> {
                 lock(&self.0.delivering)
@@ -234,4 +251,6 @@ macro_rules! any_outlet {
     };
 }
 any_outlet!(DeviceOutlet, DeviceMessage, |bytes| bytemuck::pod_read_unaligned(bytes));
-any_outlet!(HostOutlet, Message, |_| unreachable!("only device messages come as bytes, and launch has checked"));
+any_outlet!(HostOutlet, Message, |_| unreachable!(
+    "only device messages come as bytes, and launch has checked"
+));

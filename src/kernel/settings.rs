@@ -32,7 +32,7 @@ pub enum RestartPolicy {
     Never,
     /// It goes on with its next message, unless it has restarted too often.
     OneForOne {
-        /// So many restarts
+        /// So many restarts (1 to 1,024, or `u32::MAX` for any number)
         max: u32,
         /// within this time are allowed; one more fails the kernel.
         within: Duration,
@@ -58,6 +58,8 @@ pub(crate) const MOST_CAPACITY: usize = 1 << 20;
 const MOST_INSTANCES: u32 = 1 << 24;
 const MOST_PER_MESSAGE: u32 = 1024;
 const MOST_OUTPUTS: usize = 16;
+/// Each restart inside of the policy's time is remembered.
+const MOST_RESTARTS: u32 = 1024;
 
 /// All that can be set on a kernel.
 pub(crate) struct Settings {
@@ -159,7 +161,8 @@ impl Settings {
         within(kernel, "loop_budget", self.loop_budget, 1..=u32::MAX)?;
         within(kernel, "outputs", self.outputs.len(), 0..=MOST_OUTPUTS)?;
         if kind == KernelKind::Host {
-            let unused = [("initial_state", self.initial_state.is_some()), ("instances", self.instances.is_some())];
+            let unused =
+                [("initial_state", self.initial_state.is_some()), ("instances", self.instances.is_some())];
             if let Some((setting, _)) = unused.into_iter().find(|(_, set)| *set) {
                 return Err(invalid(
                     kernel,
@@ -170,23 +173,45 @@ impl Settings {
         if let Some(count) = self.instances {
             within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
         }
-        if let RestartPolicy::OneForOne { max, .. } = self.restart {
-            within(kernel, "restart.max", max, 1..=u32::MAX)?;
+        if let RestartPolicy::OneForOne { max, .. } = self.restart
+            && max != u32::MAX
+        {
+            within(kernel, "restart.max", max, 1..=MOST_RESTARTS)?;
         }
         for (index, output) in self.outputs.iter().enumerate() {
             let setting = format!("output `{}`", output.name);
             within(kernel, &format!("{setting} per message"), output.max_per_message, 1..=MOST_PER_MESSAGE)?;
+            let most = output.max_per_message as usize;
+            if self.output_backpressure == Backpressure::Block && self.output_capacity < most {
+                return Err(invalid(
+                    kernel,
+                    format!(
+                        "{setting} may get {most} values per message, but output_capacity is {}: no message could \
+                         ever begin",
+                        self.output_capacity
+                    ),
+                ));
+            }
             if !is_identifier(&output.name) {
-                return Err(invalid(kernel, format!("{setting}: a name is a WGSL identifier, such as `alerts`")));
+                return Err(invalid(
+                    kernel,
+                    format!("{setting}: a name is a WGSL identifier, such as `alerts`"),
+                ));
             }
             if self.outputs[..index].iter().any(|other| other.name == output.name) {
                 return Err(invalid(kernel, format!("{setting} is declared twice")));
             }
             if output.layout.is_none() && kind != KernelKind::Host {
-                return Err(invalid(kernel, format!("{setting} is of a host type; declare it with `.output`")));
+                return Err(invalid(
+                    kernel,
+                    format!("{setting} is of a host type; declare it with `.output`"),
+                ));
             }
             if kind == KernelKind::Native {
-                return Err(invalid(kernel, format!("{setting}: a native kernel only replies; it has no outputs")));
+                return Err(invalid(
+                    kernel,
+                    format!("{setting}: a native kernel only replies; it has no outputs"),
+                ));
             }
         }
         for (index, (name, _)) in self.tables.iter().enumerate() {
@@ -200,8 +225,11 @@ impl Settings {
         if let (Some(native), Some((given, _))) = (self.native_state, &self.initial_state)
             && native.name != given.name
         {
-            let found =
-                if native.size == 0 { " has no state".to_owned() } else { format!("'s state is a `{}`", native.name) };
+            let found = if native.size == 0 {
+                " has no state".to_owned()
+            } else {
+                format!("'s state is a `{}`", native.name)
+            };
             return Err(invalid(
                 kernel,
                 format!("initial_state is a `{}`, but the function{found}", given.name),
@@ -220,7 +248,10 @@ impl Settings {
         let field = message.fields.iter().find(|field| field.name == *name);
         match field {
             Some(Field { offset, kind: FieldKind::Scalar(Scalar::U32), .. }) => Ok(*offset),
-            Some(_) => Err(invalid(kernel, format!("field `{name}` of `{}` names the instance and must be u32", message.name))),
+            Some(_) => Err(invalid(
+                kernel,
+                format!("field `{name}` of `{}` names the instance and must be u32", message.name),
+            )),
             None => Err(invalid(
                 kernel,
                 format!(
@@ -237,7 +268,12 @@ pub(crate) fn invalid(kernel: &str, text: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Invalid, format!("kernel `{kernel}`: {text}"))
 }
 
-fn within<T: PartialOrd + fmt::Display>(kernel: &str, setting: &str, value: T, bounds: RangeInclusive<T>) -> Result<()> {
+fn within<T: PartialOrd + fmt::Display>(
+    kernel: &str,
+    setting: &str,
+    value: T,
+    bounds: RangeInclusive<T>,
+) -> Result<()> {
     if bounds.contains(&value) {
         return Ok(());
     }

@@ -6,7 +6,7 @@ mod flow;
 
 use crate::common::LONG;
 use ringwork::{DeviceMessage, Handle, Message, Output, Result, RingKernel, Runtime, message};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 message! {
@@ -108,14 +108,21 @@ pub fn bounded<T: Send + 'static>(runtime: &Runtime, body: impl FnOnce(&Runtime)
     });
     match result.recv_timeout(LONG + LONG) {
         Ok(value) => value,
-        Err(_) if thread.is_finished() => panic!("the test's thread panicked: {:?}", thread.join().err().map(|_| ())),
-        Err(_) => panic!("stuck:\n{}", where_it_stands(runtime)),
+        Err(RecvTimeoutError::Timeout) => panic!("stuck:\n{}", where_it_stands(runtime)),
+        Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => unreachable!("it sends before it ends"),
+        },
     }
 }
 
 /// Receives this many replies.
 #[track_caller]
-pub fn receive<In: Message, Out: Message>(runtime: &Runtime, kernel: &Handle<In, Out>, count: usize) -> Vec<Out> {
+pub fn receive<In: Message, Out: Message>(
+    runtime: &Runtime,
+    kernel: &Handle<In, Out>,
+    count: usize,
+) -> Vec<Out> {
     let mut all = Vec::with_capacity(count);
     while all.len() < count {
         match kernel.recv_many(count - all.len(), LONG) {
@@ -128,7 +135,11 @@ pub fn receive<In: Message, Out: Message>(runtime: &Runtime, kernel: &Handle<In,
 
 /// Receives this many values of an output.
 #[track_caller]
-pub fn receive_from<T: DeviceMessage + Message + Clone>(runtime: &Runtime, output: &Output<T>, count: usize) -> Vec<T> {
+pub fn receive_from<T: DeviceMessage + Message + Clone>(
+    runtime: &Runtime,
+    output: &Output<T>,
+    count: usize,
+) -> Vec<T> {
     let next = |index: usize| {
         output.recv_timeout(LONG).unwrap_or_else(|error| {
             panic!("{index} of {count} came, then {error}\n{}", where_it_stands(runtime))
@@ -191,6 +202,7 @@ pub fn in_order(items: &[Item], senders: u32, each: u32) {
 pub fn all_there(items: &[Item], senders: u32, each: u32) {
     let mut seen: Vec<_> = items.iter().map(|item| (item.sender, item.number)).collect();
     seen.sort_unstable();
-    let wanted: Vec<_> = (0..senders).flat_map(|sender| (0..each).map(move |number| (sender, number))).collect();
+    let wanted: Vec<_> =
+        (0..senders).flat_map(|sender| (0..each).map(move |number| (sender, number))).collect();
     assert!(seen == wanted, "{} items, {} wanted; lost or duplicated", seen.len(), wanted.len());
 }

@@ -2,8 +2,9 @@
 
 use super::port::Log;
 use super::{Kernel, Number, Plan, World, ask, audit, explore, number, reply_to, send};
-use crate::actor::core::{Options, Source, Wait};
 use crate::actor::receive::receive;
+use crate::actor::send::{Options, Wait};
+use crate::actor::services::Source;
 use crate::kernel::{AnyOutlet, Backpressure, DeviceOutlet, Inlet, Outlet};
 use loom::thread;
 use std::sync::{Arc, Weak};

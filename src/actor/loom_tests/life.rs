@@ -3,7 +3,7 @@
 use super::port::{FAULTY, Log};
 use super::{Kernel, Number, Plan, World, ask, audit, explore, number, past, reply_to};
 use crate::actor::Termination;
-use crate::actor::core::{Options, Wait};
+use crate::actor::send::{Options, Wait};
 use crate::error::SendError;
 use crate::sync::lock;
 use crate::{DeadLetterReason, KernelState};

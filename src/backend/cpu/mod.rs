@@ -10,13 +10,13 @@ mod tests;
 
 use super::{Capabilities, Device, DeviceStorage, Execution, LaunchSpec, Port};
 use crate::error::Result;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The CPU as a device.
 pub(crate) struct CpuDevice {
     capabilities: Capabilities,
     /// Made when the first batch is large enough to be worth it.
-    pool: Arc<OnceLock<rayon::ThreadPool>>,
+    pool: parallel::SharedPool,
 }
 
 impl CpuDevice {

@@ -2,16 +2,20 @@
 
 use super::port::instance_of;
 use super::runner::{Ran, Runner, Scratch};
-use crate::backend::{Fault, PortControl, Shape};
+use crate::backend::{Around, Fault, PortControl, STOP_NOW, Shape};
 use crate::compile::StopCheck;
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, SlotHeader, SlotRing};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+
+/// The device's thread pool: made when the first round is worth it, `None` if the system gives no threads.
+pub(super) type SharedPool = Arc<OnceLock<Option<rayon::ThreadPool>>>;
 
 /// A kernel's share of the device's thread pool.
 pub(super) struct Workers {
-    pool: Arc<OnceLock<rayon::ThreadPool>>,
+    pool: SharedPool,
     parallelism: usize,
     /// One per lane, kept from round to round.
     lanes: Vec<Lane>,
@@ -22,6 +26,9 @@ pub(super) struct Job<'a> {
     pub runner: &'a Runner,
     pub shape: Shape,
     pub input: &'a SlotRing,
+    /// So many messages from its head.
+    pub count: usize,
+    pub around: &'a Around,
     pub reset: Option<&'a [u8]>,
     pub control: &'a PortControl,
 }
@@ -39,6 +46,7 @@ struct Lane {
 pub(super) struct Results<'a> {
     lanes: &'a mut [Lane],
     block: usize,
+    count: usize,
 }
 
 /// One result.
@@ -50,7 +58,7 @@ pub(super) enum Item<'a> {
 }
 
 impl Workers {
-    pub(super) fn new(pool: Arc<OnceLock<rayon::ThreadPool>>, parallelism: usize) -> Self {
+    pub(super) fn new(pool: SharedPool, parallelism: usize) -> Self {
         Self { pool, parallelism, lanes: Vec::new() }
     }
 
@@ -58,14 +66,27 @@ impl Workers {
         self.parallelism
     }
 
-    /// Runs all messages of the job's input.
+    /// Are there threads to run on?
+    pub(super) fn ready(&self) -> bool {
+        let make = || {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.parallelism);
+            pool.thread_name(|index| format!("ringwork-cpu-{index}")).build().ok()
+        };
+        self.parallelism > 1 && self.pool.get_or_init(make).is_some()
+    }
+
+    /// Runs the job's messages.
+    ///
+    /// # Panics
+    ///
+    /// If the pool is not [`ready`](Self::ready).
     pub(super) fn run<'a>(&'a mut self, job: &Job<'_>, states: &mut [u8]) -> Results<'a> {
-        let count = job.input.len();
+        let count = job.count;
         while self.lanes.len() < self.parallelism {
             self.lanes.push(Lane {
                 scratch: job.runner.scratch(),
                 messages: Vec::new(),
-                out: SlotRing::new(1, 0),
+                out: SlotRing::new(1, job.runner.longest_output()),
                 faults: VecDeque::new(),
             });
         }
@@ -89,13 +110,8 @@ impl Workers {
             }
             lane.faults.clear();
         }
-        let pool = self.pool.get_or_init(|| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(self.parallelism)
-                .thread_name(|index| format!("ringwork-cpu-{index}"))
-                .build()
-                .expect("the operating system gives threads for the pool")
-        });
+        let pool =
+            self.pool.get().and_then(Option::as_ref).expect("the caller has asked whether it is ready");
         let bytes_per_lane = block * job.runner.state_size;
         let instances = matches!(job.shape, Shape::Instances { .. });
         pool.in_place_scope(|scope| {
@@ -106,11 +122,11 @@ impl Workers {
                 let (own, others) = rest.split_at_mut(taken);
                 rest = others;
                 if !lane.messages.is_empty() {
-                    scope.spawn(move |_| lane.run(job, own, first));
+                    scope.spawn(move |_| (job.around)(&mut || lane.run(job, own, first)));
                 }
             }
         });
-        Results { lanes: &mut self.lanes, block }
+        Results { lanes: &mut self.lanes, block, count }
     }
 }
 
@@ -127,13 +143,19 @@ impl Lane {
         let stop = StopCheck::new(&job.control.stop, None, None);
         let size = job.runner.state_size;
         for &index in &self.messages {
+            // The kernel is being terminated: what has not begun does not.
+            if job.control.stop.load(Ordering::Relaxed) >= STOP_NOW {
+                return;
+            }
             let (header, payload) = job.input.get(index as usize);
             let message = &payload[..job.runner.message_size];
             let instance = instance_of(job.shape, message);
             let at = instance.saturating_sub(first) * size;
             let state = &mut states[at..at + size];
             match job.runner.run(&mut self.scratch, message, state, &stop) {
-                Ran::Done => job.runner.results(&self.scratch, |kind, bytes| self.out.push(header.token, kind, bytes)),
+                Ran::Done => {
+                    job.runner.results(&self.scratch, |kind, bytes| self.out.push(header.token, kind, bytes))
+                }
                 Ran::Faulted(fault) => {
                     if let Some(reset) = job.reset {
                         state.copy_from_slice(&reset[instance * size..(instance + 1) * size]);
@@ -150,7 +172,7 @@ impl Lane {
 impl Results<'_> {
     /// Gives out the results message by message; returns how many messages are complete, in order from the first.
     pub(super) fn merge(self, input: &SlotRing, shape: Shape, mut sink: impl FnMut(Item<'_>)) -> usize {
-        for index in 0..input.len() {
+        for index in 0..self.count {
             let token = input.get(index).0.token;
             let lane = &mut self.lanes[lane_of(shape, input, index, self.block)];
             if lane.faults.front().is_some_and(|(faulted, _)| *faulted == token) {
@@ -170,6 +192,6 @@ impl Results<'_> {
                 }
             }
         }
-        input.len()
+        self.count
     }
 }

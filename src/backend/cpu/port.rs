@@ -1,24 +1,29 @@
 //! A kernel's port on the CPU: two rings, the states, and the loop that runs handlers between them.
 
-use super::parallel::{self, Workers};
+use super::parallel::{self, SharedPool, Workers};
 use super::runner::{Ran, Runner, Scratch, units};
 use super::storage::CpuStorage;
 use crate::backend::{
-    Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, Shape, Until,
+    Around, Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, Shape, Until,
 };
 use crate::compile::{FaultCode, StopCheck};
 use crate::error::Result;
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_FAULT, KIND_MESSAGE, SlotRing};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A batch smaller than this is never worth timing or spreading.
-const SMALLEST_PARALLEL: usize = 64;
 /// A round must be worth this many nanoseconds to be spread: waking a pool thread costs some 70,000.
 const WORTH_SPREADING: f64 = 200_000.0;
+/// A round on all cores takes as many messages as should be done in so many nanoseconds, but one for each core: no
+/// reply waits much longer than that for those of the same round.
+const LONGEST_ROUND: f64 = 10_000_000.0;
+/// The background driver hands out what is done after so long; for the same reason.
+const LONGEST_SERIAL: Duration = Duration::from_micros(100);
+/// How often it looks at the clock for that, in nanoseconds of what messages are known to cost.
+const LOOK: f64 = 5_000.0;
 /// Output slots of one round, at most: bounds the memory of handlers that emit a lot.
 const MOST_OUTPUT_SLOTS: usize = 1 << 17;
 
@@ -42,7 +47,8 @@ pub(super) struct CpuPort {
     /// Texts of panics whose fault slots have not been popped, in order.
     panics: VecDeque<String>,
     workers: Workers,
-    /// Nanoseconds a message takes, a moving average over batches large enough to time.
+    around: Arc<Around>,
+    /// Nanoseconds a message takes, a moving average over the background driver's rounds; 0 if not known.
     cost: f64,
     round: usize,
 }
@@ -53,11 +59,7 @@ fn storage(table: &Arc<dyn DeviceStorage>) -> &CpuStorage {
 }
 
 impl CpuPort {
-    pub(super) fn new(
-        spec: LaunchSpec,
-        pool: Arc<OnceLock<rayon::ThreadPool>>,
-        parallelism: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(spec: LaunchSpec, pool: SharedPool, parallelism: usize) -> Result<Self> {
         let views = spec.tables.iter().map(|table| storage(table).view()).collect();
         let runner = Runner::new(&spec, views);
         let round = (spec.round as usize).min(MOST_OUTPUT_SLOTS / runner.slots_per_message()).max(1);
@@ -81,6 +83,7 @@ impl CpuPort {
             tables,
             panics: Default::default(),
             workers: Workers::new(pool, parallelism),
+            around: spec.around,
             cost: 0.0,
             round,
             runner,
@@ -100,10 +103,15 @@ impl CpuPort {
 
     /// One message after the other, until told to leave.
     fn run_serially(&mut self, until: &Until) -> Progress {
-        let Self { runner, shape, input, output, states, reset, scratch, control, .. } = self;
+        let Self { runner, shape, input, output, states, reset, scratch, control, cost, .. } = self;
         let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.state_size;
+        let begun = is_background(until).then(Instant::now);
+        let stride = (LOOK / cost.max(1.0)) as usize;
+        let mut unlooked = 0;
+        // Relaxed: read by a `terminate` that found the port held for all its timeout.
+        control.one_at_a_time.store(true, Ordering::Relaxed);
         while input.len() > 0 {
             if control.stop_requested() || output.free() < runner.slots_per_message() {
                 return Progress::Stopped;
@@ -131,6 +139,15 @@ impl CpuPort {
             }
             if until.token == Some(token) {
                 break;
+            }
+            unlooked += 1;
+            if let Some(begun) = begun
+                && (unlooked >= stride || *cost == 0.0)
+            {
+                unlooked = 0;
+                if begun.elapsed() >= LONGEST_SERIAL {
+                    break;
+                }
             }
         }
         Progress::Done
@@ -184,39 +201,50 @@ impl CpuPort {
 
     /// A round with the tables held.
     fn run(&mut self, until: &Until) -> Progress {
-        let waiting = self.input.len();
-        if waiting < SMALLEST_PARALLEL {
+        // Only a driver that may stay runs a whole round, which nothing but a termination interrupts; and only its
+        // rounds are timed: a caller's are short.
+        if !is_background(until) {
             return self.run_serially(until);
         }
-        // Only a driver that may stay (no deadline, no slice) runs a whole round: nothing interrupts it.
-        let may_stay = until.deadline.is_none() && until.slice.is_none() && !self.control.stop_requested();
-        let spread = may_stay
-            && self.shape != Shape::Serial
-            && self.workers.parallelism() > 1
+        let (waiting, begun) = (self.input.len(), Instant::now());
+        let spread = self.shape != Shape::Serial
+            && waiting > 1
             && self.cost * waiting as f64 > WORTH_SPREADING
-            && self.output.free() >= waiting * self.runner.slots_per_message();
-        let begun = Instant::now();
-        let progress = if spread { self.run_in_parallel() } else { self.run_serially(until) };
+            && self.output.free() >= waiting * self.runner.slots_per_message()
+            && !self.control.stop_requested()
+            && self.workers.ready();
+        let progress = if spread {
+            let cores = self.workers.parallelism();
+            let most = (LONGEST_ROUND * cores as f64 / self.cost) as usize;
+            self.run_in_parallel(most.max(cores).min(waiting))
+        } else {
+            self.run_serially(until)
+        };
         let done = waiting - self.input.len();
-        if done >= SMALLEST_PARALLEL {
-            let cores = if spread { self.workers.parallelism() as f64 } else { 1.0 };
+        if done > 0 {
+            let cores = if spread { self.workers.parallelism().min(done) as f64 } else { 1.0 };
             let cost = begun.elapsed().as_nanos() as f64 * cores / done as f64;
             self.cost = if self.cost == 0.0 { cost } else { self.cost * 0.75 + cost * 0.25 };
         }
         progress
     }
 
-    /// The whole round on all cores, outputs in the order of the messages.
-    fn run_in_parallel(&mut self) -> Progress {
-        self.set_waiting(0);
+    /// The first `count` messages on all cores, outputs in the order of the messages.
+    fn run_in_parallel(&mut self, count: usize) -> Progress {
+        // Relaxed: as in `run_serially`.
+        self.control.one_at_a_time.store(false, Ordering::Relaxed);
+        self.set_waiting(self.input.len() - count);
         let job = parallel::Job {
             runner: &self.runner,
             shape: self.shape,
             input: &self.input,
+            count,
+            around: &*self.around,
             reset: self.reset.as_deref(),
             control: &self.control,
         };
-        let results = self.workers.run(&job, &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size]);
+        let results =
+            self.workers.run(&job, &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size]);
         let complete = results.merge(&self.input, self.shape, |result| match result {
             parallel::Item::Slot(header, payload) => {
                 self.output.push(header.token, header.kind, &payload[..header.len as usize]);
@@ -225,9 +253,8 @@ impl CpuPort {
                 push_fault(&mut self.output, &mut self.panics, token, fault);
             }
         });
-        let all = complete == self.input.len();
         self.input.consume(complete);
-        if all { Progress::Done } else { Progress::Interrupted }
+        if complete == count { Progress::Done } else { Progress::Interrupted }
     }
 }
 
@@ -241,6 +268,11 @@ fn push_fault(output: &mut SlotRing, panics: &mut VecDeque<String>, token: Token
         }
     };
     output.push_fault(token, code);
+}
+
+/// Nobody waits on this thread: the background driver.
+fn is_background(until: &Until) -> bool {
+    until.deadline.is_none() && until.slice.is_none()
 }
 
 /// The instance a message is for; 0 where there are none. The layer above has checked the range.
@@ -259,7 +291,7 @@ impl Port for CpuPort {
         (self.round - self.input.len()).min(self.output.free() / self.runner.slots_per_message())
     }
 
-    fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>) {
+    fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {
         for (token, message) in batch {
             self.input.push(token, KIND_MESSAGE, message);
         }

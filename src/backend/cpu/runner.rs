@@ -83,7 +83,13 @@ impl Runner {
     /// Runs the handler. If the message faults or is interrupted, the state is as before it; else emitted values
     /// and reply are in the scratch memory for [`results`](Self::results).
     #[inline]
-    pub(super) fn run(&self, scratch: &mut Scratch, message: &[u8], state: &mut [u8], stop: &StopCheck<'_>) -> Ran {
+    pub(super) fn run(
+        &self,
+        scratch: &mut Scratch,
+        message: &[u8],
+        state: &mut [u8],
+        stop: &StopCheck<'_>,
+    ) -> Ran {
         let before = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.state)[..self.state_size];
         before.copy_from_slice(state);
         let reply = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.reply)[..self.reply_size];

@@ -2,8 +2,8 @@
 
 use super::port::CpuPort;
 use crate::backend::{
-    Code, Completion, Fault, LaunchSpec, NativeHandler, Port, PortControl, Progress, STOP_AFTER_MESSAGE, STOP_NOW,
-    Shape, Until,
+    Code, Completion, Fault, LaunchSpec, NativeHandler, Port, PortControl, Progress, STOP_AFTER_MESSAGE,
+    STOP_NOW, Shape, Until,
 };
 use crate::compile::{self, HandlerSource, OutputDecl};
 use crate::message;
@@ -52,6 +52,7 @@ fn port(code: Code, shape: Shape, round: u32) -> (CpuPort, Arc<PortControl>) {
         tables: Vec::new(),
         round,
         control: control.clone(),
+        around: Arc::new(|body: &mut dyn FnMut()| body()),
     };
     (CpuPort::new(spec, Arc::new(OnceLock::new()), 3).unwrap(), control)
 }
@@ -77,16 +78,22 @@ fn pop(port: &mut CpuPort) -> Vec<String> {
 fn run(port: &mut CpuPort) -> Vec<String> {
     let mut out = Vec::new();
     loop {
-        let progress = port.progress(&STAY);
+        // Never long enough at a time to be spread.
+        port.pretend_cost(0.0);
+        port.progress(&STAY);
         out.extend(pop(port));
-        if progress == Progress::Done {
+        if port.free() == 512 {
             return out;
         }
     }
 }
 
 fn emitting() -> Code {
-    let outputs = [OutputDecl { name: "odd".into(), layout: <Tally as crate::DeviceMessage>::LAYOUT, max_per_message: 2 }];
+    let outputs = [OutputDecl {
+        name: "odd".into(),
+        layout: <Tally as crate::DeviceMessage>::LAYOUT,
+        max_per_message: 2,
+    }];
     let program = compile::compile(&HandlerSource {
         name: "emitting",
         text: "fn on_message(m: Input) -> Tally {
@@ -127,15 +134,32 @@ proptest! {
             }
         };
         let (mut serial, mut parallel) = (make(), make());
-        parallel.pretend_cost(1e9);
+        // Dear enough to be spread, cheap enough for the round to take all of it.
+        parallel.pretend_cost(1e5);
         push(&mut serial, &messages);
         push(&mut parallel, &messages);
-        // Small rounds never go parallel: the reference is fed in pieces.
-        serial.pretend_cost(0.0);
         let expected = run(&mut serial);
         prop_assert_eq!(parallel.progress(&STAY), Progress::Done);
         prop_assert_eq!(pop(&mut parallel), expected);
+        prop_assert_eq!(parallel.free(), 512, "one round took all");
         prop_assert_eq!(parallel.read_state().unwrap(), serial.read_state().unwrap());
+    }
+}
+
+#[test]
+fn a_few_dear_messages_are_spread_too() {
+    for count in 2..=3 {
+        let (mut port, _) = port(Code::Native(Arc::new(Count)), Shape::Stateless, 8);
+        port.pretend_cost(1e9);
+        let messages: Vec<_> = (0..count).map(|value| Input { to: 0, value }).collect();
+        push(&mut port, &messages);
+        assert_eq!(port.progress(&STAY), Progress::Done);
+        let expected: Vec<_> = (0..count)
+            .map(|value| {
+                format!("{} replies {:?}", value + 1, bytemuck::bytes_of(&Tally { count: 1, sum: value }))
+            })
+            .collect();
+        assert_eq!(pop(&mut port), expected);
     }
 }
 
@@ -147,7 +171,11 @@ fn a_panic_takes_the_state_back_and_stops_a_serial_round() {
     assert_eq!(port.progress(&STAY), Progress::Stopped);
     let out = pop(&mut port);
     assert_eq!(out.len(), 2);
-    assert!(out[1].starts_with("2 faults: the handler panicked: ") && out[1].contains("thirteen"), "{}", out[1]);
+    assert!(
+        out[1].starts_with("2 faults: the handler panicked: ") && out[1].contains("thirteen"),
+        "{}",
+        out[1]
+    );
     assert_eq!(control.waiting.load(Ordering::Relaxed), 1);
     assert_eq!(port.progress(&STAY), Progress::Done);
     assert_eq!(port.read_state().unwrap(), bytemuck::bytes_of(&Tally { count: 2, sum: 3 }));

@@ -14,8 +14,8 @@ mod tests;
 mod whole;
 
 use super::{Executable, FaultCode, Frame, Outcome, Program};
-use code::{Address, Machine, Op};
 use crate::sync::{Mutex, lock};
+use code::{Address, Machine, Op};
 use std::sync::Arc;
 
 /// Runs a handler by interpreting its lowered form.

@@ -7,11 +7,7 @@ use ringwork::{Error, UnifiedBuffer};
 #[test]
 fn a_buffer_has_elements_of_whole_words() {
     let runtime = runtime();
-    refused(
-        runtime.buffer::<u32>(&[]),
-        Error::is_invalid,
-        "a buffer of no elements: it takes at least 1",
-    );
+    refused(runtime.buffer::<u32>(&[]), Error::is_invalid, "a buffer of no elements: it takes at least 1");
     refused(
         runtime.buffer(&[1u8, 2, 3, 4]),
         Error::is_invalid,

@@ -38,7 +38,7 @@ fn twin(m: Operands) -> Results {
     Results {
         divided: if b == 0 { a } else { a.wrapping_div(b) },
         remainder: if b == 0 { 0 } else { a.wrapping_rem(b) },
-        divided_u: if v == 0 { u } else { u / v },
+        divided_u: u.checked_div(v).unwrap_or(u),
         remainder_u: if v == 0 { 0 } else { u % v },
         sum: a.wrapping_add(b),
         product: a.wrapping_mul(b),

@@ -1,9 +1,10 @@
 //! Messages that fault, or name what is not there.
 
-use super::{ECHO, Deposit, Reply, Total, active, launch_refused, refused, send_refused};
+use super::{Deposit, ECHO, Reply, Total, active, launch_refused, refused, send_refused};
 use crate::common::{LONG, runtime};
 use ringwork::{
-    Backpressure, Context, DeadLetterReason, Error, KernelState, RestartPolicy, RestartState, RingKernel, message,
+    Backpressure, Context, DeadLetterReason, Error, KernelState, RestartPolicy, RestartState, RingKernel,
+    message,
 };
 use std::time::Duration;
 
@@ -29,7 +30,10 @@ fn an_endless_loop_uses_up_its_budget() {
          fn on_message(m: Reply) -> Reply { return Reply(f(m.r)); }",
     ] {
         let runtime = runtime();
-        let kernel = active(&runtime, RingKernel::<Reply, Reply>::wgsl("k", text).loop_budget(1000).restart(restarts(9)));
+        let kernel = active(
+            &runtime,
+            RingKernel::<Reply, Reply>::wgsl("k", text).loop_budget(1000).restart(restarts(9)),
+        );
         assert_eq!(kernel.ask(Reply { r: 0 }, LONG).unwrap().r, 0);
         refused(kernel.ask(Reply { r: 1 }, LONG), Error::is_failed, budget);
         assert_eq!(kernel.lifecycle(), KernelState::Active, "{text}");
@@ -48,8 +52,10 @@ fn an_endless_loop_uses_up_its_budget() {
 #[test]
 fn the_budget_counts_iterations_exactly_and_a_fault_commits_nothing() {
     let runtime = runtime();
-    let kernel =
-        active(&runtime, RingKernel::<Reply, Reply>::wgsl("k", SPIN).loop_budget(100).restart(restarts(u32::MAX)));
+    let kernel = active(
+        &runtime,
+        RingKernel::<Reply, Reply>::wgsl("k", SPIN).loop_budget(100).restart(restarts(1024)),
+    );
     assert_eq!(kernel.ask(Reply { r: 100 }, LONG).unwrap().r, 100);
     assert_eq!(kernel.read_state::<Total>().unwrap().sum, 200);
     refused(
@@ -68,7 +74,11 @@ fn the_budget_counts_iterations_exactly_and_a_fault_commits_nothing() {
 fn a_fault_without_a_restart_fails_the_kernel() {
     let runtime = runtime();
     let kernel = active(&runtime, RingKernel::<Reply, Reply>::wgsl("k", SPIN).loop_budget(5));
-    refused(kernel.ask(Reply { r: 6 }, LONG), Error::is_failed, "kernel `k`: the handler used up its loop budget");
+    refused(
+        kernel.ask(Reply { r: 6 }, LONG),
+        Error::is_failed,
+        "kernel `k`: the handler used up its loop budget",
+    );
     assert_eq!(kernel.lifecycle(), KernelState::Failed);
     let failed = "kernel `k` has failed: kernel `k`: the handler used up its loop budget";
     refused(kernel.recv(), Error::is_failed, failed);
@@ -82,7 +92,8 @@ fn a_fault_without_a_restart_fails_the_kernel() {
 #[test]
 fn too_many_restarts_fail_the_kernel() {
     let runtime = runtime();
-    let kernel = active(&runtime, RingKernel::<Reply, Reply>::wgsl("k", SPIN).loop_budget(5).restart(restarts(2)));
+    let kernel =
+        active(&runtime, RingKernel::<Reply, Reply>::wgsl("k", SPIN).loop_budget(5).restart(restarts(2)));
     for expected in [KernelState::Active, KernelState::Active, KernelState::Failed] {
         assert!(kernel.ask(Reply { r: 6 }, LONG).unwrap_err().is_failed());
         assert_eq!(kernel.lifecycle(), expected);
@@ -147,12 +158,18 @@ fn a_host_kernel_that_does_not_answer_or_ends() {
         assert!(std::time::Instant::now() < end, "the kernel ends with its function");
         std::thread::yield_now();
     }
-    send_refused(kernel.send(Reply { r: 1 }), Some(Reply { r: 1 }), Error::is_terminated, "the kernel is terminated");
+    send_refused(
+        kernel.send(Reply { r: 1 }),
+        Some(Reply { r: 1 }),
+        Error::is_terminated,
+        "the kernel is terminated",
+    );
 }
 
 #[test]
 fn an_instance_out_of_range_comes_back() {
-    let text = "fn on_message(m: Deposit, s: ptr<function, Total>) -> Total { (*s).sum += m.amount; return *s; }";
+    let text =
+        "fn on_message(m: Deposit, s: ptr<function, Total>) -> Total { (*s).sum += m.amount; return *s; }";
     let runtime = runtime();
     let kernel = active(&runtime, RingKernel::<Deposit, Total>::wgsl("bank", text).instances(3));
     let (good, bad) = (Deposit { to: 2, amount: 5 }, Deposit { to: 3, amount: 5 });
@@ -161,7 +178,12 @@ fn an_instance_out_of_range_comes_back() {
     send_refused(kernel.try_send(bad), Some(bad), Error::is_invalid, wanted);
     send_refused(kernel.request(bad).map(drop), Some(bad), Error::is_invalid, wanted);
     refused(kernel.ask(bad, LONG), Error::is_invalid, wanted);
-    send_refused(kernel.send_many([good, bad, good]).map(drop), Some(bad), Error::is_invalid, wanted);
+    send_refused(
+        kernel.send_many([good, bad, good]).map(drop).map_err(|error| error.error),
+        Some(bad),
+        Error::is_invalid,
+        wanted,
+    );
     assert_eq!(kernel.ask(good, LONG).unwrap().sum, 10, "those before it went");
     let books = kernel.telemetry();
     assert_eq!((books.accepted, books.handled, books.dead_letters.total()), (2, 2, 0));
@@ -220,11 +242,7 @@ fn time_outs_say_what_they_waited_for() {
     let short = Duration::from_millis(30);
     let kernel = RingKernel::<Reply, Reply>::wgsl("k", ECHO).queue_capacity(1).output_capacity(2);
     let kernel = active(&runtime, kernel);
-    refused(
-        kernel.recv_timeout(short),
-        Error::is_timed_out,
-        "receive from kernel `k` timed out after 30ms",
-    );
+    refused(kernel.recv_timeout(short), Error::is_timed_out, "receive from kernel `k` timed out after 30ms");
     for r in 0..3 {
         kernel.send(Reply { r }).unwrap();
     }
@@ -241,8 +259,9 @@ fn time_outs_say_what_they_waited_for() {
         "send to kernel `k` timed out: 2 replies of `k` not received",
     );
     send_refused(kernel.try_send(message), Some(message), Error::is_full, "the mailbox is full");
-    assert_eq!(kernel.recv_many(9, LONG).unwrap().len(), 2);
-    assert_eq!(kernel.recv_timeout(LONG).unwrap().r, 2);
+    // The third is handled as soon as there is room, perhaps while the first two are received.
+    let replies: Vec<_> = (0..3).map(|_| kernel.recv_timeout(LONG).unwrap().r).collect();
+    assert_eq!(replies, [0, 1, 2]);
     assert_eq!(kernel.ask(message, LONG).unwrap().r, 3);
     kernel.deactivate().unwrap();
 }
@@ -286,7 +305,8 @@ fn more_values_than_declared_are_a_fault() {
         return m;
     }";
     let runtime = runtime();
-    let kernel = RingKernel::<Reply, Reply>::wgsl("k", text).output_many::<Reply>("out", 3).restart(restarts(9));
+    let kernel =
+        RingKernel::<Reply, Reply>::wgsl("k", text).output_many::<Reply>("out", 3).restart(restarts(9));
     let kernel = active(&runtime, kernel);
     assert_eq!(kernel.ask(Reply { r: 3 }, LONG).unwrap().r, 3);
     refused(

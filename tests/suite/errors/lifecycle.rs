@@ -75,7 +75,8 @@ fn kernel_in(runtime: &Runtime, state: KernelState) -> Held {
         KernelState::Terminated => drop(kernel.terminate(LONG).unwrap()),
         KernelState::Failed => {
             kernel.terminate(LONG).unwrap();
-            held.kernel = launch("fn on_message(m: Reply) -> Reply { loop { if m.r == 7u { break; } } return m; }");
+            held.kernel =
+                launch("fn on_message(m: Reply) -> Reply { loop { if m.r == 7u { break; } } return m; }");
             held.kernel.activate().unwrap();
             held.kernel.ask(Reply { r: 1 }, LONG).unwrap_err();
         }
@@ -131,17 +132,18 @@ fn every_call_in_every_state() {
 
 #[test]
 fn messages_come_back_from_a_kernel_that_does_not_take_them() {
-    let (not_active, terminated): (fn(&Error) -> bool, fn(&Error) -> bool) =
-        (Error::is_not_active, Error::is_terminated);
+    type Is = fn(&Error) -> bool;
     let failed = "kernel `k` has failed: kernel `k`: the handler used up its loop budget";
     for state in STATES {
-        let (is, sent, asked): (fn(&Error) -> bool, &str, String) = match state {
+        let (is, sent, asked): (Is, &str, String) = match state {
             KernelState::Active => continue,
-            KernelState::Launched | KernelState::Deactivated => {
-                (not_active, "the kernel is not active", format!("kernel `k` is not active: it is {state}"))
-            }
+            KernelState::Launched | KernelState::Deactivated => (
+                Error::is_not_active,
+                "the kernel is not active",
+                format!("kernel `k` is not active: it is {state}"),
+            ),
             KernelState::Failed => (Error::is_failed, failed, failed.to_owned()),
-            _ => (terminated, "the kernel is terminated", "kernel `k` is terminated".to_owned()),
+            _ => (Error::is_terminated, "the kernel is terminated", "kernel `k` is terminated".to_owned()),
         };
         let runtime = runtime();
         let held = kernel_in(&runtime, state);
@@ -150,7 +152,12 @@ fn messages_come_back_from_a_kernel_that_does_not_take_them() {
         send_refused(kernel.send(message), Some(message), is, sent);
         send_refused(kernel.try_send(message), Some(message), is, sent);
         send_refused(kernel.send_timeout(message, LONG), Some(message), is, sent);
-        send_refused(kernel.send_many([message]).map(drop), Some(message), is, sent);
+        send_refused(
+            kernel.send_many([message]).map(drop).map_err(|error| error.error),
+            Some(message),
+            is,
+            sent,
+        );
         send_refused(kernel.request(message).map(drop), Some(message), is, sent);
         refused(kernel.ask(message, LONG), is, &asked);
         refused(kernel.ask_many([message], LONG), is, &asked);
@@ -306,7 +313,12 @@ fn a_handler_may_deactivate_its_own_kernel() {
     kernel.activate().unwrap();
     assert_eq!(kernel.ask(Reply { r: 1 }, LONG).unwrap().r, 1);
     assert_eq!(kernel.lifecycle(), KernelState::Deactivated);
-    send_refused(kernel.send(Reply { r: 2 }), Some(Reply { r: 2 }), Error::is_not_active, "the kernel is not active");
+    send_refused(
+        kernel.send(Reply { r: 2 }),
+        Some(Reply { r: 2 }),
+        Error::is_not_active,
+        "the kernel is not active",
+    );
     kernel.activate().unwrap();
     assert_eq!(kernel.ask(Reply { r: 3 }, LONG).unwrap().r, 3);
 }

@@ -32,7 +32,8 @@ fn an_output_is_declared_with_its_type() {
 #[test]
 fn links_that_cannot_be() {
     let runtime = runtime();
-    let (from, to) = (source(&runtime, "from"), runtime.launch(RingKernel::<Reply, Total>::wgsl("to", SUM)).unwrap());
+    let (from, to) =
+        (source(&runtime, "from"), runtime.launch(RingKernel::<Reply, Total>::wgsl("to", SUM)).unwrap());
     let out = from.output::<Reply>("out").unwrap();
     runtime.link(&out, &to).unwrap();
     refused(

@@ -30,9 +30,15 @@ fn capacities_have_bounds() {
     let bounds = "but must be 1 to 1048576";
     for make in [echo as fn() -> RingKernel<Reply, Reply>, host] {
         invalid(make().queue_capacity(0), &format!("kernel `k`: queue_capacity is 0, {bounds}"));
-        invalid(make().queue_capacity(1_048_577), &format!("kernel `k`: queue_capacity is 1048577, {bounds}"));
+        invalid(
+            make().queue_capacity(1_048_577),
+            &format!("kernel `k`: queue_capacity is 1048577, {bounds}"),
+        );
         invalid(make().output_capacity(0), &format!("kernel `k`: output_capacity is 0, {bounds}"));
-        invalid(make().output_capacity(1_048_577), &format!("kernel `k`: output_capacity is 1048577, {bounds}"));
+        invalid(
+            make().output_capacity(1_048_577),
+            &format!("kernel `k`: output_capacity is 1048577, {bounds}"),
+        );
     }
     for capacity in [1, 1_048_576] {
         let kernel = echo().queue_capacity(capacity).output_capacity(capacity);
@@ -51,7 +57,9 @@ fn loop_budget_and_instances_have_bounds() {
             "fn on_message(m: Deposit, s: ptr<function, Total>) -> Total { (*s).sum += m.amount; return *s; }",
         )
     };
-    for (count, bounds) in [(0, "0, but must be 1 to 16777216"), (16_777_217, "16777217, but must be 1 to 16777216")] {
+    for (count, bounds) in
+        [(0, "0, but must be 1 to 16777216"), (16_777_217, "16777217, but must be 1 to 16777216")]
+    {
         launch_refused(
             bank().instances(count),
             Error::is_invalid,
@@ -80,7 +88,10 @@ fn instances_need_a_state_and_a_field() {
     );
     let text = "fn on_message(m: Ask, s: ptr<function, Total>) { (*s).sum += m.a; }";
     launch_refused(
-        RingKernel::<Ask, ()>::wgsl("k", text).initial_state(Total::default()).instances(4).instance_field("b"),
+        RingKernel::<Ask, ()>::wgsl("k", text)
+            .initial_state(Total::default())
+            .instances(4)
+            .instance_field("b"),
         Error::is_invalid,
         "kernel `k`: field `b` of `Ask` names the instance and must be u32",
     );
@@ -153,7 +164,8 @@ fn initial_states_fit_the_handler() {
          `fn on_message(m: Reply, s: ptr<function, Total>) -> Total`; write \
          `fn on_message(m: Reply, s: ptr<function, Ask>) -> Total`",
     );
-    let declared = format!("struct Total {{ sum: f32 }}\n{}", "fn on_message(m: Reply, s: ptr<function, Total>) {}");
+    let declared =
+        format!("struct Total {{ sum: f32 }}\n{}", "fn on_message(m: Reply, s: ptr<function, Total>) {}");
     launch_refused(
         RingKernel::<Reply, ()>::wgsl("k", declared).initial_state(Total::default()),
         Error::is_rejected,
@@ -188,7 +200,7 @@ fn restarts_have_bounds() {
     let policy = |max, state| RestartPolicy::OneForOne { max, within: Duration::from_secs(1), state };
     invalid(
         echo().restart(policy(0, RestartState::Current)),
-        "kernel `k`: restart.max is 0, but must be 1 to 4294967295",
+        "kernel `k`: restart.max is 0, but must be 1 to 1024",
     );
     for state in [RestartState::Snapshot, RestartState::Initial] {
         invalid(

@@ -77,6 +77,24 @@ fn an_ask_of_a_native_handler_known_to_be_fast_returns_at_its_deadline() {
 }
 
 #[test]
+fn a_native_handler_that_becomes_slow_leaves_its_callers_threads() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(Kind::Native, "moody", &latch)).unwrap();
+        kernel.activate().unwrap();
+        for _ in 0..1000 {
+            kernel.ask(job(0), LONG).unwrap();
+        }
+        let slow = Job { micros: 10_000, ..job(1) };
+        // The first few may run where they should not: that is how it shows itself to be slow.
+        let after = (0..500).position(|_| kernel.ask(slow, Duration::from_millis(2)).is_err());
+        assert!(after.is_some(), "it ran on its callers' threads, far past their deadlines, 500 times");
+        assert!(kernel.ask(slow, Duration::from_millis(2)).is_err_and(|error| error.is_timed_out()));
+        settled(&kernel);
+    });
+}
+
+#[test]
 fn asks_behind_a_slow_message_return_at_their_deadlines() {
     each_kind(|kind| {
         let slow = job(5).taking(SECOND);

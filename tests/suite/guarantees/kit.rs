@@ -1,7 +1,7 @@
 //! What the guarantees' tests share: one job in three kinds of kernels, latches, bounded waits.
 
 use crate::common::{LONG, runtime};
-use ringwork::{Context, Handle, RingKernel, Telemetry, message};
+use ringwork::{Context, Handle, RingKernel, Runtime, Telemetry, message};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -118,6 +118,20 @@ pub fn counter(kind: Kind, name: &str, latch: &Latch) -> RingKernel<Job, Answer>
             }
         }),
     }
+}
+
+/// As [`counter`], and a WGSL handler begins where it stays: one that loops and writes a table is never begun on a
+/// caller's thread, from where it would go back to the ring when it takes long.
+pub fn holdable(runtime: &Runtime, kind: Kind, name: &str, latch: &Latch) -> RingKernel<Job, Answer> {
+    if kind != Kind::Wgsl {
+        return counter(kind, name, latch);
+    }
+    let table = "@group(1) @binding(0) var<storage, read_write> last: array<u32>;";
+    let source = COUNTER.replace("return", "last[0] = m.number;\n        return");
+    RingKernel::wgsl(name, format!("{table}{source}"))
+        .initial_state(Tally::default())
+        .loop_budget(u32::MAX)
+        .bind("last", &runtime.buffer(&[0u32]).unwrap())
 }
 
 /// Panics on purpose leave no text on the terminal; all others do.
@@ -313,9 +327,5 @@ impl Seen {
 
     pub fn count(&self, thing: usize) -> u32 {
         self.0[thing].load(Ordering::Relaxed)
-    }
-
-    pub fn total(&self) -> u64 {
-        self.0.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
     }
 }

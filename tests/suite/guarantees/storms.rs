@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Backpressure, KernelState};
+use ringwork::{Backpressure, KernelState, RingKernel};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -87,6 +87,53 @@ fn nothing_is_handled_while_deactivated() {
             let books = settled(&kernel);
             assert_eq!((books.accepted, books.handled), (accepted, accepted));
         });
+    });
+}
+
+#[test]
+fn a_round_on_all_cores_is_waited_for_too() {
+    bounded(|| {
+        let runtime = runtime();
+        let seen = runtime.buffer(&[0u32]).unwrap();
+        let kernel = RingKernel::<Job, Answer>::wgsl(
+            "rounds",
+            "@group(1) @binding(0) var<storage, read_write> seen: array<atomic<u32>>;
+            fn on_message(m: Job) -> Answer {
+                var noise = 0u;
+                for (var i = 0u; i < 100u; i++) { noise = noise * 31u + i; }
+                atomicAdd(&seen[0], 1u);
+                return Answer(m.sender, m.number, noise, 0u);
+            }",
+        );
+        let kernel =
+            kernel.bind("seen", &seen).queue_capacity(2048).output_backpressure(Backpressure::DropOldest);
+        let kernel = runtime.launch(kernel).unwrap();
+        kernel.activate().unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for sender in 0..2 {
+                let (kernel, done) = (&kernel, &done);
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        if kernel.send_many((0..500).map(|number| Job::of(sender, number))).is_err() {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            for cycle in 0..100 {
+                std::thread::sleep(Duration::from_millis(2));
+                kernel.deactivate_timeout(LONG).unwrap();
+                let before = (kernel.telemetry().handled, seen.to_vec().unwrap()[0]);
+                assert_eq!(before.0, u64::from(before.1), "cycle {cycle}: all that ran is handled");
+                std::thread::sleep(Duration::from_micros(300));
+                let after = (kernel.telemetry().handled, seen.to_vec().unwrap()[0]);
+                assert_eq!(after, before, "cycle {cycle}");
+                kernel.activate().unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(settled(&kernel).handled > 1000);
     });
 }
 

@@ -44,11 +44,16 @@ fn k_means_step() {
     let assign = RingKernel::<Sample, Nearest>::wgsl("assign", assign).bind("centres", &table);
     let assign = started(&runtime, assign.output::<Sample>("assigned"));
     let samples: Vec<_> = (0..1000)
-        .map(|_| Sample { at: Vec2::new(random.float(), random.float()), to: 0, weight: random.float().abs() })
+        .map(|_| Sample {
+            at: Vec2::new(random.float(), random.float()),
+            to: 0,
+            weight: random.float().abs(),
+        })
         .collect();
     for step in 0..2 {
         let gather = RingKernel::<Sample, ()>::wgsl(format!("gather{step}"), gather);
-        let gather = started(&runtime, gather.initial_state(Gathered::default()).instances(8).queue_capacity(64));
+        let gather =
+            started(&runtime, gather.initial_state(Gathered::default()).instances(8).queue_capacity(64));
         if step == 0 {
             runtime.link(&assign.output::<Sample>("assigned").unwrap(), &gather).unwrap();
         }
@@ -63,7 +68,10 @@ fn k_means_step() {
                     (cluster, distance) = (i, d);
                 }
             }
-            assert_eq!((reply.cluster, reply.distance.to_bits()), (cluster as u32, distance.sqrt().to_bits()));
+            assert_eq!(
+                (reply.cluster, reply.distance.to_bits()),
+                (cluster as u32, distance.sqrt().to_bits())
+            );
             let own = &mut twin[cluster];
             own.sum.x += sample.at.x * sample.weight;
             own.sum.y += sample.at.y * sample.weight;
@@ -133,7 +141,8 @@ fn fraud_detector() {
     let accounts = 20u32;
     let kernel = RingKernel::<Payment, ()>::wgsl("fraud", text).initial_state(History::default());
     let kernel = kernel.instances(accounts).instance_field("account").output::<Alert>("alerts");
-    let kernel = kernel.bind("risk", &table).bind("flagged", &flagged).output_capacity(8192).queue_capacity(4096);
+    let kernel =
+        kernel.bind("risk", &table).bind("flagged", &flagged).output_capacity(8192).queue_capacity(4096);
     let kernel = started(&runtime, kernel);
 
     let (mut random, mut time) = (Random(3), 1000);
@@ -354,7 +363,12 @@ fn order_book_matching() {
     let kernel = started(&runtime, kernel.output_many::<Trade>("trades", 4).output_capacity(16_384));
     let mut random = Random(29);
     let orders: Vec<_> = (0..2500)
-        .map(|id| Order { id, side: random.below(2), price: 100 + random.below(20), quantity: 1 + random.below(50) })
+        .map(|id| Order {
+            id,
+            side: random.below(2),
+            price: 100 + random.below(20),
+            quantity: 1 + random.below(50),
+        })
         .collect();
     let replies = kernel.ask_many(orders.iter().copied(), LONG).unwrap();
     let (mut book, mut trades) = (Book::default(), Vec::new());
@@ -399,7 +413,8 @@ fn fir_filter() {
     let mut random = Random(11);
     let taps: Vec<f32> = (0..16).map(|_| random.float() * 0.1).collect();
     let table = runtime.buffer(&taps).unwrap();
-    let kernel = RingKernel::<Value, Value>::wgsl("fir", text).initial_state(Line::default()).bind("taps", &table);
+    let kernel =
+        RingKernel::<Value, Value>::wgsl("fir", text).initial_state(Line::default()).bind("taps", &table);
     let kernel = started(&runtime, kernel);
     let signal: Vec<_> = (0..3000).map(|_| Value { x: random.float() }).collect();
     let filtered = kernel.ask_many(signal.iter().copied(), LONG).unwrap();

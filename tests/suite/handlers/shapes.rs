@@ -92,7 +92,10 @@ fn a_slow_stateless_batch_in_parallel_keeps_the_order_of_replies_and_values() {
 #[test]
 fn serial_state_sees_one_message_at_a_time_in_order() {
     let runtime = runtime();
-    let kernel = started(&runtime, RingKernel::<Number, Sum>::wgsl("sum", SUM).initial_state(Sum { total: 5, count: 0 }));
+    let kernel = started(
+        &runtime,
+        RingKernel::<Number, Sum>::wgsl("sum", SUM).initial_state(Sum { total: 5, count: 0 }),
+    );
     let replies = kernel.ask_many((0..2000).map(|value| Number { value }), LONG).unwrap();
     let mut total = 5;
     for (index, reply) in replies.iter().enumerate() {
@@ -101,7 +104,8 @@ fn serial_state_sees_one_message_at_a_time_in_order() {
     }
     assert_eq!(kernel.read_state::<Sum>().unwrap(), Sum { total, count: 2000 });
     // Order matters to this one: state = state * 31 + value.
-    let text = "fn on_message(m: Number, s: ptr<function, Number>) { (*s).value = (*s).value * 31u + m.value; }";
+    let text =
+        "fn on_message(m: Number, s: ptr<function, Number>) { (*s).value = (*s).value * 31u + m.value; }";
     let hash = started(&runtime, RingKernel::<Number, ()>::wgsl("hash", text).queue_capacity(16));
     let mut random = Random(17);
     let values: Vec<_> = (0..3000).map(|_| random.next()).collect();
@@ -141,7 +145,8 @@ fn a_thousand_instances_keep_their_own_sums() {
 #[test]
 fn instances_by_another_field_without_replies() {
     message! { pub struct Payment { pub amount: u32, pub account: u32 } }
-    let text = "fn on_message(m: Payment, s: ptr<function, Sum>) { (*s).total += m.amount; (*s).count += 1u; }";
+    let text =
+        "fn on_message(m: Payment, s: ptr<function, Sum>) { (*s).total += m.amount; (*s).count += 1u; }";
     let runtime = runtime();
     let kernel = RingKernel::<Payment, ()>::wgsl("accounts", text).initial_state(Sum::default());
     let kernel = started(&runtime, kernel.instances(10).instance_field("account"));
@@ -170,7 +175,9 @@ fn instances_by_another_field_without_replies() {
 #[test]
 fn native_kernels_have_the_same_shapes() {
     let runtime = runtime();
-    let square_ = RingKernel::<Number, Number>::native("square", |m: Number, _: &mut ()| Number { value: square(m.value) });
+    let square_ = RingKernel::<Number, Number>::native("square", |m: Number, _: &mut ()| Number {
+        value: square(m.value),
+    });
     let square_ = started(&runtime, square_);
     let replies = square_.ask_many((0..2000).map(|value| Number { value }), LONG).unwrap();
     assert!(replies.iter().map(|reply| reply.value).eq((0..2000).map(square)));
@@ -239,7 +246,9 @@ fn private_variables_begin_anew_for_every_message() {
         }";
     let runtime = runtime();
     let kernel = started(&runtime, RingKernel::<Number, Sum>::wgsl("private", text).queue_capacity(4096));
-    for (index, reply) in kernel.ask_many((0..3000).map(|n| Number { value: n % 9 }), LONG).unwrap().iter().enumerate() {
+    for (index, reply) in
+        kernel.ask_many((0..3000).map(|n| Number { value: n % 9 }), LONG).unwrap().iter().enumerate()
+    {
         let n = index as u32 % 9;
         assert_eq!(*reply, Sum { total: 41 + n, count: n + 700 * n + 10_000 });
     }
@@ -260,7 +269,8 @@ fn no_reply_and_no_message() {
     silent.ask(Number { value: 1 }, LONG).unwrap();
     silent.send(Number { value: 1 }).unwrap();
     assert_eq!(silent.try_recv().unwrap(), None, "`()` is no reply");
-    let discarded = started(&runtime, RingKernel::<Number, Number>::wgsl("square", SQUARE).output_capacity(1));
+    let discarded =
+        started(&runtime, RingKernel::<Number, Number>::wgsl("square", SQUARE).output_capacity(1));
     for value in 0..10 {
         discarded.send_with(Number { value }, Options::default().discard_reply()).unwrap();
     }

@@ -32,7 +32,8 @@ fn a_table_is_read_by_a_parallel_handler() {
     let kernel = RingKernel::<At, Edge>::wgsl("edges", text).bind("edges", &table).bind("scale", &scale);
     let kernel = started(&runtime, kernel);
     let mut random = Random(2);
-    let messages: Vec<_> = (0..4000).map(|_| At { index: random.below(500), value: random.below(2) }).collect();
+    let messages: Vec<_> =
+        (0..4000).map(|_| At { index: random.below(500), value: random.below(2) }).collect();
     for (message, reply) in messages.iter().zip(kernel.ask_many(messages.iter().copied(), LONG).unwrap()) {
         let edge = edges[message.index as usize];
         let weight = edge.weight * [0.7, -1.25][message.value as usize] + 500.0;
@@ -51,7 +52,10 @@ fn a_written_table_makes_the_handler_serial() {
         }";
     let runtime = runtime();
     let cells = runtime.buffer(&[1u32; 8]).unwrap();
-    let kernel = started(&runtime, RingKernel::<At, Word>::wgsl("cells", text).bind("cells", &cells).queue_capacity(4096));
+    let kernel = started(
+        &runtime,
+        RingKernel::<At, Word>::wgsl("cells", text).bind("cells", &cells).queue_capacity(4096),
+    );
     let mut random = Random(9);
     let messages: Vec<_> = (0..5000).map(|_| At { index: random.below(8), value: random.next() }).collect();
     let mut twin = [1u32; 8];

@@ -36,25 +36,28 @@ fn load(
     each: u32,
 ) -> Vec<Item> {
     let ended = AtomicBool::new(false);
-    let items = std::thread::scope(|scope| {
-        let ended = &ended;
-        scope.spawn(move || {
-            // Senders that hang hold the scope: say where it stands, the outer bound ends the test.
-            let begun = Instant::now();
-            while !ended.load(Ordering::Relaxed) && begun.elapsed() < LONG {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if !ended.load(Ordering::Relaxed) {
-                eprintln!("a cycle under load is stuck:\n{}", where_it_stands(runtime));
-            }
+    let items =
+        std::thread::scope(|scope| {
+            let ended = &ended;
+            scope.spawn(move || {
+                // Senders that hang hold the scope: say where it stands, the outer bound ends the test.
+                let begun = Instant::now();
+                while !ended.load(Ordering::Relaxed) && begun.elapsed() < LONG {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                if !ended.load(Ordering::Relaxed) {
+                    eprintln!("a cycle under load is stuck:\n{}", where_it_stands(runtime));
+                }
+            });
+            scope.spawn(move || {
+                send_from(senders, each, |item| {
+                    Ok(entrances[item.sender as usize % entrances.len()].send(item)?)
+                });
+            });
+            let items = exit((senders * each) as usize);
+            ended.store(true, Ordering::Relaxed);
+            items
         });
-        scope.spawn(move || {
-            send_from(senders, each, |item| Ok(entrances[item.sender as usize % entrances.len()].send(item)?));
-        });
-        let items = exit((senders * each) as usize);
-        ended.store(true, Ordering::Relaxed);
-        items
-    });
     all_there(&items, senders, each);
     items
 }
@@ -112,7 +115,8 @@ fn a_kernel_linked_to_itself_with_one_place() {
         let kernel = hop(runtime, "self", 5, 1);
         link(runtime, &kernel, &kernel);
         let exit = done(&kernel);
-        let items = load(runtime, &[kernel.clone()], |count| receive_from(runtime, &exit, count), 3, 200);
+        let items =
+            load(runtime, std::slice::from_ref(&kernel), |count| receive_from(runtime, &exit, count), 3, 200);
         assert!(items.iter().all(|item| item.hops == 5));
         let books = kernel.telemetry();
         assert_eq!((books.handled, books.pending), (5 * 600, 0));
@@ -150,7 +154,8 @@ fn a_figure_of_eight() {
         link(runtime, &right, &back);
         link(runtime, &back, &waist);
         let exit = done(&waist);
-        let items = load(runtime, &[waist.clone()], |count| receive_from(runtime, &exit, count), 3, 150);
+        let items =
+            load(runtime, std::slice::from_ref(&waist), |count| receive_from(runtime, &exit, count), 3, 150);
         assert!(items.iter().all(|item| item.hops >= 6));
         assert!([&waist, &left, &right, &back].iter().all(|kernel| kernel.telemetry().pending == 0));
         books_balance(runtime);
@@ -193,7 +198,9 @@ fn a_cycle_whose_handler_doubles() {
         let mut seen: Vec<_> = items.iter().map(|item| (item.sender, item.number, item.trace)).collect();
         seen.sort_unstable();
         let wanted: Vec<_> = (0..senders)
-            .flat_map(|sender| (0..each).flat_map(move |number| (0..8).map(move |trace| (sender, number, trace))))
+            .flat_map(|sender| {
+                (0..each).flat_map(move |number| (0..8).map(move |trace| (sender, number, trace)))
+            })
             .collect();
         assert!(seen == wanted, "every one of the eight once");
         assert!([&double, &back].iter().all(|kernel| kernel.telemetry().pending == 0));
@@ -212,7 +219,7 @@ fn a_cycle_is_fed_over_a_link_from_outside() {
         link(runtime, &feed, &ring[0]);
         let end = sink(runtime, "end", 1);
         ring.iter().for_each(|kernel| runtime.link(&done(kernel), &end).unwrap());
-        let items = load(runtime, &[feed.clone()], |count| receive(runtime, &end, count), 2, 200);
+        let items = load(runtime, std::slice::from_ref(&feed), |count| receive(runtime, &end, count), 2, 200);
         assert!(items.iter().all(|item| item.hops == 9));
         books_balance(runtime);
     });

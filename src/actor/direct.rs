@@ -1,0 +1,276 @@
+//! The direct path: a message for an idle kernel runs on its sender's thread, through the port, past the mailbox.
+
+use super::core::{Core, Engine, Inside};
+use super::driver::{SLICE, collect};
+use super::gate;
+use super::mailbox::Slot;
+use super::send::{Options, Wait};
+use super::telemetry::{self, DeadLetterReason};
+use crate::backend::{Completion, Fault, Until};
+use crate::error::{Error, Result, SendError};
+use crate::message::{Message, Token};
+use crate::sync::{Ordering, lock};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a message on the direct path ended.
+enum Direct<Out> {
+    Handled(Out),
+    Faulted(Fault),
+    /// It is still in the port.
+    Left,
+}
+
+impl<In: Message, Out: Message> Core<In, Out> {
+    /// Runs one message on an idle kernel. The gate is held.
+    fn run_direct(
+        &self,
+        engine: &mut Engine<Out>,
+        token: Token,
+        message: &In,
+        slice: Duration,
+    ) -> Direct<Out> {
+        let plain = self.plain();
+        let Some(port) = &mut engine.port else { return Direct::Left };
+        let until = Until { token: None, deadline: None, slice: Some(slice) };
+        let mut result = Direct::Left;
+        let inside = Inside::enter(self.facts.id);
+        let taken =
+            port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
+                result = match completion {
+                    Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
+                    Completion::Faulted { fault, .. } => Direct::Faulted(fault),
+                    Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+                };
+            });
+        drop(inside);
+        if taken == 0 {
+            // Stopped before it began: it waits in the port like one that was interrupted.
+            port.push(&mut std::iter::once((token, plain.bytes(message))));
+        } else if matches!(result, Direct::Left) {
+            engine.cut_short = self.stopped_now();
+        }
+        result
+    }
+
+    /// Has `terminate` asked to stop inside a handler?
+    pub(super) fn stopped_now(&self) -> bool {
+        // Relaxed: whoever has been interrupted by the word has seen it.
+        self.control.stop.load(std::sync::atomic::Ordering::Relaxed) >= crate::backend::STOP_NOW
+    }
+
+    /// Counts a message of the direct path as accepted and handled, and puts its reply into the reply queue if it
+    /// belongs there; `false`, and neither, if `terminate` has given it up. The gate is held before, and not after.
+    #[inline]
+    fn finish_direct(self: &Arc<Self>, stamp: u64, reply: Option<(Token, Out)>) -> bool {
+        let direct = &self.hot.direct;
+        // Relaxed read, Release store: the holder of the gate is the only writer.
+        direct.store(direct.load(Ordering::Relaxed) + 1, Ordering::Release);
+        if stamp != 0 {
+            let took = telemetry::now().saturating_sub(stamp);
+            self.latency.record(took);
+            self.distrust(Duration::from_nanos(took));
+        }
+        if reply.is_none() && self.hot.gate.leave_direct() {
+            return true;
+        }
+        let ours = self.hot.gate.settle_direct();
+        if ours {
+            self.replies.push(reply);
+            if self.hot.gate.leave_settled() {
+                return true;
+            }
+        } else {
+            direct.store(direct.load(Ordering::Relaxed) - 1, Ordering::Release);
+        }
+        self.release();
+        ours
+    }
+
+    /// Logs a message of the direct path that `terminate` has given up, and counted.
+    fn bury_abandoned(&self, slot: Slot<In, Out>) {
+        self.bury(slot, DeadLetterReason::Abandoned);
+    }
+
+    /// Puts a message that the direct path left in the port into the books: first in line for the background. If
+    /// `terminate` has given it up, it is dead-lettered. The gate is held before, and not after.
+    pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) {
+        let mut mailbox = lock(&self.mailbox);
+        // Under the lock: `terminate` finds the message either here or there.
+        if !self.hot.gate.settle_direct() {
+            drop(mailbox);
+            self.bury_abandoned(slot);
+            self.release();
+            return;
+        }
+        mailbox.accepted += 1;
+        let places = usize::from(slot.meta.replies_to_queue());
+        mailbox.in_flight.push_back(slot);
+        drop(mailbox);
+        // SAFETY: the gate is held.
+        unsafe { self.engine.with(|engine| engine.reply_places += places) };
+        self.hot.gate.set(gate::QUEUED | gate::BACKGROUND);
+        self.release();
+    }
+
+    /// Dead-letters a message of the direct path that faulted. The gate is held before, and not after.
+    fn fault_direct(self: &Arc<Self>, slot: Slot<In, Out>, fault: &Fault) -> Error {
+        let error = self.fault_error(fault);
+        if self.hot.gate.settle_direct() {
+            self.count_fault(slot, &error);
+        } else {
+            self.bury_abandoned(slot);
+        }
+        self.release();
+        error
+    }
+
+    /// Enters a fault of a message that was not in the mailbox. The gate is held, and the message claimed.
+    fn count_fault(self: &Arc<Self>, slot: Slot<In, Out>, error: &Error) {
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.accepted += 1;
+        mailbox.dead.count(DeadLetterReason::Fault);
+        drop(mailbox);
+        let payload = self.encode(&slot.payload);
+        self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
+        self.supervise(error);
+    }
+
+    /// Sends on an idle kernel: its handler runs here and now. The gate is held before, and not after.
+    pub(super) fn send_direct(
+        self: &Arc<Self>,
+        message: In,
+        token: Token,
+        options: &Options,
+        wait: Wait,
+    ) -> std::result::Result<(), SendError<In>> {
+        let queue_reply = self.facts.has_reply && !options.discard_reply;
+        if queue_reply && self.replies.room() == 0 {
+            // It would have to wait for a receiver: into the mailbox with it.
+            if !self.hot.gate.leave_direct() {
+                let ours = self.hot.gate.settle_direct();
+                self.release();
+                if !ours {
+                    self.bury_abandoned(self.slot(message, token, options));
+                    return Ok(());
+                }
+            }
+            return self.send_queued(message, token, options, wait);
+        }
+        let stamp = telemetry::stamp(token);
+        // SAFETY: the gate is held.
+        let result = unsafe { self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE)) };
+        match result {
+            Direct::Handled(reply) => {
+                if !self.finish_direct(stamp, queue_reply.then_some((token, reply))) {
+                    self.bury_abandoned(self.slot(message, token, options));
+                }
+            }
+            Direct::Faulted(fault) => {
+                self.fault_direct(self.slot(message, token, options), &fault);
+            }
+            Direct::Left => self.delegate(self.slot(message, token, options)),
+        }
+        Ok(())
+    }
+
+    /// Asks an idle kernel: its handler runs here and now. `Ok(Err(slot))` if it has to be waited for: the slot
+    /// is what [`delegate`](Self::delegate) wants, with the gate still held.
+    #[inline]
+    pub(super) fn ask_direct(
+        self: &Arc<Self>,
+        message: In,
+        token: Token,
+        timeout: Duration,
+        options: &Options,
+    ) -> Result<std::result::Result<Out, Slot<In, Out>>> {
+        let stamp = telemetry::stamp(token);
+        // SAFETY: the gate is held.
+        let result = unsafe {
+            self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout)))
+        };
+        match result {
+            Direct::Handled(reply) => {
+                if self.finish_direct(stamp, None) {
+                    return Ok(Ok(reply));
+                }
+                self.bury_abandoned(self.slot(message, token, options));
+                Err(self.terminated_error())
+            }
+            Direct::Faulted(fault) => Err(self.fault_direct(self.slot(message, token, options), &fault)),
+            Direct::Left => Ok(Err(self.slot(message, token, options))),
+        }
+    }
+
+    /// Sends a run of messages on an idle kernel, from the front of `batch`; what is left there was not accepted.
+    /// The gate is held before, and not after.
+    pub(super) fn send_direct_batch(self: &Arc<Self>, batch: &mut VecDeque<(Token, In)>, options: &Options) {
+        let queue_replies = self.facts.has_reply && !options.discard_reply;
+        let plain = self.plain();
+        let (mut handled, mut last, mut fault, mut replies) = (0u64, None, None, Vec::new());
+        let mut run = |engine: &mut Engine<Out>| {
+            let Engine { port: Some(port), finished, .. } = engine else { return 0 };
+            let room = if queue_replies { self.replies.room() } else { usize::MAX };
+            let count = batch.len().min(room);
+            finished.clear();
+            let until = Until { token: None, deadline: None, slice: Some(SLICE) };
+            let inside = Inside::enter(self.facts.id);
+            port.exchange(
+                &mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))),
+                &until,
+                &mut |completion| collect(plain, completion, finished),
+            );
+            drop(inside);
+            for (token, result) in finished.drain(..) {
+                last = Some(batch.pop_front().expect("a result for each message, in order"));
+                match result {
+                    Ok(reply) => {
+                        handled += 1;
+                        if queue_replies {
+                            replies.push((token, reply));
+                        }
+                    }
+                    Err(cause) => fault = Some(cause),
+                }
+            }
+            // What did not begin, or was interrupted, stays in the sender's hands.
+            port.clear();
+            count
+        };
+        // SAFETY: the gate is held.
+        let begun = unsafe { self.engine.with(&mut run) };
+        let direct = &self.hot.direct;
+        // Relaxed read, Release store: the holder of the gate is the only writer.
+        let before = direct.load(Ordering::Relaxed);
+        direct.store(before + handled, Ordering::Release);
+        if begun > 0 && handled == 0 {
+            // Slow, or stopped: the mailbox takes it from here.
+            self.hot.gate.set(gate::BACKGROUND);
+        }
+        if replies.is_empty() && fault.is_none() && self.hot.gate.leave_direct() {
+            return;
+        }
+        if self.hot.gate.settle_direct() {
+            self.replies.push(replies);
+            match (last, fault) {
+                (Some((token, message)), Some(fault)) => {
+                    self.count_fault(self.slot(message, token, options), &self.fault_error(&fault));
+                }
+                _ if self.hot.gate.leave_settled() => return,
+                _ => {}
+            }
+        } else {
+            // The last one begun was in hand then, and has been accounted for.
+            if fault.is_none() && handled > 0 {
+                direct.store(before + handled - 1, Ordering::Release);
+                replies.pop();
+            }
+            self.replies.push(replies);
+            if let Some((token, message)) = last.or_else(|| batch.pop_front()) {
+                self.bury_abandoned(self.slot(message, token, options));
+            }
+        }
+        self.release();
+    }
+}

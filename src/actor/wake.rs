@@ -1,0 +1,118 @@
+//! Who has to be told: of work that nobody is about to run, of room that somebody waits for, of a port let go.
+
+use super::core::Core;
+use super::gate::{self, Gate};
+use crate::message::Message;
+use crate::sync::{Ordering, lock, spin, wait_until};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+impl<In: Message, Out: Message> Core<In, Out> {
+    /// Sees to it that what was queued is run: unless a waiting caller will, tells the background driver.
+    pub(super) fn announce(self: &Arc<Self>) {
+        let gate = &self.hot.gate;
+        if gate.load() & gate::QUEUED != 0 {
+            return;
+        }
+        gate.set(gate::QUEUED);
+        self.rescue();
+    }
+
+    /// Tells the background driver.
+    pub(super) fn schedule(self: &Arc<Self>) {
+        if self.is_host() {
+            return;
+        }
+        if self.hot.gate.set(gate::SCHEDULED) & gate::SCHEDULED == 0 {
+            self.facts.services.pool.submit(self.clone());
+        }
+    }
+
+    /// Hands work that nobody is about to run to the background driver.
+    pub(super) fn rescue(self: &Arc<Self>) {
+        let word = self.hot.gate.load();
+        let nobody = gate::QUEUED | gate::ACTIVE;
+        if word & (nobody | gate::BUSY | gate::STALLED) == nobody
+            && (word & gate::BACKGROUND != 0 || self.hot.spinners.load(Ordering::SeqCst) == 0)
+        {
+            self.schedule();
+        }
+    }
+
+    /// Waits until nobody holds the port; `false` at the deadline.
+    pub(super) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        self.wait_gate(deadline, |gate| gate.load() & gate::BUSY == 0)
+    }
+
+    /// Takes the port, whatever the kernel's state; `false` at the deadline.
+    pub(super) fn seize(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        self.wait_gate(deadline, Gate::seize)
+    }
+
+    fn wait_gate(self: &Arc<Self>, deadline: Option<Instant>, attempt: impl Fn(&Gate) -> bool) -> bool {
+        let gate = &self.hot.gate;
+        for _ in 0..if cfg!(loom) { 0 } else { 64 } {
+            if attempt(gate) {
+                return true;
+            }
+            spin();
+        }
+        let mut guard = lock(&self.idle.0);
+        let done = loop {
+            gate.set(gate::WANTED);
+            if attempt(gate) {
+                break true;
+            }
+            if crate::sync::passed(deadline) {
+                break false;
+            }
+            guard = wait_until(&self.idle.1, guard, deadline);
+        };
+        gate.clear(gate::WANTED);
+        // Others may be waiting too, and drivers were kept out meanwhile.
+        self.idle.1.notify_all();
+        drop(guard);
+        self.rescue();
+        done
+    }
+
+    /// There may be room for what this kernel sends: lets it go on.
+    pub(super) fn unstall(self: &Arc<Self>) {
+        if self.hot.gate.load() & gate::STALLED == 0 {
+            return;
+        }
+        let before = self.hot.gate.clear(gate::STALLED);
+        if before & (gate::STALLED | gate::QUEUED | gate::ACTIVE | gate::BUSY)
+            == gate::STALLED | gate::QUEUED | gate::ACTIVE
+        {
+            self.schedule();
+        }
+    }
+
+    /// Lets kernels go on that wait for room in this one.
+    pub(super) fn resume_upstream(&self) {
+        // Relaxed: set before the first linked message can come, under the lock that brings it.
+        if !self.has_upstream.load(Ordering::Relaxed) {
+            return;
+        }
+        let sources: Vec<_> = lock(&self.upstream).iter().filter_map(Weak::upgrade).collect();
+        for source in sources {
+            source.resume();
+        }
+    }
+
+    /// Lets kernels outside of a cycle go on that wait to send into it.
+    pub(super) fn resume_cycle(&self) {
+        let cycle = lock(&self.mailbox).cycle.clone();
+        if let Some(cycle) = cycle {
+            cycle.resume_sources();
+        }
+    }
+
+    /// Delivers what waits on links for room.
+    pub(super) fn flush_outlets(&self) {
+        for (_, outlet) in &self.outlets {
+            outlet.flush();
+        }
+    }
+}

@@ -98,6 +98,11 @@ pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
     }
 }
 
+/// The time since then: none in a model, where every handler is fast.
+pub(crate) fn elapsed(since: Instant) -> Duration {
+    if cfg!(loom) { Duration::ZERO } else { since.elapsed() }
+}
+
 /// Has the deadline passed?
 pub(crate) fn passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| cfg!(loom) || Instant::now() >= deadline)

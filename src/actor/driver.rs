@@ -9,7 +9,7 @@ use crate::backend::{Completion, Fault, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Plain, RestartPolicy};
 use crate::message::{Message, Token};
-use crate::sync::{Ordering, lock};
+use crate::sync::{Ordering, elapsed, lock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 break;
             }
         }
-        self.judge(handled().wrapping_sub(before), begun.elapsed());
+        self.judge(handled().wrapping_sub(before), elapsed(begun));
         self.release();
     }
 
@@ -102,8 +102,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // SAFETY: the gate is held.
         let trusted = unsafe {
             self.engine.with(|engine| {
-                // A model has no clock, and every handler is fast in it.
-                let fast = cfg!(loom) || took.as_nanos() < u128::from(handled) * FAST.as_nanos();
+                let fast = took.as_nanos() < u128::from(handled) * FAST.as_nanos();
                 engine.trusted = if fast { engine.trusted + handled } else { 0 };
                 engine.trusted >= TRUSTED
             })

@@ -7,7 +7,7 @@ mod settings;
 
 pub use context::Context;
 pub(crate) use context::{HostPort, ended};
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 pub(crate) use outlet::DeviceOutlet;
 pub(crate) use outlet::{AnyOutlet, Inlet, Outlet};
 pub(crate) use queue::{Queue, Tagged, Woken};

@@ -279,6 +279,24 @@ fn loom_a_link_that_stalls_its_source() {
 }
 
 #[test]
+fn loom_a_link_whose_target_ends() {
+    explore("send twice to the source, terminate the target", 3, || {
+        let (world, first, second) = (World::new(), Log::new(), Log::new());
+        let (source, target) = linked(&world, &first, &second);
+        let background = world.background();
+        let other = target.clone();
+        let ending = thread::spawn(move || other.terminate(None, None).unwrap().is_clean());
+        assert!(send(&source, 1) && send(&source, 2));
+        assert!(ending.join().unwrap());
+        world.finish(background);
+        assert_eq!(first.in_order(), [1, 2]);
+        let (from, to) = (audit(&source), audit(&target));
+        assert_eq!((from.emitted, from.emitted), (2, to.accepted + from.undeliverable));
+        assert_eq!(second.in_order().len() as u64, to.accepted);
+    });
+}
+
+#[test]
 fn loom_a_link_driven_by_two() {
     explore("send to the source, two background drivers", 2, || {
         let (world, first, second) = (World::new(), Log::new(), Log::new());

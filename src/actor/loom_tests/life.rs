@@ -3,6 +3,7 @@
 use super::port::{FAULTY, Log};
 use super::{Kernel, Number, Plan, World, ask, audit, explore, number, past, reply_to};
 use crate::actor::Termination;
+use crate::actor::receive::receive;
 use crate::actor::send::{Options, Wait};
 use crate::error::SendError;
 use crate::sync::lock;
@@ -101,6 +102,50 @@ fn loom_a_state_read_between_messages() {
         sender.join().unwrap();
         world.finish(background);
         assert_eq!(log.sorted(), [1]);
+    });
+}
+
+#[test]
+fn loom_two_readers_of_the_state() {
+    explore("read the state, read the state, send", 2, || {
+        let (world, log) = (World::new(), Log::new());
+        let kernel = world.kernel(Plan::new(&log));
+        let background = world.background();
+        let other = kernel.clone();
+        let reader = thread::spawn(move || drop(other.read_state().unwrap()));
+        let other = kernel.clone();
+        let sender = thread::spawn(move || assert!(try_to_send(&other, 1)));
+        kernel.read_state().unwrap();
+        reader.join().unwrap();
+        sender.join().unwrap();
+        world.finish(background);
+        assert_eq!(log.sorted(), [1]);
+    });
+}
+
+#[test]
+fn loom_terminate_and_a_receiver() {
+    explore("terminate, receive until the end", 2, || {
+        let (world, log) = (World::new(), Log::new());
+        let mut plan = Plan::new(&log);
+        plan.background_only = true;
+        let kernel = world.kernel(plan);
+        for value in [1, 2] {
+            assert!(kernel.send(number(value), &Options::default(), Wait::Until(None)).is_ok());
+        }
+        let background = world.background();
+        let other = kernel.clone();
+        let receiver = thread::spawn(move || {
+            let next = || receive(&other.replies, &other, None).ok().map(|(_, reply)| reply.value);
+            std::iter::from_fn(next).collect::<Vec<u32>>()
+        });
+        let end = kernel.terminate(None, None).unwrap();
+        let mut replies = receiver.join().unwrap();
+        world.finish(background);
+        assert!(end.is_clean());
+        // A receiver is woken when the end begins; what is handled until then can be received all the same.
+        replies.extend(std::iter::from_fn(|| kernel.replies.pop()).map(|(_, reply)| reply.value));
+        assert_eq!(replies, [1, 2].map(reply_to));
     });
 }
 

@@ -115,8 +115,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Keeps a handler that nothing can interrupt away from callers again, if it was seen to take this long. The
     /// gate is held.
     pub(super) fn distrust(&self, took: Duration) {
-        // A model has no clock.
-        if cfg!(not(loom)) && self.facts.on_probation && took > SLOW {
+        if self.facts.on_probation && took > SLOW {
             // SAFETY: the gate is held.
             unsafe { self.engine.with(|engine| engine.trusted = 0) };
             self.hot.gate.set(gate::BACKGROUND);

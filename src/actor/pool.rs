@@ -60,6 +60,10 @@ impl Pool {
     /// Has the kernel driven soon.
     pub(crate) fn submit(&self, kernel: Arc<dyn Drive>) {
         let inner = &self.0;
+        // For ThreadSanitizer, which cannot look into flume's lock: what came before this comes before the look at
+        // `idle` of the worker that takes the job.
+        #[cfg(tsan)]
+        inner.idle.fetch_add(0, Ordering::SeqCst);
         // The receiver lives in `inner`, so this cannot fail.
         let _ = inner.jobs.send(Job::Drive(kernel));
         // SeqCst: after the send; a worker stops counting as idle before it looks whether more work waits.

@@ -7,9 +7,6 @@ use crate::sync::{Ordering, lock, spin, wait_until};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-/// Looks at a held port before sleeping for it. A model sleeps at once.
-const LOOKS: usize = !cfg!(loom) as usize * 64;
-
 impl<In: Message, Out: Message> Core<In, Out> {
     /// Sees to it that what was queued is run: unless a waiting caller will, tells the background driver.
     pub(super) fn announce(self: &Arc<Self>) {
@@ -54,11 +51,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     fn wait_gate(self: &Arc<Self>, deadline: Option<Instant>, attempt: impl Fn(&Gate) -> bool) -> bool {
         let gate = &self.hot.gate;
-        for _ in 0..LOOKS {
-            if attempt(gate) {
-                return true;
+        if cfg!(not(loom)) {
+            for _ in 0..64 {
+                if attempt(gate) {
+                    return true;
+                }
+                spin();
             }
-            spin();
         }
         let mut guard = lock(&self.idle.0);
         let done = loop {

@@ -90,7 +90,7 @@ impl Port for ModelPort {
         ROUND - self.input.len() - self.output.len()
     }
 
-    fn push<'a>(&mut self, batch: &mut dyn Iterator<Item = (Token, &'a [u8])>) {
+    fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {
         for (token, message) in batch {
             assert!(self.free() > 0);
             self.input.push_back((token, bytemuck::pod_read_unaligned::<Number>(message).value));

@@ -57,7 +57,7 @@ pub(crate) struct Outlet<T> {
 pub(crate) trait AnyOutlet: Send + Sync {
     /// Delivers what waits, then says how many messages may begin.
     fn admit(&self) -> usize;
-    /// Adds a value, given as bytes; `false` for an outlet of a type that has none. Returns through `into_cycles`
+    /// Adds a value, given as bytes; only outlets of device messages are given any. Returns through `into_cycles`
     /// how many cycles of links it went into.
     fn put_bytes(&self, token: Token, value: &[u8], into_cycles: &mut usize);
     /// Adds the value in `value` (an `Option<T>`); `false`, and nothing taken, if it is of another type.

@@ -1,6 +1,6 @@
 //! Lifecycle calls: activate, deactivate, terminate, fail, and what needs the port between messages.
 
-use super::core::{Core, INSIDE, Memory};
+use super::core::{Core, Memory, inside};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::{Meta, Slot};
@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::sync::{deadline_in, lock, park_until, passed, wait_until};
 use crate::{Envelope, Uuid};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -66,7 +65,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         drop(mailbox);
         self.changed.notify_all();
-        if INSIDE.with(Cell::get) == self.facts.id {
+        if inside() == self.facts.id {
             // A handler that deactivates its own kernel: the message in hand is the caller's own.
             return Ok(());
         }

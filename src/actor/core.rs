@@ -18,11 +18,26 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 use uuid::Uuid;
 
+// `const` spares each access the question whether the value is there; a model's macro does not take it.
+#[cfg(not(loom))]
 thread_local! {
-    /// The kernel whose handler this thread is inside of; 0 for none.
-    pub(super) static INSIDE: Cell<u64> = Cell::new(0);
-    /// This thread holds a port: it takes no second one.
-    pub(super) static HOLDING: Cell<bool> = Cell::new(false);
+    /// What this thread is doing: twice the kernel whose handler it is inside of (0 for none), plus one if it holds
+    /// a port. Whoever holds one takes no second one.
+    static DOING: Cell<u64> = const { Cell::new(0) };
+}
+#[cfg(loom)]
+thread_local! {
+    static DOING: Cell<u64> = Cell::new(0);
+}
+
+/// The kernel whose handler this thread is inside of; 0 for none.
+pub(super) fn inside() -> u64 {
+    DOING.with(Cell::get) >> 1
+}
+
+/// Makes this thread a host kernel's own: it is inside of that kernel's function, and holds no port.
+pub(super) fn live_inside(kernel: u64) {
+    DOING.with(|doing| doing.set(kernel << 1));
 }
 
 /// Marks this thread as being inside a kernel's handler, and as holding a port.
@@ -31,16 +46,14 @@ pub(super) struct Inside(u64);
 impl Inside {
     #[inline]
     pub(super) fn enter(kernel: u64) -> Self {
-        HOLDING.with(|holding| holding.set(true));
-        Self(INSIDE.with(|inside| inside.replace(kernel)))
+        Self(DOING.with(|doing| doing.replace(kernel << 1 | 1)))
     }
 }
 
 impl Drop for Inside {
     #[inline]
     fn drop(&mut self) {
-        HOLDING.with(|holding| holding.set(false));
-        INSIDE.with(|inside| inside.set(self.0));
+        DOING.with(|doing| doing.set(self.0));
     }
 }
 
@@ -263,7 +276,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// May this thread take a port?
     #[inline]
     pub(super) fn may_drive() -> bool {
-        !HOLDING.with(Cell::get)
+        DOING.with(Cell::get) & 1 == 0
     }
 
     /// Counts this thread as one that looks for work here itself, if it may.

@@ -6,7 +6,7 @@ use super::gate;
 use super::mailbox::Slot;
 use super::send::{Options, Wait};
 use super::telemetry::{self, DeadLetterReason};
-use crate::backend::{Completion, Fault, Until};
+use crate::backend::{Fault, One, Until};
 use crate::error::{Error, Result, SendError};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, lock};
@@ -24,6 +24,7 @@ enum Direct<Out> {
 
 impl<In: Message, Out: Message> Core<In, Out> {
     /// Runs one message on an idle kernel. The gate is held.
+    #[inline]
     fn run_direct(
         &self,
         engine: &mut Engine<Out>,
@@ -34,24 +35,19 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let plain = self.plain();
         let Some(port) = &mut engine.port else { return Direct::Left };
         let until = Until { token: None, deadline: None, slice: Some(slice) };
-        let mut result = Direct::Left;
         let inside = Inside::enter(self.facts.id);
-        let taken =
-            port.exchange(&mut std::iter::once((token, plain.bytes(message))), &until, &mut |completion| {
-                result = match completion {
-                    Completion::Handled { reply, .. } => Direct::Handled(plain.reply(reply)),
-                    Completion::Faulted { fault, .. } => Direct::Faulted(fault),
-                    Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
-                };
-            });
+        let (ended, reply) =
+            plain.reply_by(|reply| port.exchange_one(token, plain.bytes(message), &until, reply));
         drop(inside);
-        if taken == 0 {
-            // Stopped before it began: it waits in the port like one that was interrupted.
-            port.push(&mut std::iter::once((token, plain.bytes(message))));
-        } else if matches!(result, Direct::Left) {
-            engine.cut_short = self.stopped_now();
+        match ended {
+            One::Handled => Direct::Handled(reply),
+            One::Faulted(fault) => Direct::Faulted(fault),
+            One::Interrupted => {
+                engine.cut_short = self.stopped_now();
+                Direct::Left
+            }
+            One::NotBegun => Direct::Left,
         }
-        result
     }
 
     /// Has `terminate` asked to stop inside a handler?
@@ -190,16 +186,29 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let result = unsafe {
             self.engine.with(|engine| self.run_direct(engine, token, &message, SLICE.min(timeout)))
         };
-        match result {
-            Direct::Handled(reply) => {
-                if self.finish_direct(stamp, None) {
-                    return Ok(Ok(reply));
-                }
-                self.bury_abandoned(self.slot(message, token, options));
-                Err(self.terminated_error())
+        if let Direct::Handled(reply) = result {
+            if self.finish_direct(stamp, None) {
+                return Ok(Ok(reply));
             }
-            Direct::Faulted(fault) => Err(self.fault_direct(self.slot(message, token, options), &fault)),
-            Direct::Left => Ok(Err(self.slot(message, token, options))),
+            self.bury_abandoned(self.slot(message, token, options));
+            return Err(self.terminated_error());
+        }
+        self.ask_unfinished(result, message, token, options)
+    }
+
+    /// What an ask on the direct path becomes whose message was not handled at once.
+    #[cold]
+    fn ask_unfinished(
+        self: &Arc<Self>,
+        result: Direct<Out>,
+        message: In,
+        token: Token,
+        options: &Options,
+    ) -> Result<std::result::Result<Out, Slot<In, Out>>> {
+        let slot = self.slot(message, token, options);
+        match result {
+            Direct::Faulted(fault) => Err(self.fault_direct(slot, &fault)),
+            Direct::Handled(_) | Direct::Left => Ok(Err(slot)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Host kernels: a thread of their own, a receive loop, and what their `Context` does.
 
 use super::Termination;
-use super::core::{Core, INSIDE};
+use super::core::{Core, live_inside};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::{Mailbox, Meta};
@@ -41,7 +41,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
-        INSIDE.with(|inside| inside.set(self.facts.id));
+        live_inside(self.facts.id);
         while self.wait_active() {
             let hand = Hand { core: self.clone(), token: 0 };
             let mut context = Context::new(Box::new(hand));

@@ -1,7 +1,7 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
 use super::admin::{GRACE, PATIENCE};
-use super::core::{Core, INSIDE};
+use super::core::{Core, inside};
 use super::dead_letters::DeadLetter;
 use super::handle::Handle;
 use super::launch::{self, Devices, Launched};
@@ -18,7 +18,6 @@ use crate::kernel::{Inlet, RingKernel};
 use crate::message::{Message, TokenPrefix};
 use crate::sync::{Mutex, deadline_in, lock};
 use std::any::Any;
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -435,7 +434,7 @@ impl Runtime {
     /// [timed out](Error::is_timed_out), naming them, if some kernels had to be left in the middle of a message;
     /// [deadlock](Error::is_deadlock) from inside a handler of one of them.
     pub fn shutdown(&self, timeout: Duration) -> Result<()> {
-        let inside = INSIDE.with(Cell::get);
+        let inside = inside();
         if let Some(kernel) = self.0.services.registry().kernels.values().find(|kernel| kernel.id() == inside)
         {
             return Err(Error::new(
@@ -520,7 +519,7 @@ impl Services {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Nobody is there to hear of a kernel that had to be left; its dead letter says so.
-        if INSIDE.with(Cell::get) == 0 {
+        if inside() == 0 {
             let _ = self.services.shutdown(PATIENCE);
             return;
         }

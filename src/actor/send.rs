@@ -1,6 +1,6 @@
 //! The way of a message in: checked, queued by the kernel's strategy, waiting for room; and what it is told if not.
 
-use super::core::{Core, INSIDE};
+use super::core::{Core, inside};
 use super::gate;
 use super::mailbox::{Cause, Meta, Refusal, Slot};
 use super::telemetry::{self, DeadLetterReason};
@@ -9,7 +9,6 @@ use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::kernel::Backpressure;
 use crate::message::{IdSource, Message, Priority, Token};
 use crate::sync::{lock, wait_until};
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -143,7 +142,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     let message = match cause {
                         Cause::Full => match (self.facts.backpressure, wait) {
                             (Backpressure::Block, Wait::Until(_))
-                                if INSIDE.with(Cell::get) == self.facts.id =>
+                                if inside() == self.facts.id =>
                             {
                                 return Err(SendError::Refused(returned.payload, self.self_error("send")));
                             }
@@ -251,7 +250,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// The error of a call that would wait for the handler it is made from.
     pub(super) fn check_outside(&self, call: &str) -> Result<()> {
-        if INSIDE.with(Cell::get) == self.facts.id { Err(self.self_error(call)) } else { Ok(()) }
+        if inside() == self.facts.id { Err(self.self_error(call)) } else { Ok(()) }
     }
 
     pub(super) fn self_error(&self, call: &str) -> Error {

@@ -103,7 +103,7 @@ pub struct Telemetry {
     pub undeliverable: u64,
     /// Restarts after a fault.
     pub restarts: u64,
-    /// From acceptance to commit, of a sample of the messages (one in sixteen).
+    /// From acceptance to commit, of a sample of the messages (one in sixty-four).
     pub latency: Latency,
     /// Messages handled per second since the launch.
     pub throughput: f64,
@@ -202,7 +202,7 @@ impl Histogram {
 }
 
 /// One message in this many is timed: reading the clock costs as much as handling a message.
-const SAMPLE: Token = 16;
+const SAMPLE: Token = 64;
 
 /// Now, in nanoseconds since the process's first look at the clock; never 0.
 pub(crate) fn now() -> u64 {

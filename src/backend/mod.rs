@@ -145,8 +145,12 @@ pub(crate) enum Code {
 
 /// A Rust function on the bytes of a message, a state and a reply; aligned for their types.
 pub(crate) trait NativeHandler: Send + Sync {
-    /// Handles one message. The state is a copy: the caller commits it.
-    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]);
+    /// Handles one message.
+    ///
+    /// # Errors
+    ///
+    /// The text of the function's panic; the state is as it was then.
+    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) -> std::result::Result<(), String>;
 }
 
 /// All a backend needs to know to run a kernel.
@@ -234,6 +238,18 @@ pub(crate) struct Until {
     pub slice: Option<std::time::Duration>,
 }
 
+/// How the message of [`Port::exchange_one`] ended.
+pub(crate) enum One {
+    /// It was handled; the reply is where the caller wanted it.
+    Handled,
+    /// It faulted; nothing of it took effect.
+    Faulted(Fault),
+    /// Left in the middle: it is in the port, first in line.
+    Interrupted,
+    /// A stop was asked for before it began: it is in the port, first in line.
+    NotBegun,
+}
+
 /// Why [`Port::progress`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -263,6 +279,26 @@ pub(crate) trait Port: Send {
         until: &Until,
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize;
+    /// As [`exchange`](Self::exchange) for one message of a kernel without outputs, whose reply goes into `reply`
+    /// (as long as replies are). A message that has not ended stays in the port.
+    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+        let mut ended = One::Interrupted;
+        let taken = self.exchange(&mut std::iter::once((token, message)), until, &mut |completion| {
+            ended = match completion {
+                Completion::Handled { reply: bytes, .. } => {
+                    reply.copy_from_slice(bytes);
+                    One::Handled
+                }
+                Completion::Faulted { fault, .. } => One::Faulted(fault),
+                Completion::Emit { .. } => unreachable!("the kernel has no outputs"),
+            };
+        });
+        if taken == 0 {
+            self.push(&mut std::iter::once((token, message)));
+            ended = One::NotBegun;
+        }
+        ended
+    }
     /// Runs handlers, or waits for the device that does.
     fn progress(&mut self, until: &Until) -> Progress;
     /// Hands out what is complete.

@@ -142,7 +142,7 @@ pub(crate) const STOP_NOW: u32 = 2;
 pub(crate) struct Frame<'a> {
     /// The message, in WGSL layout.
     pub message: &'a [u8],
-    /// A copy of the state: the caller commits it if the run is `Done`.
+    /// The state; it changes only if the run is `Done`.
     pub state: &'a mut [u8],
     /// Room for the reply.
     pub reply: &'a mut [u8],

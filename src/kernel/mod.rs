@@ -18,6 +18,8 @@ use crate::backend::NativeHandler;
 use crate::compute::{BoundTable, UnifiedBuffer};
 use crate::message::{DeviceMessage, Message};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Describes a kernel: its name, its handler, its settings. [`Runtime::launch`](crate::Runtime::launch) makes it run.
@@ -108,6 +110,17 @@ impl<In, Out> Plain<In, Out> {
         // SAFETY: `Out` is `Pod` as above: any bytes of its size are a value, wherever they lie.
         unsafe { bytes.as_ptr().cast::<Out>().read_unaligned() }
     }
+
+    /// A reply whose bytes `fill` writes over zeros, and what `fill` returns.
+    #[inline]
+    pub(crate) fn reply_by<R>(&self, fill: impl FnOnce(&mut [u8]) -> R) -> (R, Out) {
+        let mut reply = MaybeUninit::<Out>::zeroed();
+        // SAFETY: the bytes are initialised, by `zeroed`, and borrowed for this call alone.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(reply.as_mut_ptr().cast(), size_of::<Out>()) };
+        let result = fill(bytes);
+        // SAFETY: `Out` is `Pod` as above: any bytes are a value.
+        (result, unsafe { reply.assume_init() })
+    }
 }
 
 /// A typed Rust function behind the bytes that a port has.
@@ -124,9 +137,14 @@ where
     F: Fn(In, &mut S) -> Out + Send + Sync,
 {
     #[inline]
-    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) {
-        let out = (self.function)(*bytemuck::from_bytes(message), bytemuck::from_bytes_mut(state));
+    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) -> Result<(), String> {
+        // The function works on a copy, so that a panic leaves the state as it was.
+        let mut next: S = *bytemuck::from_bytes(state);
+        let call = AssertUnwindSafe(|| (self.function)(*bytemuck::from_bytes(message), &mut next));
+        let out = catch_unwind(call).map_err(|panic| crate::error::panic_text(&*panic))?;
+        state.copy_from_slice(bytemuck::bytes_of(&next));
         reply.copy_from_slice(bytemuck::bytes_of(&out));
+        Ok(())
     }
 }
 

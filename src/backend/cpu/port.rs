@@ -4,7 +4,7 @@ use super::parallel::{self, SharedPool, Workers};
 use super::runner::{Ran, Runner, Scratch, units};
 use super::storage::CpuStorage;
 use crate::backend::{
-    Around, Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, Shape, Until,
+    Around, Completion, DeviceStorage, Fault, LaunchSpec, One, Port, PortControl, Progress, Shape, Until,
 };
 use crate::compile::{FaultCode, StopCheck};
 use crate::error::Result;
@@ -101,6 +101,16 @@ impl CpuPort {
         self.control.waiting.store(waiting, Ordering::Release);
     }
 
+    /// Runs handlers while the host is kept away from the tables.
+    fn with_tables<R>(&mut self, body: impl FnOnce(&mut Self) -> R) -> R {
+        let tables = std::mem::take(&mut self.tables);
+        let guards: Vec<_> = tables.iter().map(|table| storage(table).share()).collect();
+        let result = body(self);
+        drop(guards);
+        self.tables = tables;
+        result
+    }
+
     /// One message after the other, until told to leave.
     fn run_serially(&mut self, until: &Until) -> Progress {
         let Self { runner, shape, input, output, states, reset, scratch, control, cost, .. } = self;
@@ -193,6 +203,36 @@ impl CpuPort {
             }
         }
         taken
+    }
+
+    /// One message from the caller's memory, its reply straight into it.
+    #[inline]
+    fn run_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+        let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
+        let stopped = control.stop_requested();
+        if !stopped {
+            let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+            let size = runner.state_size;
+            let first = instance_of(*shape, message) * size;
+            let state = &mut bytemuck::cast_slice_mut::<u128, u8>(states)[first..first + size];
+            match runner.run_into(&mut scratch.privates, message, state, reply, &stop) {
+                Ran::Done => return One::Handled,
+                Ran::Faulted(fault) => {
+                    if let Some(reset) = reset {
+                        state.copy_from_slice(&reset[first..first + size]);
+                    }
+                    return One::Faulted(fault);
+                }
+                Ran::Interrupted => {}
+            }
+        }
+        input.push(token, KIND_MESSAGE, message);
+        if stopped {
+            self.set_waiting(1);
+            One::NotBegun
+        } else {
+            One::Interrupted
+        }
     }
 
     fn record_fault(&mut self, token: Token, fault: Fault) {
@@ -308,24 +348,22 @@ impl Port for CpuPort {
         if self.tables.is_empty() {
             return self.run_through(batch, until, sink);
         }
-        let tables = std::mem::take(&mut self.tables);
-        let guards: Vec<_> = tables.iter().map(|table| storage(table).share()).collect();
-        let taken = self.run_through(batch, until, sink);
-        drop(guards);
-        self.tables = tables;
-        taken
+        self.with_tables(|port| port.run_through(batch, until, sink))
+    }
+
+    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+        debug_assert_eq!(self.input.len(), 0);
+        if self.tables.is_empty() {
+            return self.run_one(token, message, until, reply);
+        }
+        self.with_tables(|port| port.run_one(token, message, until, reply))
     }
 
     fn progress(&mut self, until: &Until) -> Progress {
         if self.tables.is_empty() {
             return self.run(until);
         }
-        let tables = std::mem::take(&mut self.tables);
-        let guards: Vec<_> = tables.iter().map(|table| storage(table).share()).collect();
-        let progress = self.run(until);
-        drop(guards);
-        self.tables = tables;
-        progress
+        self.with_tables(|port| port.run(until))
     }
 
     fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {

@@ -3,7 +3,6 @@
 use crate::backend::{Code, Fault, LaunchSpec, NativeHandler};
 use crate::compile::{self, EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
 use crate::wire::{KIND_EMIT, KIND_REPLY};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// How a handler is called.
@@ -23,11 +22,11 @@ pub(super) struct Runner {
     tables: Vec<TableView>,
 }
 
-/// What each thread that runs a kernel needs for itself: the state before the message, and what comes out; 16-byte units keep every type aligned.
+/// What each thread that runs a kernel needs for itself: room for what comes out; 16-byte units keep every type
+/// aligned.
 pub(super) struct Scratch {
-    state: Box<[u128]>,
     reply: Box<[u128]>,
-    privates: Box<[u128]>,
+    pub(super) privates: Box<[u128]>,
 }
 
 /// How one message ended.
@@ -64,7 +63,6 @@ impl Runner {
 
     pub(super) fn scratch(&self) -> Scratch {
         Scratch {
-            state: units(self.state_size),
             reply: units(self.reply_size),
             privates: units(self.privates_size),
         }
@@ -90,18 +88,28 @@ impl Runner {
         state: &mut [u8],
         stop: &StopCheck<'_>,
     ) -> Ran {
-        let before = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.state)[..self.state_size];
-        before.copy_from_slice(state);
         let reply = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.reply)[..self.reply_size];
-        let ran = match &self.engine {
-            Engine::Native(handler) => {
-                match catch_unwind(AssertUnwindSafe(|| handler.run(message, state, reply))) {
-                    Ok(()) => Ran::Done,
-                    Err(panic) => Ran::Faulted(Fault::Panic(crate::error::panic_text(&*panic))),
-                }
-            }
+        self.run_into(&mut scratch.privates, message, state, reply, stop)
+    }
+
+    /// As [`run`](Self::run) for a kernel without outputs, with the reply where the caller wants it: aligned for its
+    /// type, and as long.
+    #[inline]
+    pub(super) fn run_into(
+        &self,
+        privates: &mut [u128],
+        message: &[u8],
+        state: &mut [u8],
+        reply: &mut [u8],
+        stop: &StopCheck<'_>,
+    ) -> Ran {
+        match &self.engine {
+            Engine::Native(handler) => match handler.run(message, state, reply) {
+                Ok(()) => Ran::Done,
+                Err(panic) => Ran::Faulted(Fault::Panic(panic)),
+            },
             Engine::Compiled(code) => {
-                let privates: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.privates);
+                let privates: &mut [u8] = bytemuck::cast_slice_mut(privates);
                 let mut frame = Frame { message, state, reply, privates, tables: &self.tables, stop };
                 match code.run(&mut frame) {
                     Outcome::Done => Ran::Done,
@@ -110,11 +118,7 @@ impl Runner {
                     Outcome::Fault(FaultCode::EmitOverflow) => Ran::Faulted(Fault::EmitOverflow),
                 }
             }
-        };
-        if !matches!(ran, Ran::Done) {
-            state.copy_from_slice(before);
         }
-        ran
     }
 
     /// Gives out what the last run that was `Done` produced: emitted values, then the reply.

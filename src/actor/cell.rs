@@ -57,12 +57,12 @@ impl<Out: Send> ReplyCell<Out> {
         unsafe { self.value.with(Option::take) }
     }
 
-    /// Gives the reply up; what came first after all is returned.
+    /// Gives the reply up; what came first after all is returned, unless it has been taken.
     pub(crate) fn disarm(&self, token: Token) -> Option<Reply<Out>> {
         // AcqRel/Acquire: orders the waiter's later use of the cell after a deliverer that lost.
         let given_up =
             self.state.compare_exchange(token << 2 | WAITING, IDLE, Ordering::AcqRel, Ordering::Acquire);
-        if given_up.is_ok() {
+        if matches!(given_up, Ok(_) | Err(IDLE)) {
             return None;
         }
         loop {

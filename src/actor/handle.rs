@@ -324,7 +324,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    #[inline]
+    #[inline(always)]
     pub fn request(&self, message: In) -> Result<Pending<Out>, SendError<In>> {
         self.0.request(message, &Options::default(), None)
     }

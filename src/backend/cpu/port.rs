@@ -206,7 +206,7 @@ impl CpuPort {
     }
 
     /// One message from the caller's memory, its reply straight into it.
-    #[inline]
+    #[inline(always)]
     fn run_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
         let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
         let stopped = control.stop_requested();
@@ -233,6 +233,11 @@ impl CpuPort {
         } else {
             One::Interrupted
         }
+    }
+
+    #[cold]
+    fn run_one_with_tables(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+        self.with_tables(|port| port.run_one(token, message, until, reply))
     }
 
     fn record_fault(&mut self, token: Token, fault: Fault) {
@@ -356,7 +361,7 @@ impl Port for CpuPort {
         if self.tables.is_empty() {
             return self.run_one(token, message, until, reply);
         }
-        self.with_tables(|port| port.run_one(token, message, until, reply))
+        self.run_one_with_tables(token, message, until, reply)
     }
 
     fn progress(&mut self, until: &Until) -> Progress {

@@ -217,7 +217,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         self.validate(&message)?;
         let token = IdSource::next();
-        if Self::may_drive() && self.hot.gate.enter_direct() {
+        if self.may_run() && self.hot.gate.enter_direct() {
             return match self.ask_direct(&message, token, timeout) {
                 Direct::Handled(reply) => Ok(reply),
                 other => {
@@ -312,7 +312,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return Err(SendError::Refused(message, error));
         }
         let token = IdSource::next();
-        if Self::may_drive() && self.hot.gate.enter_direct() {
+        if self.may_run() && self.hot.gate.enter_direct() {
             return match self.ask_direct(&message, token, Duration::MAX) {
                 Direct::Handled(reply) => Ok(Pending(PendingState::Ready(reply))),
                 other => match self.request_unfinished(other, message, token, options) {
@@ -373,12 +373,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         spinner: Option<Spinner<'_>>,
     ) -> Option<Result<Out>> {
         let mut spinner = spinner;
-        let begun = Instant::now();
-        let may_drive = Self::may_drive();
+        let mut begun = None;
+        let may_run = self.may_run();
         let reply = loop {
             for _ in 0..if cfg!(loom) { 1 } else { 32 } {
                 // A round may have brought our reply; if not, a look at the clock before the next one.
-                if cell.is_ready(token) || (may_drive && self.drive_as_caller(Some(token), deadline)) {
+                if cell.is_ready(token) || (may_run && self.drive_as_caller(Some(token), deadline)) {
                     break;
                 }
                 spin();
@@ -389,7 +389,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             if passed(deadline) {
                 break None;
             }
-            if begun.elapsed() >= SPIN {
+            if begun.get_or_insert_with(Instant::now).elapsed() >= SPIN {
                 // First out of the count, then one more look, then asleep: nobody relies on a sleeper.
                 if spinner.take().is_some() {
                     self.rescue();

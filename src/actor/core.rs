@@ -65,7 +65,7 @@ pub(crate) struct Core<In, Out> {
     pub(super) engine: Guarded<Engine<Out>>,
     /// Messages that came through the mailbox and were handled; written under the mailbox's lock.
     pub(super) handled: AtomicU64,
-    pub(super) mailbox: Mutex<Mailbox<In, Out>>,
+    pub(super) mailbox: Apart<Mutex<Mailbox<In, Out>>>,
     /// Room in the mailbox, or another state: wakes those counted in `Mailbox::blocked`.
     pub(super) changed: Condvar,
     /// Something to do for a host kernel's thread.
@@ -81,6 +81,18 @@ pub(crate) struct Core<In, Out> {
     pub(super) latency: Histogram,
     pub(super) facts: Facts<In, Out>,
     pub(super) control: Arc<PortControl>,
+}
+
+/// A value that begins with a cache line of its own.
+#[repr(align(64))]
+pub(super) struct Apart<T>(pub(super) T);
+
+impl<T> std::ops::Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 #[repr(align(64))]
@@ -236,7 +248,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             hot: Hot { gate: Gate::new(bits), spinners: AtomicU32::new(0), direct: AtomicU64::new(0) },
             engine: Guarded::new(engine),
             handled: AtomicU64::new(0),
-            mailbox: Mutex::new(mailbox),
+            mailbox: Apart(Mutex::new(mailbox)),
             changed: Condvar::new(),
             items: Condvar::new(),
             idle: (Mutex::new(()), Condvar::new()),
@@ -279,9 +291,15 @@ impl<In: Message, Out: Message> Core<In, Out> {
         DOING.with(Cell::get) & 1 == 0
     }
 
+    /// May this thread run the kernel's handler?
+    #[inline]
+    pub(super) fn may_run(&self) -> bool {
+        Self::may_drive() && !self.is_host()
+    }
+
     /// Counts this thread as one that looks for work here itself, if it may.
     pub(super) fn spinner(&self) -> Option<Spinner<'_>> {
-        Self::may_drive().then(|| {
+        self.may_run().then(|| {
             // SeqCst: before this caller announces what it waits for.
             self.hot.spinners.fetch_add(1, Ordering::SeqCst);
             Spinner(&self.hot.spinners)

@@ -177,17 +177,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// caller owes [`ask_unfinished`](Self::ask_unfinished). The message stays where it is: a copy just after it was
     /// written would wait for the writes (10 of 100 cycles).
     #[inline(always)]
-    pub(super) fn ask_direct(
-        self: &Arc<Self>,
-        message: &In,
-        token: Token,
-        timeout: Duration,
-    ) -> Direct<Out> {
+    pub(super) fn ask_direct(self: &Arc<Self>, message: &In, token: Token, timeout: Duration) -> Direct<Out> {
         let stamp = telemetry::stamp(token);
         // SAFETY: the gate is held.
-        let result = unsafe {
-            self.engine.with(|engine| self.run_direct(engine, token, message, SLICE.min(timeout)))
-        };
+        let result =
+            unsafe { self.engine.with(|engine| self.run_direct(engine, token, message, SLICE.min(timeout))) };
         if matches!(result, Direct::Handled(_)) && !self.finish_direct(stamp, None) {
             return Direct::Abandoned;
         }

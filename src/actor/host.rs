@@ -1,15 +1,17 @@
 //! Host kernels: a thread of their own, a receive loop, and what their `Context` does.
 
 use super::Termination;
+use super::cell::ReplyCell;
 use super::core::{Core, live_inside};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
-use super::mailbox::{Mailbox, Meta};
+use super::links::CycleCredits;
+use super::mailbox::Mailbox;
 use super::telemetry::{self, DeadLetterReason};
 use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::kernel::{Context, HostFunction, HostPort, RestartPolicy, ended};
 use crate::message::{Envelope, Message, Token};
-use crate::sync::{MutexGuard, Ordering, SPIN, deadline_in, lock, passed, spin, wait_until};
+use crate::sync::{Ordering, SPIN, deadline_in, lock, passed, spin, wait_until};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +22,15 @@ struct Hand<In: Message, Out: Message> {
     core: Arc<Core<In, Out>>,
     /// Token of the last message received; emitted values carry it.
     token: Token,
+}
+
+/// What is left to do outside of the mailbox's lock once a message has ended.
+struct Ended<Out> {
+    /// A caller who has not been answered.
+    unanswered: Option<(Token, Arc<ReplyCell<Out>>)>,
+    cycle: Option<Arc<CycleCredits>>,
+    /// Somebody waits for room, or for the message to end.
+    blocked: bool,
 }
 
 /// The unit value, if that is what replies are.
@@ -43,11 +54,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         live_inside(self.facts.id);
         while self.wait_active() {
-            let hand = Hand { core: self.clone(), token: 0 };
-            let mut context = Context::new(Box::new(hand));
+            let mut context = Context::new(Box::new(Hand { core: self.clone(), token: 0 }));
             match catch_unwind(AssertUnwindSafe(|| function(&mut context))) {
                 Ok(()) => {
-                    self.commit();
+                    let ended = self.commit(&mut lock(&self.mailbox));
+                    self.tell(ended);
                     self.end_of_function();
                     break;
                 }
@@ -84,59 +95,56 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Enters the message in hand as handled, and lets go of the gate; a caller who was not answered is told.
-    fn commit(&self) {
-        let mut mailbox = lock(&self.mailbox);
-        let hand = mailbox.hand.take();
-        if let Some(meta) = &hand {
-            // Release pairs with telemetry's Acquire; this thread is the only writer.
-            self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Release);
-            if meta.stamp != 0 {
-                self.latency.record(telemetry::now().saturating_sub(meta.stamp));
-            }
-            if let Some(cycle) = &mailbox.cycle {
-                cycle.release(1);
-            }
+    /// Enters the message in hand as handled.
+    fn commit(&self, mailbox: &mut Mailbox<In, Out>) -> Ended<Out> {
+        let blocked = mailbox.blocked > 0;
+        let Some(meta) = mailbox.hand.take() else { return Ended { unanswered: None, cycle: None, blocked } };
+        // Release pairs with telemetry's Acquire; this thread is the only writer.
+        self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Release);
+        if meta.stamp != 0 {
+            self.latency.record(telemetry::now().saturating_sub(meta.stamp));
         }
-        self.let_go(mailbox);
-        if let Some(Meta { cell: Some(cell), token, .. }) = hand {
-            let reply = unit_reply::<Out>().ok_or_else(|| {
-                let text = format!("kernel `{}` ended its message without a reply", self.name());
-                Error::new(ErrorKind::Failed, text)
-            });
-            self.answer(&cell, token, reply);
+        let cycle = mailbox.cycle.clone();
+        if let Some(cycle) = &cycle {
+            cycle.release(1);
         }
-        self.resume_upstream();
-        self.resume_cycle();
+        Ended { unanswered: meta.cell.map(|cell| (meta.token, cell)), cycle, blocked }
     }
 
     /// Dead-letters the message in hand: the function panicked on it.
     fn bury_hand(&self, cause: &Error) {
         let mut mailbox = lock(&self.mailbox);
         let meta = mailbox.hand.take();
+        let cycle = mailbox.cycle.clone().filter(|_| meta.is_some());
         if meta.is_some() {
             mailbox.dead.count(DeadLetterReason::Fault);
-            if let Some(cycle) = &mailbox.cycle {
-                cycle.release(1);
-            }
         }
-        self.let_go(mailbox);
+        if let Some(cycle) = &cycle {
+            cycle.release(1);
+        }
+        let ended = Ended { unanswered: None, cycle, blocked: mailbox.blocked > 0 };
+        drop(mailbox);
         if let Some(meta) = meta {
             self.bury_meta(meta, None, DeadLetterReason::Fault, cause.clone());
         }
-        self.resume_upstream();
-        self.resume_cycle();
+        self.tell(ended);
     }
 
-    fn let_go(&self, mailbox: MutexGuard<'_, Mailbox<In, Out>>) {
-        let wake = mailbox.blocked > 0;
-        drop(mailbox);
-        if wake {
+    /// Tells whoever waited for a message to end.
+    fn tell(&self, ended: Ended<Out>) {
+        if let Some((token, cell)) = ended.unanswered {
+            let reply = unit_reply::<Out>().ok_or_else(|| {
+                let text = format!("kernel `{}` ended its message without a reply", self.name());
+                Error::new(ErrorKind::Failed, text)
+            });
+            self.answer(&cell, token, reply);
+        }
+        if ended.blocked {
             self.changed.notify_all();
         }
-        if self.hot.gate.clear(gate::BUSY) & gate::WANTED != 0 {
-            drop(lock(&self.idle.0));
-            self.idle.1.notify_all();
+        self.resume_upstream();
+        if let Some(cycle) = ended.cycle {
+            cycle.resume_sources();
         }
     }
 
@@ -207,45 +215,59 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 }
 
-impl<In: Message, Out: Message> Hand<In, Out> {
-    fn take(&mut self, mailbox: &mut Mailbox<In, Out>) -> Option<Envelope<In>> {
-        if !mailbox.runs() {
-            return None;
-        }
-        let slot = mailbox.pop()?;
-        let envelope = self.core.envelope(&slot.meta, slot.payload);
-        self.token = slot.meta.token;
-        mailbox.hand = Some(slot.meta);
-        self.core.hot.gate.set(gate::BUSY);
-        Some(envelope)
+/// Is there nothing more to come?
+fn has_ended<In, Out>(mailbox: &Mailbox<In, Out>) -> bool {
+    match mailbox.state {
+        KernelState::Terminating => mailbox.queued() == 0 || !mailbox.runs(),
+        KernelState::Terminated | KernelState::Failed => true,
+        _ => false,
     }
+}
 
-    fn ended(&self, mailbox: &Mailbox<In, Out>) -> bool {
-        match mailbox.state {
-            KernelState::Terminating => mailbox.queued() == 0 || !mailbox.runs(),
-            KernelState::Terminated | KernelState::Failed => true,
-            _ => false,
+impl<In: Message, Out: Message> Hand<In, Out> {
+    /// Commits the message in hand and takes the next one, if one may begin; both under one lock: each lock is a
+    /// cache line's way from the senders and back.
+    fn turn(&mut self) -> Option<Envelope<In>> {
+        let core = &self.core;
+        let mut mailbox = lock(&core.mailbox);
+        let ended = core.commit(&mut mailbox);
+        let next = if mailbox.runs() { mailbox.pop() } else { None };
+        let next = next.map(|slot| {
+            self.token = slot.meta.token;
+            let envelope = core.envelope(&slot.meta, slot.payload);
+            mailbox.hand = Some(slot.meta);
+            envelope
+        });
+        if next.is_none() && mailbox.queued() == 0 {
+            // Under the lock: a push after this sets the bit again.
+            core.hot.gate.clear(gate::QUEUED);
         }
+        drop(mailbox);
+        core.tell(ended);
+        next
     }
 }
 
 impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Envelope<In>> {
-        let core = self.core.clone();
-        core.commit();
+        if let Some(envelope) = self.turn() {
+            return Ok(envelope);
+        }
         let begun = Instant::now();
         loop {
-            let mut mailbox = lock(&core.mailbox);
-            if let Some(envelope) = self.take(&mut mailbox) {
-                let wake = mailbox.blocked > 0;
-                drop(mailbox);
-                if wake {
-                    core.changed.notify_all();
-                }
-                core.resume_upstream();
+            // Many looks at the gate for one at the clock, which takes as long as several of them.
+            while begun.elapsed() < SPIN
+                && (0..64).all(|_| {
+                    spin();
+                    self.core.hot.gate.load() & gate::QUEUED == 0
+                })
+            {}
+            if let Some(envelope) = self.turn() {
                 return Ok(envelope);
             }
-            if self.ended(&mailbox) {
+            let core = &self.core;
+            let mut mailbox = lock(&core.mailbox);
+            if has_ended(&mailbox) {
                 return Err(ended(core.name()));
             }
             if passed(deadline) {
@@ -254,29 +276,19 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                     begun.elapsed(),
                 ));
             }
-            if mailbox.queued() == 0 {
-                // Under the lock: a push after this sets the bit again.
-                core.hot.gate.clear(gate::QUEUED);
-                if mailbox.state == KernelState::Active && begun.elapsed() < SPIN {
-                    drop(mailbox);
-                    // Many looks at the gate for one at the clock, which takes as long as several of them.
-                    while begun.elapsed() < SPIN
-                        && (0..64).all(|_| {
-                            spin();
-                            core.hot.gate.load() & gate::QUEUED == 0
-                        })
-                    {}
-                    continue;
-                }
+            // What came since `turn` looked has told nobody.
+            if !mailbox.runs() || (mailbox.queued() == 0 && begun.elapsed() >= SPIN) {
+                mailbox.host_sleeps = true;
+                mailbox = wait_until(&core.items, mailbox, deadline);
+                mailbox.host_sleeps = false;
             }
-            mailbox.host_sleeps = true;
-            mailbox = wait_until(&core.items, mailbox, deadline);
-            mailbox.host_sleeps = false;
         }
     }
 
     fn reply(&mut self, reply: Out) -> bool {
         let core = &self.core;
+        // The cell is taken, not shared: counting its owners here would fetch its cache line from the caller, who
+        // looks at it, once more than the reply does.
         let mut mailbox = lock(&core.mailbox);
         let Some(meta) = &mut mailbox.hand else { return false };
         let (cell, token) = (meta.cell.take(), meta.token);
@@ -289,7 +301,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         if !to_queue {
             return false;
         }
-        while core.replies.room() == 0 && !self.ended(&mailbox) {
+        while core.replies.room() == 0 && !has_ended(&mailbox) {
             // So that whoever waits for this kernel can say why.
             core.hot.gate.set(gate::STALLED);
             mailbox = wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(10)));

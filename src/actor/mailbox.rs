@@ -63,38 +63,41 @@ pub(crate) enum Cause {
 }
 
 /// The queue and the books of one kernel.
+///
+/// In this order so that what each push and each pop changes shares one cache line with the lock before it (8 bytes):
+/// a line's way from a sender's processor to the receiver's takes longer than either.
+#[repr(C)]
 pub(crate) struct Mailbox<In, Out> {
     normal: VecDeque<Slot<In, Out>>,
-    /// The other priorities; a queue is there only while it holds something.
-    others: BTreeMap<u8, VecDeque<Slot<In, Out>>>,
     queued: usize,
-    /// In the port and not yet confirmed, oldest first.
-    pub in_flight: VecDeque<Slot<In, Out>>,
-    /// What a host kernel's function works on; the payload is the function's.
-    pub hand: Option<Meta<Out>>,
-    capacity: usize,
-    backpressure: Backpressure,
-    pub state: KernelState,
-    /// Why the kernel failed, if it did.
-    pub failure: Option<Error>,
     /// Accepted through the mailbox (messages on the direct path are counted where they run).
     pub accepted: u64,
-    pub returned: u64,
-    pub dead: DeadLetterCounts,
-    /// Threads waiting on `Core::changed`.
-    pub blocked: usize,
+    pub state: KernelState,
+    backpressure: Backpressure,
+    /// A terminating kernel still handles what it has, until `drain_until`.
+    pub draining: bool,
     /// The host kernel's thread waits on `Core::items`.
     pub host_sleeps: bool,
     /// The host kernel's thread has ended.
     pub host_ended: bool,
-    /// A terminating kernel still handles what it has,
-    pub draining: bool,
-    /// until then.
+    capacity: usize,
+    /// Threads waiting on `Core::changed`.
+    pub blocked: usize,
+    /// The other priorities; a queue is there only while it holds something.
+    others: BTreeMap<u8, VecDeque<Slot<In, Out>>>,
+    /// The links' cycle this kernel is part of.
+    pub cycle: Option<Arc<CycleCredits>>,
+    /// In the port and not yet confirmed, oldest first.
+    pub in_flight: VecDeque<Slot<In, Out>>,
+    /// What a host kernel's function works on; the payload is the function's.
+    pub hand: Option<Meta<Out>>,
+    /// Why the kernel failed, if it did.
+    pub failure: Option<Error>,
+    pub returned: u64,
+    pub dead: DeadLetterCounts,
     pub drain_until: Option<Instant>,
     /// When the kernel restarted after a fault, as far back as its policy looks.
     pub restarted: VecDeque<Instant>,
-    /// The links' cycle this kernel is part of.
-    pub cycle: Option<Arc<CycleCredits>>,
 }
 
 impl<In, Out> Mailbox<In, Out> {

@@ -100,7 +100,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return Err(SendError::Refused(message, error));
         }
         let token = IdSource::next();
-        if Self::may_drive() && self.hot.gate.enter_direct() {
+        if self.may_run() && self.hot.gate.enter_direct() {
             return self.send_direct(message, token, options, wait);
         }
         self.send_queued(message, token, options, wait)
@@ -141,9 +141,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 Err(Refusal::Refused(returned, cause)) => {
                     let message = match cause {
                         Cause::Full => match (self.facts.backpressure, wait) {
-                            (Backpressure::Block, Wait::Until(_))
-                                if inside() == self.facts.id =>
-                            {
+                            (Backpressure::Block, Wait::Until(_)) if inside() == self.facts.id => {
                                 return Err(SendError::Refused(returned.payload, self.self_error("send")));
                             }
                             (Backpressure::Block, Wait::Until(deadline)) => {

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::gate::{self, Gate};
 use crate::message::Message;
-use crate::sync::{Ordering, lock, spin, wait_until};
+use crate::sync::{Ordering, lock, passed, spin, wait_until};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -39,9 +39,21 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Waits until nobody holds the port; `false` at the deadline.
+    /// Waits until nobody holds the port, or until a host kernel has no message in hand; `false` at the deadline.
     pub(super) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
-        self.wait_gate(deadline, |gate| gate.load() & gate::BUSY == 0)
+        if !self.is_host() {
+            return self.wait_gate(deadline, |gate| gate.load() & gate::BUSY == 0);
+        }
+        let mut mailbox = lock(&self.mailbox);
+        while mailbox.hand.is_some() {
+            if passed(deadline) {
+                return false;
+            }
+            mailbox.blocked += 1;
+            mailbox = wait_until(&self.changed, mailbox, deadline);
+            mailbox.blocked -= 1;
+        }
+        true
     }
 
     /// Takes the port, whatever the kernel's state; `false` at the deadline.
@@ -65,7 +77,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             if attempt(gate) {
                 break true;
             }
-            if crate::sync::passed(deadline) {
+            if passed(deadline) {
                 break false;
             }
             guard = wait_until(&self.idle.1, guard, deadline);
@@ -100,14 +112,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let sources: Vec<_> = lock(&self.upstream).iter().filter_map(Weak::upgrade).collect();
         for source in sources {
             source.resume();
-        }
-    }
-
-    /// Lets kernels outside of a cycle go on that wait to send into it.
-    pub(super) fn resume_cycle(&self) {
-        let cycle = lock(&self.mailbox).cycle.clone();
-        if let Some(cycle) = cycle {
-            cycle.resume_sources();
         }
     }
 

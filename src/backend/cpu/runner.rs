@@ -62,10 +62,7 @@ impl Runner {
     }
 
     pub(super) fn scratch(&self) -> Scratch {
-        Scratch {
-            reply: units(self.reply_size),
-            privates: units(self.privates_size),
-        }
+        Scratch { reply: units(self.reply_size), privates: units(self.privates_size) }
     }
 
     /// Slots that one message can fill on its way out.

@@ -121,7 +121,7 @@ pub(super) struct Facts<In, Out> {
     pub(super) has_reply: bool,
     pub(super) backpressure: Backpressure,
     pub(super) restart: RestartPolicy,
-    /// Never run on a caller's thread: an interrupted message would repeat its table writes.
+    /// Never run on a caller's thread: asked for, or because an interrupted message would repeat its table writes.
     pub(super) background_only: bool,
     /// Begins on the background driver, until it has shown itself to be fast: nothing could interrupt it.
     pub(super) on_probation: bool,

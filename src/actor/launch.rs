@@ -216,7 +216,7 @@ fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: 
     Ok(Plan {
         shape,
         initial_state,
-        background_only: interruption_would_show(&program),
+        background_only: settings.background || interruption_would_show(&program),
         on_probation: false,
         tables,
         code: Code::Handler(Arc::new(program)),
@@ -247,8 +247,8 @@ fn plan_native<In, Out>(
         code: Code::Native(handler),
         shape: shape_of(name, state_size > 0, plain.input, settings)?,
         initial_state,
-        background_only: false,
-        on_probation: true,
+        background_only: settings.background,
+        on_probation: !settings.background,
         tables: Vec::new(),
     })
 }

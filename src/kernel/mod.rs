@@ -169,8 +169,9 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     ///
     /// The state begins as zeros, or as [`initial_state`](Self::initial_state) says. The function gets a copy of
     /// the state that is committed when it returns: a panic leaves the state as it was. It runs on the background
-    /// driver's threads, and on callers' threads once it has shown itself to be fast; nothing can interrupt it, so
-    /// one that blocks belongs into a [host kernel](Self::host).
+    /// driver's threads, and on callers' threads once it has shown itself to be fast. Nothing can interrupt it: one
+    /// that is fast as a rule and slow now and then should be kept in the [`background`](Self::background), and one
+    /// that blocks belongs into a [host kernel](Self::host).
     pub fn native<S: DeviceMessage>(
         name: impl Into<String>,
         function: impl Fn(In, &mut S) -> Out + Send + Sync + 'static,
@@ -213,6 +214,38 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// Loop iterations one message may take before it faults (1 to 4,294,967,295; 1,000,000 unless set).
     pub fn loop_budget(mut self, iterations: u32) -> Self {
         self.settings.loop_budget = iterations;
+        self
+    }
+
+    /// Runs the handler on the background driver's threads only, never on a caller's.
+    ///
+    /// Deadlines of asks then hold whatever a [native](Self::native) handler does (a WGSL handler can be stopped
+    /// anyway), and no caller lends its thread to the messages of others; each ask costs a hand-over between threads
+    /// instead, which takes microseconds where running the handler at once takes nanoseconds.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{RingKernel, Runtime, message};
+    /// use std::time::Duration;
+    ///
+    /// message! { pub struct Nap { pub milliseconds: u32 } }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let sleeper = runtime.launch(
+    ///     RingKernel::<Nap, Nap>::native("sleeper", |nap: Nap, _: &mut ()| {
+    ///         std::thread::sleep(Duration::from_millis(nap.milliseconds.into()));
+    ///         nap
+    ///     })
+    ///     .background(),
+    /// )?;
+    /// sleeper.activate()?;
+    /// let error = sleeper.ask(Nap { milliseconds: 300 }, Duration::from_millis(5)).unwrap_err();
+    /// assert!(error.is_timed_out());
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn background(mut self) -> Self {
+        self.settings.background = true;
         self
     }
 

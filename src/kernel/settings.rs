@@ -77,6 +77,8 @@ pub(crate) struct Settings {
     pub loop_budget: u32,
     pub restart: RestartPolicy,
     pub unordered_writes: bool,
+    /// Handlers run on the background driver's threads and no others.
+    pub background: bool,
 }
 
 impl Default for Settings {
@@ -95,6 +97,7 @@ impl Default for Settings {
             loop_budget: 1_000_000,
             restart: RestartPolicy::default(),
             unordered_writes: false,
+            background: false,
         }
     }
 }
@@ -169,6 +172,9 @@ impl Settings {
                     format!("{setting}: a host kernel's state is its function's own"),
                 ));
             }
+        }
+        if self.background && kind == KernelKind::Host {
+            return Err(invalid(kernel, "background: a host kernel has a thread of its own already"));
         }
         if let Some(count) = self.instances {
             within(kernel, "instances", count, 1..=MOST_INSTANCES)?;

@@ -193,6 +193,7 @@ fn settings_of_wgsl_handlers_do_not_apply_to_other_kernels() {
         "kernel `k`: initial_state: a host kernel's state is its function's own",
     );
     invalid(host().instances(2), "kernel `k`: instances: a host kernel's state is its function's own");
+    invalid(host().background(), "kernel `k`: background: a host kernel has a thread of its own already");
 }
 
 #[test]

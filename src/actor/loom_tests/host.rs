@@ -1,7 +1,7 @@
 //! A host kernel's thread against its senders.
 
 use super::port::Log;
-use super::{Kernel, Number, Plan, World, ask, audit, explore, reply_to, send};
+use super::{Kernel, NEVER, Number, Plan, World, ask, audit, explore, reply_to, send};
 use crate::Context;
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
@@ -36,5 +36,26 @@ fn loom_a_host_kernel_a_sender_and_an_asker() {
         host.join().unwrap();
         assert_eq!(log.sorted(), [1, 2]);
         assert_eq!(audit(&kernel).handled, 2);
+    });
+}
+
+#[test]
+fn loom_a_host_kernel_is_deactivated_between_two_messages() {
+    explore("host kernel, deactivate, send twice", 2, || {
+        let (world, log) = (World::new(), Log::new());
+        let (kernel, host) = start(&world, &log, 2);
+        let other = kernel.clone();
+        let sender = thread::spawn(move || u64::from(send(&other, 1)) + u64::from(send(&other, 2)));
+        kernel.deactivate(NEVER).unwrap();
+        log.forbid(true);
+        let before = audit(&kernel).handled;
+        assert_eq!(audit(&kernel).handled, before);
+        log.forbid(false);
+        kernel.activate().unwrap();
+        let sent = sender.join().unwrap();
+        assert!(kernel.terminate(None, None).unwrap().is_clean());
+        host.join().unwrap();
+        let books = audit(&kernel);
+        assert_eq!((books.accepted, books.handled, log.sorted().len() as u64), (sent, sent, sent));
     });
 }

@@ -185,3 +185,11 @@ pub(super) static SERVICES: Services = Services({
     }
     addresses
 });
+
+#[cfg(test)]
+impl Services {
+    /// Has every number its address?
+    pub(super) fn is_complete(&self) -> bool {
+        self.0.iter().all(|address| !address.is_null())
+    }
+}

@@ -39,8 +39,8 @@ const MOST_SCALARS_OF_A_VARIABLE: u32 = 128;
 const MOST_INSTRUCTIONS: usize = 30_000;
 /// Calls that are inlined: bounds what calls of empty functions cost.
 const MOST_CALLS: usize = 3_000;
-/// Bytes of variables on the stack.
-const MOST_STACK: u32 = 32 << 10;
+/// Bytes of variables, and of copies of them, on the stack; the front allows 64 KiB of variables.
+const MOST_STACK: u32 = 96 << 10;
 /// Blocks and calls inside each other: bounds the recursion of the translation itself.
 const MOST_DEPTH: u32 = 1_000;
 

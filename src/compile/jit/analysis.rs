@@ -1,5 +1,5 @@
 //! Which parts of which variables are indexed by something that is not a constant: those must be in memory, the
-//! rest can be in registers.
+//! rest can be in registers. And which parts of what a pointer argument points to are written.
 
 use crate::compile::Program;
 use naga::{
@@ -15,6 +15,8 @@ pub(super) type Path = Vec<u32>;
 pub(super) struct Facts {
     locals: HashMap<Handle<LocalVariable>, Vec<Path>>,
     arguments: HashMap<u32, Vec<Path>>,
+    /// Paths of stores through pointer arguments, up to the first dynamic index.
+    stored: HashMap<u32, Vec<Path>>,
     /// Expressions used in the `continuing` block of a loop, perhaps computed in its body.
     pub continued: HashSet<Handle<E>>,
 }
@@ -76,10 +78,22 @@ impl Analysis {
             }
         }
         visit(&function.body, &mut |statement| match statement {
+            S::Store { pointer, .. } => {
+                if let (Some(Root::Argument(index)), path, _) = trace(function, *pointer) {
+                    insert(&mut facts.stored, index, path);
+                }
+            }
             S::Call { function: callee, arguments, .. } => {
                 for (index, argument) in arguments.iter().enumerate().filter(|(_, a)| is_pointer(**a)) {
                     let (root, path, is_whole) = trace(function, *argument);
-                    let inside = self.functions[callee].arguments.get(&(index as u32)).cloned();
+                    let callee = &self.functions[callee];
+                    if let Some(Root::Argument(own)) = root {
+                        for rest in callee.stored.get(&(index as u32)).into_iter().flatten() {
+                            let rest = if is_whole { rest.as_slice() } else { &[] };
+                            insert(&mut facts.stored, own, [path.as_slice(), rest].concat());
+                        }
+                    }
+                    let inside = callee.arguments.get(&(index as u32)).cloned();
                     // A pointer that went through a dynamic index points into memory already.
                     if is_whole && let Some(root) = root {
                         for rest in inside.unwrap_or_default() {
@@ -99,15 +113,19 @@ impl Analysis {
     }
 
     fn mark(&mut self, facts: &mut Facts, root: Option<Root>, path: Path) {
-        let paths = match root {
-            Some(Root::Local(local)) => facts.locals.entry(local).or_default(),
-            Some(Root::Argument(index)) => facts.arguments.entry(index).or_default(),
-            Some(Root::Global(global)) => self.globals.entry(global).or_default(),
-            None => return,
-        };
-        if !paths.contains(&path) {
-            paths.push(path);
+        match root {
+            Some(Root::Local(local)) => insert(&mut facts.locals, local, path),
+            Some(Root::Argument(index)) => insert(&mut facts.arguments, index, path),
+            Some(Root::Global(global)) => insert(&mut self.globals, global, path),
+            None => {}
         }
+    }
+}
+
+fn insert<K: Eq + std::hash::Hash>(all: &mut HashMap<K, Vec<Path>>, key: K, path: Path) {
+    let paths = all.entry(key).or_default();
+    if !paths.contains(&path) {
+        paths.push(path);
     }
 }
 
@@ -118,6 +136,12 @@ impl Facts {
 
     pub(super) fn argument(&self, index: u32) -> &[Path] {
         self.arguments.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// May anything in a part of what an argument points to be written?
+    pub(super) fn is_stored(&self, argument: u32, part: &[u32]) -> bool {
+        let stored = self.stored.get(&argument).into_iter().flatten();
+        stored.into_iter().any(|path| path.starts_with(part) || part.starts_with(path))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod analysis;
 mod layout;
+mod look;
 mod machine_code;
 mod runtime;
 #[cfg(test)]
@@ -31,7 +32,7 @@ use std::sync::{Mutex, OnceLock};
 const MOST_FRAME: u32 = 128 << 10;
 
 /// A way to call a handler.
-type Entry = unsafe extern "C" fn(*const Context, *const u8, *mut u8, *mut u8) -> u32;
+type Entry = unsafe extern "C" fn(*mut Context, *const u8, *mut u8, *mut u8) -> u32;
 
 /// The code generator for this machine, or the engine to take instead.
 fn host() -> std::result::Result<&'static OwnedTargetIsa, &'static str> {
@@ -110,8 +111,7 @@ pub(crate) fn translate(program: &Program) -> std::result::Result<MachineCode, &
 
 fn generate(program: &Program, isa: &OwnedTargetIsa) -> std::result::Result<MachineCode, &'static str> {
     let analysis = Analysis::new(program);
-    let translated =
-        translate::translate(program, &analysis, isa.default_call_conv(), isa.frontend_config());
+    let translated = translate::translate(program, &analysis, &**isa);
     let translated = translated.map_err(translate::Refusal::engine)?;
     let mut context = CompilationContext::for_function(translated.function);
     let compiled = context
@@ -155,14 +155,61 @@ fn sizes(program: &Program) -> Sizes {
     }
 }
 
+/// Machine code in executable memory, which is freed with this. Never writable and executable at the same time.
+struct Loaded {
+    address: *const (),
+    /// Empty only while this is dropped.
+    module: Mutex<Option<JITModule>>,
+}
+
+// SAFETY: the address is of memory that nobody writes to any more; the module is behind a lock.
+unsafe impl Send for Loaded {}
+// SAFETY: as above.
+unsafe impl Sync for Loaded {}
+
+impl Loaded {
+    fn new(code: &[u8], alignment: u32) -> Result<Self> {
+        let isa = host().map_err(unavailable)?;
+        let builder = JITBuilder::with_isa(isa.clone(), cranelift_module::default_libcall_names());
+        let mut module = JITModule::new(builder);
+        let signature = ir::Signature::new(isa.default_call_conv());
+        let failed = |error: cranelift_module::ModuleError| unavailable(&error.to_string());
+        let function = module.declare_function("handler", Linkage::Local, &signature).map_err(failed)?;
+        module.define_function_bytes(function, alignment.into(), code, &[]).map_err(failed)?;
+        module.finalize_definitions().map_err(failed)?;
+        let address = module.get_finalized_function(function).cast();
+        Ok(Self { address, module: Mutex::new(Some(module)) })
+    }
+
+    fn address(&self) -> *const () {
+        self.address
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let module = self.module.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(module) = module {
+            // SAFETY: whoever calls the code borrows its owner meanwhile: no call is going on, and none follows.
+            unsafe { module.free_memory() }
+        }
+    }
+}
+
 /// A handler in executable memory.
 pub(crate) struct JitHandler {
     entry: Entry,
+    look: *const (),
     sizes: Sizes,
     constants: Box<[u8]>,
-    /// Holds the memory that `entry` points into; empty only while this is dropped.
-    module: Mutex<Option<JITModule>>,
+    /// Holds the memory that `entry` points into.
+    _memory: Loaded,
 }
+
+// SAFETY: `look` is the address of a function that stays for ever.
+unsafe impl Send for JitHandler {}
+// SAFETY: as above.
+unsafe impl Sync for JitHandler {}
 
 /// Makes machine code executable.
 ///
@@ -170,24 +217,13 @@ pub(crate) struct JitHandler {
 ///
 /// `Unavailable` if there is no code generator for this machine or it gives no executable memory.
 pub(crate) fn load(code: &MachineCode) -> Result<JitHandler> {
-    let isa = host().map_err(unavailable)?;
-    let builder = JITBuilder::with_isa(isa.clone(), cranelift_module::default_libcall_names());
-    let mut module = JITModule::new(builder);
-    let signature = ir::Signature::new(isa.default_call_conv());
-    let failed = |error: cranelift_module::ModuleError| unavailable(&error.to_string());
-    let entry = module.declare_function("handler", Linkage::Local, &signature).map_err(failed)?;
-    module.define_function_bytes(entry, code.alignment.into(), &code.code, &[]).map_err(failed)?;
-    module.finalize_definitions().map_err(failed)?;
-    let address = module.get_finalized_function(entry);
+    let look = look::address().map_err(unavailable)?;
+    let memory = Loaded::new(&code.code, code.alignment)?;
     // SAFETY: the bytes were made by `generate` with this signature, for this host (who makes `MachineCode` from
-    // bytes owes that they are such), and the memory stays as long as `module`.
-    let entry = unsafe { std::mem::transmute::<*const u8, Entry>(address) };
-    Ok(JitHandler {
-        entry,
-        sizes: code.sizes.clone(),
-        constants: code.constants.clone().into(),
-        module: Mutex::new(Some(module)),
-    })
+    // bytes owes that they are such), and the memory stays as long as the handler.
+    let entry = unsafe { std::mem::transmute::<*const (), Entry>(memory.address()) };
+    let (sizes, constants) = (code.sizes.clone(), code.constants.clone().into());
+    Ok(JitHandler { entry, look, sizes, constants, _memory: memory })
 }
 
 impl JitHandler {
@@ -211,9 +247,11 @@ impl Executable for JitHandler {
     #[inline]
     fn run(&self, frame: &mut Frame<'_>) -> Outcome {
         self.check(frame);
-        let context = Context {
+        let mut context = Context {
             services: &SERVICES,
+            look: self.look,
             stop: std::ptr::from_ref(frame.stop).cast(),
+            must_stop: 0,
             privates: frame.privates.as_mut_ptr(),
             tables: frame.tables.as_ptr(),
             constants: self.constants.as_ptr(),
@@ -221,7 +259,7 @@ impl Executable for JitHandler {
         // SAFETY: the code reads and writes only what the frame has, as just checked, and the tables, which whoever
         // made their views keeps valid; it was made for this signature, and `self` keeps it in memory.
         let code = unsafe {
-            (self.entry)(&context, frame.message.as_ptr(), frame.state.as_mut_ptr(), frame.reply.as_mut_ptr())
+            (self.entry)(&mut context, frame.message.as_ptr(), frame.state.as_mut_ptr(), frame.reply.as_mut_ptr())
         };
         const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
         match code {
@@ -229,16 +267,6 @@ impl Executable for JitHandler {
             translate::INTERRUPTED => Outcome::Interrupted,
             LOOP_BUDGET => Outcome::Fault(FaultCode::LoopBudget),
             _ => Outcome::Fault(FaultCode::EmitOverflow),
-        }
-    }
-}
-
-impl Drop for JitHandler {
-    fn drop(&mut self) {
-        let module = self.module.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        if let Some(module) = module {
-            // SAFETY: `entry` is called only by `run`, which borrows `self`: no call is going on, and none follows.
-            unsafe { module.free_memory() }
         }
     }
 }

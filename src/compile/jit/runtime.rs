@@ -7,7 +7,11 @@ use crate::compile::{StopCheck, TableView, float};
 #[repr(C)]
 pub(super) struct Context {
     pub services: *const Services,
+    /// Asks whether the run must stop; see [`look`](super::look).
+    pub look: *const (),
     pub stop: *const (),
+    /// What `look` found out.
+    pub must_stop: u32,
     pub privates: *mut u8,
     pub tables: *const TableView,
     pub constants: *const u8,
@@ -17,7 +21,6 @@ pub(super) struct Context {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub(super) enum Service {
-    MustStop,
     Copy,
     Zero,
     Cos,
@@ -52,8 +55,6 @@ const COUNT: usize = Service::ScaleByExponent as usize + 1;
 /// What is passed and returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Signature {
-    /// `(pointer) -> u32`
-    Ask,
     /// `(pointer, pointer, u64)`
     Copy,
     /// `(pointer, u64)`
@@ -73,7 +74,6 @@ pub(super) enum Signature {
 impl Service {
     pub(super) fn signature(self) -> Signature {
         match self {
-            Self::MustStop => Signature::Ask,
             Self::Copy => Signature::Copy,
             Self::Zero => Signature::Zero,
             Self::Atan2 | Self::Pow => Signature::Float2,
@@ -93,11 +93,14 @@ pub(super) struct Services([*const (); COUNT]);
 // SAFETY: addresses of functions, which are valid everywhere and for ever.
 unsafe impl Sync for Services {}
 
-extern "C" fn must_stop(stop: *const StopCheck<'_>) -> u32 {
-    // SAFETY: `JitHandler::run` puts a reference to its frame's check into the context that the code passes on, and
-    // the frame outlives the run.
-    let stop = unsafe { &*stop };
-    stop.must_stop().into()
+/// Asks whether the run must stop, and puts the answer into the context.
+pub(super) extern "C" fn look(context: *mut Context) {
+    // SAFETY: the code passes on the context that `JitHandler` made for its run; nobody else has a reference to it
+    // meanwhile. The check in it is a reference whose frame outlives the run.
+    unsafe {
+        let stop = &*(*context).stop.cast::<StopCheck<'_>>();
+        (*context).must_stop = stop.must_stop().into();
+    }
 }
 
 extern "C" fn copy(to: *mut u8, from: *const u8, bytes: u64) {
@@ -149,7 +152,6 @@ shims! {
 pub(super) static SERVICES: Services = Services({
     use Service as S;
     let all: [(Service, *const ()); COUNT] = [
-        (S::MustStop, must_stop as *const ()),
         (S::Copy, copy as *const ()),
         (S::Zero, zero as *const ()),
         (S::Cos, cos as *const ()),

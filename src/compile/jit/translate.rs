@@ -4,6 +4,7 @@
 //! SSA values except for the parts that are indexed dynamically, which are in memory. What comes out is bounded:
 //! a handler that would need more than the limits below is left to the interpreter.
 
+mod bounds;
 mod expression;
 mod math;
 mod place;
@@ -20,7 +21,7 @@ use cranelift_codegen::ir::{
     self, AbiParam, InstBuilder, SigRef, StackSlotData, StackSlotKind, Type, Value,
     types,
 };
-use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use naga::{Expression as E, Function, GlobalVariable, Handle, Module, TypeInner};
 use place::{Address, Home, Memory, Place};
@@ -102,7 +103,7 @@ struct Translator<'p, 'b> {
     module: &'p Module,
     analysis: &'p Analysis,
     builder: FunctionBuilder<'b>,
-    call_convention: CallConv,
+    isa: &'p dyn TargetIsa,
     context: Value,
     message: Value,
     privates: Value,
@@ -112,6 +113,10 @@ struct Translator<'p, 'b> {
     fuel: Option<Fuel>,
     /// Where a run ends that has to stop.
     interrupted: Option<ir::Block>,
+    /// The signature of what loops call.
+    look: Option<SigRef>,
+    /// What is known about values as long as the block in hand goes on.
+    bounds: Vec<bounds::Bound>,
     signatures: Vec<(Signature, SigRef)>,
     /// Constants that are too large for instructions, and where each is.
     constants: Vec<u8>,
@@ -147,14 +152,13 @@ pub(super) struct Translated {
 }
 
 /// Translates a program.
-pub(super) fn translate(
-    program: &Program,
-    analysis: &Analysis,
-    call_convention: CallConv,
-    frontend: TargetFrontendConfig,
+pub(super) fn translate<'p>(
+    program: &'p Program,
+    analysis: &'p Analysis,
+    isa: &'p dyn TargetIsa,
 ) -> Result<Translated, Refusal> {
     let mut function = ir::Function::new();
-    function.signature.call_conv = call_convention;
+    function.signature.call_conv = isa.default_call_conv();
     // Context, message, state, reply.
     function.signature.params.extend([AbiParam::new(types::I64); 4]);
     function.signature.returns.push(AbiParam::new(types::I32));
@@ -173,7 +177,7 @@ pub(super) fn translate(
         module: &program.module,
         analysis,
         builder,
-        call_convention,
+        isa,
         context,
         message,
         privates: context,
@@ -181,6 +185,8 @@ pub(super) fn translate(
         lengths: HashMap::new(),
         fuel: None,
         interrupted: None,
+        look: None,
+        bounds: Vec::new(),
         signatures: Vec::new(),
         constants: Vec::new(),
         known_constants: HashMap::new(),
@@ -191,7 +197,7 @@ pub(super) fn translate(
     };
     translator.handler(state, reply)?;
     let Translator { builder, constants, .. } = translator;
-    builder.finalize(frontend);
+    builder.finalize(isa.frontend_config());
     Ok(Translated { function, constants })
 }
 
@@ -330,7 +336,6 @@ impl<'p, 'b> Translator<'p, 'b> {
             return *known;
         }
         let (parameters, result): (&[Type], Option<Type>) = match wanted {
-            Signature::Ask => (&[types::I64], Some(types::I32)),
             Signature::Copy => (&[types::I64, types::I64, types::I64], None),
             Signature::Zero => (&[types::I64, types::I64], None),
             Signature::Float1 => (&[types::F32], Some(types::F32)),
@@ -339,7 +344,7 @@ impl<'p, 'b> Translator<'p, 'b> {
             Signature::FromBits => (&[types::I64], Some(types::F32)),
             Signature::Scale => (&[types::F32, types::I64], Some(types::F32)),
         };
-        let mut signature = ir::Signature::new(self.call_convention);
+        let mut signature = ir::Signature::new(self.isa.default_call_conv());
         signature.params.extend(parameters.iter().map(|ty| AbiParam::new(*ty)));
         signature.returns.extend(result.map(AbiParam::new));
         let made = self.builder.import_signature(signature);
@@ -359,11 +364,14 @@ impl<'p, 'b> Translator<'p, 'b> {
             self.builder.seal_block(bad);
             self.builder.seal_block(good);
             self.builder.switch_to_block(bad);
+            if let Some(state) = &state {
+                self.restore_state(state);
+            }
             self.ins().return_(&[code]);
             self.builder.switch_to_block(good);
         }
-        if let Some(state) = state {
-            self.commit_state(&state);
+        if let Some(state) = &state {
+            self.commit_state(state);
         }
         let entry = &self.module.functions[self.program.entry];
         if let (Some(result), Some(ty)) = (result, &entry.result) {
@@ -383,6 +391,9 @@ impl<'p, 'b> Translator<'p, 'b> {
         if let Some(block) = self.interrupted {
             self.builder.seal_block(block);
             self.builder.switch_to_block(block);
+            if let Some(state) = &state {
+                self.restore_state(state);
+            }
             let code = self.number(INTERRUPTED);
             self.ins().return_(&[code]);
         }

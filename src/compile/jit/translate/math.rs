@@ -3,7 +3,7 @@
 use super::Translator;
 use crate::compile::jit::runtime::Service;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value, ValueDef, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 use naga::{BinaryOperator, MathFunction as M, ScalarKind as K, UnaryOperator};
 
 impl Translator<'_, '_> {
@@ -78,7 +78,7 @@ impl Translator<'_, '_> {
     fn division(&mut self, is_quotient: bool, is_signed: bool, a: Value, b: Value) -> Value {
         let divisor = match self.known_integer(b) {
             Some(0) => self.number(1),
-            Some(known) if known as u32 != u32::MAX || !is_signed => b,
+            Some(known) if known != u32::MAX || !is_signed => b,
             _ => {
                 let mut is_bad = self.ins().icmp_imm_u(IntCC::Equal, b, 0);
                 if is_signed {
@@ -96,16 +96,6 @@ impl Translator<'_, '_> {
             (true, false) => self.ins().udiv(a, divisor),
             (false, true) => self.ins().srem(a, divisor),
             (false, false) => self.ins().urem(a, divisor),
-        }
-    }
-
-    /// The value of a constant.
-    fn known_integer(&self, value: Value) -> Option<i64> {
-        let dfg = &self.builder.func.dfg;
-        let ValueDef::Result(instruction, _) = dfg.value_def(value) else { return None };
-        match dfg.insts[instruction] {
-            InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } => Some(imm.bits()),
-            _ => None,
         }
     }
 
@@ -146,14 +136,14 @@ impl Translator<'_, '_> {
         match kind {
             K::Float => self.float_min(a, b),
             K::Sint => self.ins().smin(a, b),
-            _ => self.ins().umin(a, b),
+            _ => self.unsigned_min(a, b),
         }
     }
 
     fn max(&mut self, kind: K, a: Value, b: Value) -> Value {
         match kind {
             K::Float => self.float_max(a, b),
-            K::Sint => self.ins().smax(a, b),
+            K::Sint => self.signed_max(a, b),
             _ => self.ins().umax(a, b),
         }
     }

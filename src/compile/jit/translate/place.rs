@@ -143,11 +143,12 @@ pub(super) enum Home {
 /// The state while a handler runs.
 pub(super) struct TakenState {
     pub place: Rc<Place>,
+    /// Its number among the handler's arguments.
+    argument: u32,
     /// Scalars in registers: where they belong, and what they were.
-    scalars: Vec<(u32, Variable, Value)>,
-    /// Copies on the stack, of parts in memory: where they belong.
-    copies: Vec<(u32, Address, TypeInner)>,
-    at: Address,
+    scalars: Vec<(Address, Variable, Value)>,
+    /// Parts that are changed where they are: where that is, a copy of what was there, and its bytes.
+    backups: Vec<(Address, Address, u32)>,
 }
 
 impl Translator<'_, '_> {
@@ -471,8 +472,8 @@ impl Translator<'_, '_> {
         self.store(&Place::Memory(to), inner, value);
     }
 
-    /// Takes the state out of the caller's memory: scalars into registers, what must be in memory onto the stack,
-    /// because a run that does not come to its end must not have changed it.
+    /// Takes the scalars of the state into registers. What must be in memory stays where it is, with a backup of
+    /// what is written, because a run that does not come to its end must not have changed it.
     pub(super) fn take_state(
         &mut self,
         state: Value,
@@ -481,12 +482,9 @@ impl Translator<'_, '_> {
     ) -> Result<TakenState, Refusal> {
         let at = Address::new(state, 0, Memory::Own);
         let indexed = self.analysis.facts(self.program.entry).argument(argument);
-        // Without loops and outputs a run always comes to its end, and can work on the caller's memory.
-        let always_done = !self.program.has_loops && self.program.emits.is_empty();
-        let home = if always_done { Home::At(at) } else { Home::Stack };
-        let place = self.place(ty, indexed, home)?;
-        let mut taken = TakenState { place: place.clone(), scalars: Vec::new(), copies: Vec::new(), at };
-        self.take_part(&mut taken, &place, shape::inner(self.module, ty), 0, always_done);
+        let place = self.place(ty, indexed, Home::At(at))?;
+        let mut taken = TakenState { place: place.clone(), argument, scalars: Vec::new(), backups: Vec::new() };
+        self.take_part(&mut taken, &place, shape::inner(self.module, ty), at, &mut Vec::new())?;
         Ok(taken)
     }
 
@@ -495,42 +493,54 @@ impl Translator<'_, '_> {
         taken: &mut TakenState,
         place: &Place,
         inner: &TypeInner,
-        offset: u32,
-        in_place: bool,
-    ) {
+        at: Address,
+        path: &mut Path,
+    ) -> Result<(), Refusal> {
         match place {
             Place::Scalar(variable) => {
                 let TypeInner::Scalar(scalar) = *inner else { unreachable!("a scalar's place") };
-                let value = self.load_scalar(taken.at, offset, layout::machine_type(scalar.kind));
+                let value = self.load_scalar(at, 0, layout::machine_type(scalar.kind));
                 self.builder.def_var(*variable, value);
-                taken.scalars.push((offset, *variable, value));
+                taken.scalars.push((at, *variable, value));
             }
-            Place::Memory(_) if in_place => {}
-            Place::Memory(to) => {
-                let bytes = layout::size(self.module, inner);
-                self.copy_bytes(*to, taken.at.plus(offset), bytes);
-                taken.copies.push((offset, *to, inner.clone()));
+            Place::Memory(_) => {
+                let facts = self.analysis.facts(self.program.entry);
+                // Without loops and outputs a run always comes to its end.
+                let can_fail = self.program.has_loops || !self.program.emits.is_empty();
+                if can_fail && facts.is_stored(taken.argument, path) {
+                    let bytes = layout::size(self.module, inner);
+                    let backup = self.slot(bytes)?;
+                    self.copy_bytes(backup, at, bytes);
+                    taken.backups.push((at, backup, bytes));
+                }
             }
             Place::Parts(parts) => {
                 for (index, part) in parts.iter().enumerate() {
-                    let offset = offset + layout::offset(inner, index as u32);
+                    let at = at.plus(layout::offset(inner, index as u32));
                     let inner = part_type(self.module, inner, index as u32);
-                    self.take_part(taken, part, &inner, offset, in_place);
+                    path.push(index as u32);
+                    self.take_part(taken, part, &inner, at, path)?;
+                    path.pop();
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the scalars of the state back into the caller's memory.
+    pub(super) fn commit_state(&mut self, taken: &TakenState) {
+        for (at, variable, before) in &taken.scalars {
+            let value = self.builder.use_var(*variable);
+            if value != *before {
+                self.store_scalar(*at, 0, value);
             }
         }
     }
 
-    /// Puts the state back into the caller's memory.
-    pub(super) fn commit_state(&mut self, taken: &TakenState) {
-        for (offset, variable, before) in &taken.scalars {
-            let value = self.builder.use_var(*variable);
-            if value != *before {
-                self.store_scalar(taken.at, *offset, value);
-            }
-        }
-        for (offset, from, inner) in &taken.copies {
-            self.write_out(taken.at.plus(*offset), inner, &Operand::Bytes(*from));
+    /// Undoes what was written to the caller's memory.
+    pub(super) fn restore_state(&mut self, taken: &TakenState) {
+        for (at, backup, bytes) in &taken.backups {
+            self.copy_bytes(*at, *backup, *bytes);
         }
     }
 }

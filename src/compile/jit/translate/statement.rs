@@ -2,13 +2,14 @@
 //!
 //! What translates a statement says whether control comes out behind it.
 
-use super::place::Memory;
+use super::place::{Address, Memory};
 use super::{Body, Operand, Place, Refusal, STOP_INTERVAL, Translator};
 use crate::compile::jit::layout;
-use crate::compile::jit::runtime::{Context, Service};
+use crate::compile::jit::look;
+use crate::compile::jit::runtime::Context;
 use crate::compile::shape;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, AtomicRmwOp, BlockArg, InstBuilder, MemFlagsData, types};
+use cranelift_codegen::ir::{self, AtomicRmwOp, BlockArg, InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::Switch;
 use naga::{
     AtomicFunction, BinaryOperator, Block, Expression as E, Function, Handle, Literal, ScalarKind,
@@ -52,12 +53,14 @@ impl<'p> Translator<'p, '_> {
     pub(super) fn block(&mut self, body: &mut Body<'p>, block: &'p Block) -> Result<bool, Refusal> {
         self.deeper()?;
         let mut is_reached = true;
+        let known = self.bounds.len();
         for statement in block {
             is_reached = self.statement(body, statement)?;
             if !is_reached {
                 break;
             }
         }
+        self.bounds.truncate(known);
         self.depth -= 1;
         Ok(is_reached)
     }
@@ -120,6 +123,7 @@ impl<'p> Translator<'p, '_> {
         let condition = self.scalar(body, condition);
         let mut end = self.target();
         let yes = self.builder.create_block();
+        let mut is_certain = false;
         if reject.is_empty() {
             end.is_used = true;
             self.ins().brif(condition, yes, &[], end.block, &[]);
@@ -130,12 +134,20 @@ impl<'p> Translator<'p, '_> {
             self.builder.switch_to_block(no);
             if self.block(body, reject)? {
                 self.jump(&mut end);
+            } else {
+                is_certain = true;
             }
         }
         self.builder.seal_block(yes);
         self.builder.switch_to_block(yes);
+        let known = self.bounds.len();
+        self.learn(condition);
         if self.block(body, accept)? {
             self.jump(&mut end);
+        }
+        // Behind a way that only leads here if the condition holds, it still does.
+        if !is_certain {
+            self.bounds.truncate(known);
         }
         Ok(self.land(end))
     }
@@ -256,8 +268,7 @@ impl<'p> Translator<'p, '_> {
             self.builder.seal_block(ask);
             self.builder.set_cold_block(ask);
             self.builder.switch_to_block(ask);
-            let stop = self.from_context(offset_of!(Context, stop));
-            let must_stop = self.ask(Service::MustStop, &[stop]);
+            let must_stop = self.look();
             let interrupted = self.interrupted();
             self.ins().brif(must_stop, interrupted, &[], refill, &[]);
             self.builder.seal_block(refill);
@@ -278,6 +289,22 @@ impl<'p> Translator<'p, '_> {
         self.builder.seal_block(go_on);
         self.builder.switch_to_block(go_on);
         Ok(())
+    }
+
+    /// Asks whether the run must stop.
+    fn look(&mut self) -> Value {
+        let signature = match self.look {
+            Some(signature) => signature,
+            None => {
+                let signature = look::signature(self.isa);
+                *self.look.insert(self.builder.import_signature(signature))
+            }
+        };
+        let address = self.from_context(offset_of!(Context, look));
+        let context = self.context;
+        self.ins().call_indirect(signature, address, &[context]);
+        let at = Address::new(context, 0, Memory::Own);
+        self.load_scalar(at, offset_of!(Context, must_stop) as u32, types::I32)
     }
 
     fn interrupted(&mut self) -> ir::Block {

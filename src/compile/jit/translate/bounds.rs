@@ -14,7 +14,8 @@ pub(super) struct Bound {
 }
 
 impl Translator<'_, '_> {
-    fn definition(&self, value: Value) -> Option<&InstructionData> {
+    /// The instruction that a value comes from.
+    pub(super) fn definition(&self, value: Value) -> Option<&InstructionData> {
         match self.builder.func.dfg.value_def(value) {
             ValueDef::Result(instruction, _) => Some(&self.builder.func.dfg.insts[instruction]),
             _ => None,

@@ -205,9 +205,9 @@ impl<'p> Translator<'p, '_> {
         })
     }
 
-    /// A part of an unchanging value in memory: its scalars, if there are few.
+    /// A part of an unchanging value in memory: of what has members or elements, perhaps only some are used.
     fn piece(&mut self, at: Address, inner: &TypeInner) -> Operand {
-        if shape::words(self.module, inner) > MOST_SCALARS {
+        if matches!(inner, TypeInner::Struct { .. } | TypeInner::Array { .. }) {
             return Operand::Bytes(at);
         }
         let scalars = self.scalars(&Operand::Bytes(at), inner);

@@ -8,8 +8,10 @@ use crate::compile::jit::layout;
 use crate::compile::jit::look;
 use crate::compile::jit::runtime::Context;
 use crate::compile::shape;
-use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, AtomicRmwOp, BlockArg, InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
+use cranelift_codegen::ir::{
+    self, AtomicRmwOp, BlockArg, InstBuilder, InstructionData, MemFlagsData, Value, types,
+};
 use cranelift_frontend::Switch;
 use naga::{
     AtomicFunction, BinaryOperator, Block, Expression as E, Function, Handle, Literal, ScalarKind,
@@ -129,7 +131,13 @@ impl<'p> Translator<'p, '_> {
             self.ins().brif(condition, yes, &[], end.block, &[]);
         } else {
             let no = self.builder.create_block();
-            self.ins().brif(condition, yes, &[], no, &[]);
+            // Cranelift lays out the second target first: of a loop, that should be the way that stays in it.
+            if matches!(reject.last(), Some(S::Break | S::Return { .. })) {
+                let opposite = self.opposite(condition);
+                self.ins().brif(opposite, no, &[], yes, &[]);
+            } else {
+                self.ins().brif(condition, yes, &[], no, &[]);
+            }
             self.builder.seal_block(no);
             self.builder.switch_to_block(no);
             if self.block(body, reject)? {
@@ -234,6 +242,14 @@ impl<'p> Translator<'p, '_> {
         Ok(self.land(exit.breaks))
     }
 
+    /// The opposite of a condition.
+    fn opposite(&mut self, condition: Value) -> Value {
+        if let Some(InstructionData::IntCompare { cond, args: [a, b], .. }) = self.definition(condition).copied() {
+            return self.ins().icmp(cond.complement(), a, b);
+        }
+        self.ins().icmp_imm_u(IntCC::Equal, condition, 0)
+    }
+
     /// Is this the question of lowering whether the loop budget is used up?
     fn is_budget_check(&self, body: &Body<'p>, condition: Handle<E>) -> bool {
         let expressions = &body.function.expressions;
@@ -254,7 +270,9 @@ impl<'p> Translator<'p, '_> {
         let (now, later, budget) = (fuel.now, fuel.later, fuel.budget);
         let [look, out, go_on] = [(); 3].map(|()| self.builder.create_block());
         let left = self.builder.use_var(now);
-        self.ins().brif(left, go_on, &[], look, &[]);
+        // The second target is the one that follows at once.
+        let is_used_up = self.ins().icmp_imm_u(IntCC::Equal, left, 0);
+        self.ins().brif(is_used_up, look, &[], go_on, &[]);
         self.builder.seal_block(look);
         self.builder.set_cold_block(look);
         self.builder.set_cold_block(out);

@@ -2,10 +2,14 @@
 //!
 //! [`compile`] is the one way in. Everything above sees a [`Program`] and an [`Executable`]; naga stays inside.
 
+mod float;
 mod front;
 mod interp;
+#[cfg(feature = "jit")]
+mod jit;
 mod lower;
 mod program;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -88,6 +92,7 @@ pub(crate) struct EmitSlot {
 
 /// A borrowed table: the bytes of a bound buffer.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct TableView {
     pub data: *mut u8,
     pub bytes: usize,
@@ -178,12 +183,40 @@ pub(crate) enum FaultCode {
 /// Something that runs a handler on one message.
 pub(crate) trait Executable: Send + Sync {
     /// Runs the handler once.
+    ///
+    /// # Panics
+    ///
+    /// If a part of the frame is smaller than the handler's types.
     fn run(&self, frame: &mut Frame<'_>) -> Outcome;
 }
 
-/// The best engine there is for a program.
-pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
-    Arc::new(Interpreter::new(program))
+/// Name of the engine that makes machine code; other names are `interpreter: ` and the reason.
+#[cfg(feature = "jit")]
+const JIT: &str = "jit";
+/// The engine of a build that has no other.
+#[cfg(not(feature = "jit"))]
+const ONLY_INTERPRETER: &str = "interpreter: this build is without the feature `jit`";
+
+/// The engine of handlers on this machine, those apart that it cannot take.
+pub(crate) fn engine() -> &'static str {
+    #[cfg(feature = "jit")]
+    let engine = jit::check_host().map_or_else(|interpreter| interpreter, |()| JIT);
+    #[cfg(not(feature = "jit"))]
+    let engine = ONLY_INTERPRETER;
+    engine
+}
+
+/// The best engine there is for a program, and its name.
+pub(crate) fn executable(program: Arc<Program>) -> (Arc<dyn Executable>, &'static str) {
+    #[cfg(feature = "jit")]
+    let engine = match jit::translate(&program).map(|code| jit::load(&code)) {
+        Ok(Ok(handler)) => return (Arc::new(handler), JIT),
+        Ok(Err(_)) => "interpreter: the system gives no executable memory",
+        Err(interpreter) => interpreter,
+    };
+    #[cfg(not(feature = "jit"))]
+    let engine = ONLY_INTERPRETER;
+    (Arc::new(Interpreter::new(program)), engine)
 }
 
 /// Parses a handler, checks it against its contract and lowers it.

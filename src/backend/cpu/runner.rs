@@ -14,6 +14,8 @@ enum Engine {
 /// What all threads that run a kernel share.
 pub(super) struct Runner {
     engine: Engine,
+    /// Of the engine.
+    pub(super) name: &'static str,
     pub(super) message_size: usize,
     pub(super) state_size: usize,
     reply_size: usize,
@@ -42,16 +44,16 @@ pub(super) fn units(bytes: usize) -> Box<[u128]> {
 
 impl Runner {
     pub(super) fn new(spec: &LaunchSpec, tables: Vec<TableView>) -> Self {
-        let (engine, privates_size, emits) = match &spec.code {
-            Code::Handler(program) => (
-                Engine::Compiled(compile::executable(program.clone())),
-                program.privates_size as usize,
-                program.emits.clone(),
-            ),
-            Code::Native(handler) => (Engine::Native(handler.clone()), 0, Vec::new()),
+        let (engine, name, privates_size, emits) = match &spec.code {
+            Code::Handler(program) => {
+                let (code, name) = compile::executable(program.clone());
+                (Engine::Compiled(code), name, program.privates_size as usize, program.emits.clone())
+            }
+            Code::Native(handler) => (Engine::Native(handler.clone()), "native", 0, Vec::new()),
         };
         Self {
             engine,
+            name,
             message_size: spec.message_size as usize,
             state_size: spec.initial_state.len(),
             reply_size: spec.reply_size as usize,

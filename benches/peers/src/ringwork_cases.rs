@@ -1,6 +1,6 @@
-//! Ringwork: native and host kernels from one blocking thread, as any user would write it.
+//! Ringwork: native, WGSL and host kernels from one blocking thread, as any user would write it.
 
-use crate::harness::Board;
+use crate::harness::{Board, Scale};
 use crate::workload::{self, INSTANCES, value, wait_until};
 use ringwork::{Context, Handle, RingKernel, Runtime, message};
 use std::sync::OnceLock;
@@ -41,9 +41,21 @@ message! {
     }
 }
 
+/// Adds the numbers of a message, in order.
+const SUM: &str = "
+fn sum(m: Addends) -> f32 {
+    var sum = 0.0;
+    for (var i = 0u; i < min(m.len, 8u); i++) { sum += m.values[i]; }
+    return sum;
+}
+";
+
 pub fn cases(board: &mut Board) {
     board.add("ask", "ringwork native", "`ask` of an idle native kernel", |scale| {
         with_kernel(answering(), |kernel| workload::ask(scale, |i| ask(kernel, i)))
+    });
+    board.add("ask", "ringwork wgsl", "`ask` of an idle kernel with a WGSL handler", |scale| {
+        with_kernel(answering_wgsl(), |kernel| workload::ask(scale, |i| ask(kernel, i)))
     });
     board.add("ask", "ringwork host", "`ask` of a host kernel, which has a thread of its own", |scale| {
         let host = RingKernel::host("host", |context: &mut Context<Addends, Sum>| {
@@ -55,44 +67,64 @@ pub fn cases(board: &mut Board) {
         with_kernel(host, |kernel| workload::ask(scale, |i| ask(kernel, i)))
     });
     board.add("in-flight", "ringwork native", "`request`, `wait` for the oldest", |scale| {
-        with_kernel(answering(), |kernel| {
-            workload::in_flight(
-                scale.count(2_000_000),
-                |i| kernel.request(addends(i)).expect("the kernel takes messages"),
-                |reply| reply.wait(TIMEOUT).expect("the kernel answers").value,
-            )
-        })
+        with_kernel(answering(), |kernel| in_flight(scale, kernel))
+    });
+    board.add("in-flight", "ringwork wgsl", "the same with a WGSL handler", |scale| {
+        with_kernel(answering_wgsl(), |kernel| in_flight(scale, kernel))
     });
     board.add("one-way", "ringwork send", "`send`, native kernel with no reply", |scale| {
-        with_kernel(adding(), |kernel| {
-            workload::one_way(
-                scale.count(2_000_000),
-                |i| kernel.send(addends(i)).expect("the kernel takes messages"),
-                || flush(kernel),
-            )
-        })
+        with_kernel(adding(), |kernel| one_by_one(scale, kernel))
+    });
+    board.add("one-way", "ringwork wgsl send", "the same with a WGSL handler", |scale| {
+        with_kernel(adding_wgsl(), |kernel| one_by_one(scale, kernel))
     });
     board.add("one-way", "ringwork send_many", "`send_many` of 32, native kernel with no reply", |scale| {
-        with_kernel(adding(), |kernel| {
-            let batches = scale.count(10_000_000) / BATCH;
-            let rate = workload::one_way(batches, |batch| send_batch(kernel, batch), || flush(kernel));
-            rate.iter().map(|batches| batches * BATCH as f64).collect()
-        })
+        with_kernel(adding(), |kernel| in_batches(scale, kernel))
+    });
+    board.add("one-way", "ringwork wgsl send_many", "the same with a WGSL handler", |scale| {
+        with_kernel(adding_wgsl(), |kernel| in_batches(scale, kernel))
     });
     board.add("instances", "ringwork", "`send_many`, native kernel with 100,000 instances", |_| {
-        let order = workload::destinations();
-        with_kernel(instances(), |kernel| {
-            let mut sent = 0;
-            workload::passes(|| {
-                let messages = order.iter().zip(0..).map(|(&to, i)| Addends { to, ..addends(i) });
-                kernel.send_many(messages).expect("the kernel takes messages");
-                // One instance's answer says nothing about the others, but who waits for it helps them all.
-                flush(kernel);
-                sent += INSTANCES as u64 + 1;
-                wait_until("the handling of all messages", || kernel.telemetry().handled == sent);
-            })
-        })
+        with_kernel(instances(), to_each_instance)
     });
+    board.add("instances", "ringwork wgsl", "the same with a WGSL handler", |_| {
+        with_kernel(instances_wgsl(), to_each_instance)
+    });
+}
+
+fn in_flight(scale: Scale, kernel: &Handle<Addends, Sum>) -> Vec<f64> {
+    workload::in_flight(
+        scale.count(2_000_000),
+        |i| kernel.request(addends(i)).expect("the kernel takes messages"),
+        |reply| reply.wait(TIMEOUT).expect("the kernel answers").value,
+    )
+}
+
+fn one_by_one(scale: Scale, kernel: &Handle<Addends, ()>) -> Vec<f64> {
+    workload::one_way(
+        scale.count(2_000_000),
+        |i| kernel.send(addends(i)).expect("the kernel takes messages"),
+        || flush(kernel),
+    )
+}
+
+fn in_batches(scale: Scale, kernel: &Handle<Addends, ()>) -> Vec<f64> {
+    let batches = scale.count(10_000_000) / BATCH;
+    let rate = workload::one_way(batches, |batch| send_batch(kernel, batch), || flush(kernel));
+    rate.iter().map(|batches| batches * BATCH as f64).collect()
+}
+
+fn to_each_instance(kernel: &Handle<Addends, ()>) -> Vec<f64> {
+    let order = workload::destinations();
+    let mut sent = 0;
+    workload::passes(|| {
+        let messages = order.iter().zip(0..).map(|(&to, i)| Addends { to, ..addends(i) });
+        kernel.send_many(messages).expect("the kernel takes messages");
+        // One instance's answer says nothing about the others, but who waits for it helps them all.
+        flush(kernel);
+        sent += INSTANCES as u64 + 1;
+        wait_until("the handling of all messages", || kernel.telemetry().handled == sent);
+    })
 }
 
 /// One runtime for all samples.
@@ -147,6 +179,31 @@ fn instances() -> RingKernel<Addends, ()> {
     })
     .instances(INSTANCES as u32)
     .queue_capacity(INSTANCES + 1)
+}
+
+/// [`answering`] in WGSL.
+fn answering_wgsl() -> RingKernel<Addends, Sum> {
+    let handler =
+        "fn on_message(m: Addends, s: ptr<function, Total>) -> Sum { s.count += 1u; return Sum(sum(m)); }";
+    RingKernel::wgsl("answering", format!("{SUM}{handler}")).initial_state(Total::default())
+}
+
+/// [`adding`] in WGSL.
+fn adding_wgsl() -> RingKernel<Addends, ()> {
+    let handler = "fn on_message(m: Addends, s: ptr<function, Total>) { s.value += sum(m); }";
+    RingKernel::wgsl("adding", format!("{SUM}{handler}")).initial_state(Total::default())
+}
+
+/// [`instances`] in WGSL.
+fn instances_wgsl() -> RingKernel<Addends, ()> {
+    let handler = "fn on_message(m: Addends, s: ptr<function, Held>) {
+        for (var i = 0u; i < 8u; i++) { s.totals[i] += m.values[i]; }
+        s.count += 1u;
+    }";
+    RingKernel::wgsl("instances", handler)
+        .initial_state(Held::default())
+        .instances(INSTANCES as u32)
+        .queue_capacity(INSTANCES + 1)
 }
 
 #[inline]

@@ -30,7 +30,7 @@ const fn target(text: &'static str, goal: Goal, value: Value, measure: fn(&View)
     Target { text, goal, value, measure }
 }
 
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 20] = [
     target("native ask p50 to ring ping-pong p50", Below(1.0), Ratio, |view| {
         Some(view.median("ask", "ringwork native", 0)? / view.median("ask", "ring ping-pong", 0)?)
     }),
@@ -67,6 +67,22 @@ const TARGETS: [Target; 15] = [
     }),
     target("best framework's 100,000 actors to 100,000 instances", AtLeast(10.0), Ratio, |view| {
         Some(least(view, "instances")? / view.median("instances", "ringwork", 0)?)
+    }),
+    target("wgsl ask p50 to native ask p50", AtMost(1.2), Ratio, |view| {
+        Some(view.median("ask", "ringwork wgsl", 0)? / view.median("ask", "ringwork native", 0)?)
+    }),
+    target("native to wgsl, 64 in flight", AtMost(1.2), Ratio, |view| {
+        Some(view.median("in-flight", "ringwork native", 0)? / view.median("in-flight", "ringwork wgsl", 0)?)
+    }),
+    target("native to wgsl, one sender", AtMost(1.2), Ratio, |view| {
+        Some(view.median("one-way", "ringwork send", 0)? / view.median("one-way", "ringwork wgsl send", 0)?)
+    }),
+    target("native to wgsl, batches of 32", AtMost(1.2), Ratio, |view| {
+        let native = view.median("one-way", "ringwork send_many", 0)?;
+        Some(native / view.median("one-way", "ringwork wgsl send_many", 0)?)
+    }),
+    target("wgsl to native, 100,000 instances", AtMost(1.2), Ratio, |view| {
+        Some(view.median("instances", "ringwork wgsl", 0)? / view.median("instances", "ringwork", 0)?)
     }),
     target("an idle kernel beyond its slots", AtMost(4096.0), Plain(Unit::Bytes), |view| {
         view.median("idle", "ringwork", 0)

@@ -3,6 +3,8 @@
 //! [`compile`] is the one way in. Everything above sees a [`Program`] and an [`Executable`]; naga stays inside.
 
 mod front;
+#[cfg(test)]
+pub(crate) mod generate;
 mod interp;
 mod lower;
 mod program;

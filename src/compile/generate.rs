@@ -11,6 +11,7 @@ mod builtins;
 mod check;
 mod coverage;
 mod handler;
+mod mutants;
 mod print;
 mod random;
 mod rules;
@@ -20,7 +21,7 @@ mod tests;
 mod trace;
 
 pub(crate) use builtins::Floats;
-pub(crate) use check::{Engine, check, engines};
+pub(crate) use check::{check, engines};
 pub(crate) use handler::GeneratedHandler;
 pub(crate) use shrink::Handlers;
 pub(crate) use trace::{Trace, run_series};

@@ -9,6 +9,8 @@ mod interp;
 mod lower;
 mod program;
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use interp::Interpreter;

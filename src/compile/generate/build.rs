@@ -237,7 +237,7 @@ impl Builder {
             13 | 14 if self.floats > Floats::None => {
                 Type::Matrix(self.random.between(2, 4), self.random.between(2, 4))
             }
-            15 => Type::Struct(*self.random.pick(&["Point", "Cell", "Pair"])),
+            15 => Type::Struct(["Point", "Cell", "Pair"][self.random.below(3) as usize]),
             16 => Type::Struct("Point"),
             _ => Type::Array(Box::new(self.local_scalar_or_vector()), self.random.between(2, 4)),
         }
@@ -249,7 +249,7 @@ impl Builder {
             let element = match self.random.below(8) {
                 0 | 1 => Type::Scalar(kind),
                 2 => Type::Vector(kind, self.random.between(2, 4)),
-                3 => Type::Struct(*self.random.pick(&["Point", "Cell"])),
+                3 => Type::Struct(["Point", "Cell"][self.random.below(2) as usize]),
                 4 => Type::Struct("Item"),
                 _ => Type::Atomic(*self.random.pick(&[Kind::U32, Kind::I32])),
             };
@@ -331,9 +331,10 @@ impl Builder {
             let index = self.random.below(privates.len() as u32) as usize;
             return privates[index].1.clone();
         }
-        match self.random.below(4) {
+        match self.random.below(6) {
             0 => Type::Struct("State"),
             1 => Type::Struct("Point"),
+            2 => Type::Array(Box::new(self.local_scalar_or_vector()), self.random.between(2, 4)),
             _ => self.local_type(),
         }
     }

@@ -145,11 +145,20 @@ impl Builder {
             let need = if must_all_run || index == 0 || is_condition { Need::Runtime } else { Need::Any };
             operands.push(self.expr(operand, depth - 1, need));
         }
-        let call = Expr::call(ty.clone(), builtin.name, operands);
+        if builtin.name == "round" && self.random.chance(1, 2) {
+            operands[0] = self.tie(ty);
+        }
         Some(match builtin.member {
-            Some(member) => call.member(ty.clone(), member),
-            None => call,
+            Some(member) => Expr::call(Type::Nothing, builtin.name, operands).member(ty.clone(), member),
+            None => Expr::call(ty.clone(), builtin.name, operands),
         })
+    }
+
+    /// A number in the middle of two whole ones, which is rare otherwise.
+    fn tie(&mut self, ty: &Type) -> Expr {
+        let whole = self.expr(&ty.with_kind(Kind::I32), 0, Need::Runtime);
+        let whole = Expr::new(ty.clone(), Form::Construct, vec![whole]);
+        Expr::binary(ty.clone(), "+", whole, Expr::literal(Kind::F32, 0.5f32.to_bits()))
     }
 
     /// A call of a helper that gives this type, if there is one that may be called here.
@@ -424,7 +433,11 @@ impl Builder {
                 let operators = if kind == Kind::Bool { &COMPARISONS[4..] } else { &COMPARISONS[..] };
                 let operator = *self.random.pick(operators);
                 let ty = Type::Scalar(kind);
-                let (left, right) = self.pair(&ty, &ty, below);
+                let (left, mut right) = self.pair(&ty, &ty, below);
+                // What is equal to itself is rare among random numbers.
+                if !left.is_constant() && self.random.chance(1, 8) {
+                    right = left.clone();
+                }
                 Expr::binary(BOOL, operator, left, right)
             }
             6..=8 => {

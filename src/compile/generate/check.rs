@@ -6,7 +6,7 @@ use crate::compile::{Executable, Interpreter, Program};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,15 +57,19 @@ pub(crate) fn check(
     for number in 0..count {
         let mut tree = handlers.new_tree(&mut runner).expect("handlers can always be made");
         let handler = tree.current();
+        // An engine that ends the process leaves this behind.
+        let running = save(&format!("{name}-running"), &handler);
         let Err(why) = test(&handler) else { continue };
         let (smallest, why) = shrink(&mut tree, (handler, why), &test);
         let saved = save(name, &smallest);
+        remove(&running);
         panic!(
             "handler {number} of `{name}`: {why}\n\n{smallest:?}\nSaved as {}; both files belong into \
              src/compile/generate/regressions/ once it is understood.",
             saved.display()
         );
     }
+    remove(&file(&format!("{name}-running")));
 }
 
 fn shrink(
@@ -88,15 +92,25 @@ fn shrink(
     smallest
 }
 
+fn file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("ringwork-{name}.wgsl"))
+}
+
 /// Writes the two files of a handler.
 fn save(name: &str, handler: &GeneratedHandler) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("ringwork-{name}.wgsl"));
+    let path = file(name);
     let written = std::fs::write(&path, &handler.text)
         .and_then(|()| std::fs::write(path.with_extension("data"), handler.data()));
     if let Err(error) = written {
         println!("the handler could not be saved: {error}");
     }
     path
+}
+
+/// Removes the two files of a handler, if they are there.
+fn remove(path: &Path) {
+    // What is left of them does no harm, and the next run writes over it.
+    let _ = std::fs::remove_file(path).and_then(|()| std::fs::remove_file(path.with_extension("data")));
 }
 
 /// Compiles a handler and compares what every engine makes of it with the reference, which runs twice.

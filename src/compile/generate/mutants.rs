@@ -58,10 +58,12 @@ const BUGS: [(&str, Bug); 15] = [
     (
         "ties are rounded up",
         Bug::InExpressions(|scene, old, new, add| match (old, new) {
-            (E::Math { fun: M::Round, arg, .. }, &E::Math { arg: new, .. })
-                if matches!(scene.inner(*arg), TypeInner::Scalar(_)) =>
-            {
-                let sum = add(E::Binary { op: B::Add, left: new, right: scene.half });
+            (E::Math { fun: M::Round, arg, .. }, &E::Math { arg: new, .. }) => {
+                let half = match *scene.inner(*arg) {
+                    TypeInner::Vector { size, .. } => add(E::Splat { size, value: scene.half }),
+                    _ => scene.half,
+                };
+                let sum = add(E::Binary { op: B::Add, left: new, right: half });
                 Some(math(M::Floor, sum, None))
             }
             _ => None,

@@ -15,6 +15,7 @@ if ! command -v cargo-fuzz > /dev/null; then
     exit 1
 fi
 export RUSTC_BOOTSTRAP=1
+export LSAN_OPTIONS=suppressions=$PWD/fuzz/lsan.supp:print_suppressions=0
 
 # The handlers that the one target runs are where the other begins.
 mkdir -p fuzz/corpus/front fuzz/corpus/execute
@@ -26,4 +27,5 @@ cp fuzz/handlers/*.wgsl src/compile/generate/regressions/*.wgsl $seeds
 # compiler's threads are not counted until they are used.
 limits=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1)
 cargo fuzz run front fuzz/corpus/front $seeds -- "${limits[@]}" -max_len=4096 -dict=fuzz/wgsl.dict
-cargo fuzz run execute fuzz/corpus/execute -- "${limits[@]}" -max_len=1024
+# Long series at once: messages are whole numbers of words, and the first few show little.
+cargo fuzz run execute fuzz/corpus/execute -- "${limits[@]}" -max_len=1024 -len_control=0

@@ -43,6 +43,9 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(super) use rewrite::map_operands;
+
 use super::front::{CAPABILITIES, Parsed};
 use super::program::{PrivateSlot, Program};
 use super::{EmitSlot, FaultCode};

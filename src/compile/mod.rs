@@ -4,12 +4,16 @@
 
 mod float;
 mod front;
+#[cfg(test)]
+pub(crate) mod generate;
 mod interp;
 #[cfg(feature = "jit")]
 mod jit;
 mod lower;
 mod program;
 mod shape;
+#[cfg(test)]
+mod speed;
 #[cfg(test)]
 mod tests;
 

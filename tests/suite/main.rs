@@ -5,3 +5,5 @@ mod errors;
 mod guarantees;
 mod handlers;
 mod links;
+#[path = "../realistic/mod.rs"]
+mod realistic;

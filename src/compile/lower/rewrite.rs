@@ -364,7 +364,7 @@ fn vector_size(inner: &TypeInner) -> Option<VectorSize> {
 }
 
 /// An expression with its operands replaced.
-pub(super) fn map_operands(expression: E, mut map: impl FnMut(Handle<E>) -> Handle<E>) -> E {
+pub(in crate::compile) fn map_operands(expression: E, mut map: impl FnMut(Handle<E>) -> Handle<E>) -> E {
     match expression {
         E::Literal(_)
         | E::Constant(_)

@@ -1,0 +1,111 @@
+//! What a series of messages does, as data that two engines can be compared by.
+
+use super::handler::GeneratedHandler;
+use super::shapes::Shape;
+use crate::compile::tests::words;
+use crate::compile::{Executable, Frame, Outcome, Program, StopCheck, TableView};
+use std::sync::atomic::AtomicU32;
+
+/// What one message did. Numbers are in the order of the type's scalars, every NaN with the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Step {
+    pub outcome: Outcome,
+    /// Nothing unless the handler is done.
+    pub reply: Vec<u32>,
+    /// For each output, its values one after the other.
+    pub emits: Vec<Vec<u32>>,
+    /// After the message: as before it unless the handler is done.
+    pub state: Vec<u32>,
+    pub tables: Vec<Vec<u32>>,
+}
+
+/// What a series of messages did.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Trace(pub Vec<Step>);
+
+impl Trace {
+    /// Where another trace differs first.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        for (number, (a, b)) in self.0.iter().zip(&other.0).enumerate() {
+            let at = |part: &str, a: &[u32], b: &[u32]| {
+                let word = (0..a.len().max(b.len())).find(|i| a.get(*i) != b.get(*i))?;
+                let show = |words: &[u32]| {
+                    words
+                        .get(word)
+                        .map_or("nothing".to_string(), |w| format!("{w:#x} ({})", f32::from_bits(*w)))
+                };
+                Some(format!("message {number}: number {word} of {part} is {} or {}", show(a), show(b)))
+            };
+            if a.outcome != b.outcome {
+                return Some(format!("message {number} ends with {:?} or {:?}", a.outcome, b.outcome));
+            }
+            let lists = a.emits.iter().zip(&b.emits).map(|(a, b)| ("an output", a, b));
+            let tables = a.tables.iter().zip(&b.tables).map(|(a, b)| ("a table", a, b));
+            let all = [("the reply", &a.reply, &b.reply), ("the state", &a.state, &b.state)];
+            if let Some(found) = all.into_iter().chain(lists).chain(tables).find_map(|(p, a, b)| at(p, a, b))
+            {
+                return Some(found);
+            }
+        }
+        (self.0.len() != other.0.len()).then(|| "one series is longer".to_string())
+    }
+}
+
+/// Sends the messages of a handler through an engine, as a serial kernel would.
+pub(crate) fn run_series(engine: &dyn Executable, program: &Program, handler: &GeneratedHandler) -> Trace {
+    let shapes = &handler.shapes;
+    let (reply_shape, state_shape) = (shapes.shape("Out"), shapes.shape("State"));
+    let emit_shapes: Vec<_> = handler.outputs.iter().map(|(_, ty, _)| shapes.shape(ty)).collect();
+    let stop_word = AtomicU32::new(0);
+    let mut state = handler.state.clone();
+    let mut privates = vec![0xaaaa_aaaa_u32; program.privates_size as usize / 4];
+    let table_of = |name: &str| handler.tables.iter().find(|(own, _)| own == name);
+    let mut tables: Vec<Vec<u32>> =
+        program.tables.iter().map(|used| table_of(&used.name).map_or(Vec::new(), |t| t.1.clone())).collect();
+    let views: Vec<_> = tables
+        .iter_mut()
+        .map(|table| TableView { data: table.as_mut_ptr().cast(), bytes: 4 * table.len() })
+        .collect();
+    let mut steps = Vec::new();
+    for message in &handler.messages {
+        let mut copy = state.clone();
+        let mut reply = vec![0u32; reply_shape.words as usize];
+        let stop = StopCheck::new(&stop_word, None, None);
+        let outcome = engine.run(&mut Frame {
+            message: bytemuck::cast_slice(message),
+            state: bytemuck::cast_slice_mut(&mut copy),
+            reply: bytemuck::cast_slice_mut(&mut reply),
+            privates: bytemuck::cast_slice_mut(&mut privates),
+            tables: &views,
+            stop: &stop,
+        });
+        let is_done = outcome == Outcome::Done;
+        if is_done {
+            state = copy;
+        }
+        let emits = program.emits.iter().zip(&emit_shapes).map(|(slot, shape)| {
+            let count = privates[slot.count_offset as usize / 4];
+            let item = |i| &privates[((slot.items_offset + slot.stride * i) / 4) as usize..];
+            (0..count).flat_map(|i| shape.numbers(item(i))).collect()
+        });
+        steps.push(Step {
+            outcome,
+            reply: if is_done { reply_shape.numbers(&reply) } else { Vec::new() },
+            emits: if is_done { emits.collect() } else { Vec::new() },
+            state: if state.is_empty() { Vec::new() } else { state_shape.numbers(&state) },
+            tables: views
+                .iter()
+                .zip(&shapes.tables)
+                .map(|(view, shape)| contents(view, &shape.element))
+                .collect(),
+        });
+    }
+    Trace(steps)
+}
+
+/// The numbers of a table's elements.
+fn contents(view: &TableView, element: &Shape) -> Vec<u32> {
+    // SAFETY: the view is of a vector that outlives the run, and no engine runs now.
+    let bytes = unsafe { std::slice::from_raw_parts(view.data, view.bytes) };
+    words(bytes).chunks_exact(element.words as usize).flat_map(|words| element.numbers(words)).collect()
+}

@@ -1,0 +1,243 @@
+//! Every engine on six realistic handlers: that they do what their twins in Rust do, and how long they take.
+//!
+//! ```text
+//! cargo test --release --lib -- --ignored --nocapture engine_speed
+//! ```
+
+#[path = "../../tests/realistic/mod.rs"]
+mod realistic;
+
+use super::generate::engines;
+use super::tests::words;
+use super::{
+    Executable, Frame, HandlerSource, Outcome, OutputDecl, Program, StopCheck, TableDecl, TableView, compile,
+};
+use crate::message::DeviceMessage;
+use realistic::{Fir, Fraud, KMeans, MonteCarlo, OrderBook, PageRank, Realistic, Table};
+use std::hint::black_box;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
+
+/// What an engine needs to run one of the handlers.
+struct Scene<R: Realistic> {
+    program: Arc<Program>,
+    messages: Vec<R::In>,
+    tables: Vec<Table>,
+    /// Of each instance.
+    states: Vec<R::State>,
+    privates: Vec<u32>,
+    handler: PhantomData<R>,
+}
+
+fn program<R: Realistic>() -> Program {
+    let state = (size_of::<R::State>() > 0).then_some(R::State::LAYOUT);
+    let output = R::OUTPUT.map(|(name, most)| OutputDecl {
+        name: name.to_string(),
+        layout: R::Emitted::LAYOUT,
+        max_per_message: most,
+    });
+    let tables: Vec<_> = R::bound(&R::tables())
+        .iter()
+        .map(|table| TableDecl {
+            name: table.name.to_string(),
+            element_size: 4 * table.width as u32,
+            element_name: "Element",
+            len: table.words.len() / table.width,
+        })
+        .collect();
+    let source = HandlerSource {
+        name: R::NAME,
+        text: R::TEXT,
+        input: R::In::LAYOUT,
+        output: R::Out::LAYOUT,
+        state,
+        outputs: output.as_slice(),
+        tables: &tables,
+        loop_budget: 1 << 20,
+    };
+    compile(&source).unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl<R: Realistic> Scene<R> {
+    fn new(messages: usize) -> Self {
+        let program = Arc::new(program::<R>());
+        Self {
+            messages: R::messages(messages),
+            tables: R::bound(&R::tables()),
+            states: vec![R::State::default(); R::INSTANCES.map_or(1, |(count, _)| count as usize)],
+            privates: vec![0; program.privates_size as usize / 4],
+            program,
+            handler: PhantomData,
+        }
+    }
+
+    /// The tables in the order that the program wants, which is the order of their bindings.
+    fn views(&mut self) -> Vec<TableView> {
+        let view = |table: &mut Table| TableView {
+            data: table.words.as_mut_ptr().cast(),
+            bytes: 4 * table.words.len(),
+        };
+        let tables = &mut self.tables;
+        let find = |name: &str, tables: &mut Vec<Table>| {
+            tables.iter_mut().find(|table| table.name == name).map(view).expect("every table is bound")
+        };
+        self.program.tables.iter().map(|used| find(&used.name, tables)).collect()
+    }
+
+    /// Runs every message once; the state is written in place, as no message faults.
+    fn run(&mut self, engine: &dyn Executable, mut seen: impl FnMut(&R::Out, &[u32])) {
+        let views = self.views();
+        let word = AtomicU32::new(0);
+        let stop = StopCheck::new(&word, None, None);
+        let mut reply = <R::Out as bytemuck::Zeroable>::zeroed();
+        for message in &self.messages {
+            let outcome = engine.run(&mut Frame {
+                message: bytemuck::bytes_of(message),
+                state: bytemuck::bytes_of_mut(&mut self.states[R::instance(message)]),
+                reply: bytemuck::bytes_of_mut(&mut reply),
+                privates: bytemuck::cast_slice_mut(&mut self.privates),
+                tables: &views,
+                stop: &stop,
+            });
+            assert_eq!(outcome, Outcome::Done);
+            seen(&reply, &self.privates);
+        }
+    }
+}
+
+/// Runs every message through the twin.
+fn run_twin<R: Realistic>(
+    messages: &[R::In],
+    states: &mut [R::State],
+    tables: &R::Tables,
+    mut seen: impl FnMut(&R::Out, &[R::Emitted]),
+) {
+    let mut emitted = Vec::with_capacity(8);
+    for message in messages {
+        emitted.clear();
+        let reply = R::twin(black_box(*message), &mut states[R::instance(message)], tables, &mut emitted);
+        seen(&reply, &emitted);
+    }
+}
+
+fn matches_twin<R: Realistic>() {
+    for (name, engine) in engines() {
+        let mut scene = Scene::<R>::new(2000);
+        let Some(engine) = engine(scene.program.clone()) else { continue };
+        let (mut twins, mut emitted) = (Vec::new(), Vec::new());
+        let (tables, mut states) = (R::tables(), scene.states.clone());
+        run_twin::<R>(&scene.messages, &mut states, &tables, |reply, values| {
+            twins.push(*reply);
+            emitted.push(bytemuck::cast_slice::<_, u8>(values).to_vec());
+        });
+        let emits = scene.program.emits.clone();
+        let mut number = 0;
+        scene.run(&*engine, |reply, privates| {
+            let bytes = |value: &R::Out| words(bytemuck::bytes_of(value));
+            assert_eq!(bytes(reply), bytes(&twins[number]), "{name}, {}: message {number}", R::NAME);
+            if let Some(slot) = emits.first() {
+                let count = privates[slot.count_offset as usize / 4];
+                let end = slot.items_offset + count * slot.stride;
+                let values =
+                    &bytemuck::cast_slice::<_, u8>(privates)[slot.items_offset as usize..end as usize];
+                assert_eq!(values, emitted[number], "{name}, {}: emitted by {number}", R::NAME);
+            }
+            number += 1;
+        });
+        assert_eq!(scene.states, states, "{name}, {}", R::NAME);
+        assert_eq!(scene.tables, R::bound(&tables), "{name}, {}", R::NAME);
+    }
+}
+
+#[test]
+fn engines_do_what_the_twins_do() {
+    matches_twin::<KMeans>();
+    matches_twin::<Fraud>();
+    matches_twin::<PageRank>();
+    matches_twin::<OrderBook>();
+    matches_twin::<Fir>();
+    matches_twin::<MonteCarlo>();
+}
+
+/// The middle one of several measurements.
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
+/// Nanoseconds per message of what runs so many.
+fn per_message(messages: usize, mut run: impl FnMut()) -> f64 {
+    let (begin, mut runs) = (Instant::now(), 0);
+    while begin.elapsed() < Duration::from_millis(20) {
+        run();
+        runs += 1;
+    }
+    begin.elapsed().as_nanos() as f64 / f64::from(runs) / messages as f64
+}
+
+fn milliseconds(work: impl FnOnce()) -> f64 {
+    let begin = Instant::now();
+    work();
+    begin.elapsed().as_secs_f64() * 1e3
+}
+
+/// A line of the table: the ratios of each engine to the twin.
+fn measure<R: Realistic>() -> Vec<f64> {
+    const ROUNDS: usize = 9;
+    let mut scene = Scene::<R>::new(1024);
+    let engines = engines();
+    let executables: Vec<_> =
+        engines.iter().map(|(_, engine)| engine(scene.program.clone()).expect("an engine here")).collect();
+    let (tables, mut states, messages) = (R::tables(), scene.states.clone(), scene.messages.clone());
+    // Interleaved, so that whatever else the machine does falls on all.
+    let mut times = vec![Vec::new(); engines.len() + 1];
+    for _ in 0..ROUNDS {
+        times[0].push(per_message(messages.len(), || {
+            run_twin::<R>(&messages, &mut states, &tables, |reply, values| _ = black_box((reply, values)));
+        }));
+        for (executable, times) in executables.iter().zip(&mut times[1..]) {
+            times.push(per_message(messages.len(), || {
+                scene.run(&**executable, |reply, privates| _ = black_box((reply, privates)));
+            }));
+        }
+    }
+    let times: Vec<f64> = times.into_iter().map(median).collect();
+    let ratios: Vec<f64> = times[1..].iter().map(|time| time / times[0]).collect();
+    let front = median((0..ROUNDS).map(|_| milliseconds(|| _ = black_box(program::<R>()))).collect());
+    let mut line = format!("| {} | {:.1} |", R::NAME, times[0]);
+    for ((time, ratio), (_, engine)) in times[1..].iter().zip(&ratios).zip(&engines) {
+        let make = || milliseconds(|| _ = black_box(engine(scene.program.clone())));
+        let make = median((0..ROUNDS).map(|_| make()).collect());
+        line += &format!(" {time:.1} | {ratio:.2} | {make:.2} |");
+    }
+    println!("{line} {front:.2} |");
+    ratios
+}
+
+#[test]
+#[ignore = "a measurement; run it alone, optimised"]
+fn engine_speed() {
+    let engines = engines();
+    let columns =
+        |text: &dyn Fn(&str) -> String| -> String { engines.iter().map(|(name, _)| text(name)).collect() };
+    println!(
+        "Nanoseconds per message, medians; making an engine, and parsing and lowering before, in milliseconds.\n"
+    );
+    println!("| handler | twin |{} front ms |", columns(&|name| format!(" {name} | ratio | {name} ms |")));
+    println!("|---|---:|{}---:|", columns(&|_| "---:|---:|---:|".to_string()));
+    let ratios = [
+        measure::<KMeans>(),
+        measure::<Fraud>(),
+        measure::<PageRank>(),
+        measure::<OrderBook>(),
+        measure::<Fir>(),
+        measure::<MonteCarlo>(),
+    ];
+    for (index, (name, _)) in engines.iter().enumerate() {
+        let logarithms: f64 = ratios.iter().map(|ratios| ratios[index].ln()).sum();
+        let mean = (logarithms / ratios.len() as f64).exp();
+        println!("\n{name}: {mean:.2} times the twins' time (geometric mean)");
+    }
+}

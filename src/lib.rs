@@ -62,7 +62,7 @@
 //! | `sync` | locks, atomics and waiting, or their stand-ins under a model checker |
 //! | `wire` | slots and rings: the only byte layout |
 //! | `message` | [`Message`], [`DeviceMessage`], [`message!`], ids, priorities |
-//! | `compile` | WGSL to a checked and lowered program, and the interpreter that runs it |
+//! | `compile` | WGSL to a checked and lowered program, the interpreter that runs it, and the cache that keeps both |
 //! | `backend` | the traits of a device, and the CPU |
 //! | `compute` | buffers that host and handlers share |
 //! | `kernel` | what a user declares: kernels, settings, outputs, the context of a host kernel |
@@ -89,6 +89,7 @@ pub use actor::{
     Replies, Runtime, RuntimeBuilder, Snapshot, Telemetry, Termination,
 };
 pub use backend::{BackendKind, Capabilities, Execution};
+pub use compile::{CacheSettings, CacheStatistics};
 pub use compute::UnifiedBuffer;
 pub use error::{Error, Result, SendError, SendManyError, SendTimeoutError, TrySendError};
 pub use kernel::{Backpressure, Context, RestartPolicy, RestartState, RingKernel};

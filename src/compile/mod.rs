@@ -1,7 +1,9 @@
 //! From WGSL text to something that runs: parse, contract, lowering, engines.
 //!
-//! [`compile`] is the one way in. Everything above sees a [`Program`] and an [`Executable`]; naga stays inside.
+//! [`Cache::handler`] is the way in, through [`compile`] for what is not kept already. Everything above sees a
+//! [`Program`] and an [`Executable`]; naga stays inside.
 
+mod cache;
 mod front;
 mod interp;
 mod lower;
@@ -9,6 +11,8 @@ mod program;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cache::{Cache, Handler, VARIABLE as CACHE_VARIABLE};
+pub use cache::{CacheSettings, CacheStatistics};
 pub(crate) use interp::Interpreter;
 pub(crate) use program::{Program, StateFacts};
 

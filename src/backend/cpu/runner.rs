@@ -1,7 +1,7 @@
 //! Runs one message: the part that serial and parallel rounds share.
 
 use crate::backend::{Code, Fault, LaunchSpec, NativeHandler};
-use crate::compile::{self, EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
+use crate::compile::{EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
 use crate::wire::{KIND_EMIT, KIND_REPLY};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,10 +44,10 @@ pub(super) fn units(bytes: usize) -> Box<[u128]> {
 impl Runner {
     pub(super) fn new(spec: &LaunchSpec, tables: Vec<TableView>) -> Self {
         let (engine, privates_size, emits) = match &spec.code {
-            Code::Handler(program) => (
-                Engine::Compiled(compile::executable(program.clone())),
-                program.privates_size as usize,
-                program.emits.clone(),
+            Code::Handler(handler) => (
+                Engine::Compiled(handler.executable()),
+                handler.program.privates_size as usize,
+                handler.program.emits.clone(),
             ),
             Code::Native(handler) => (Engine::Native(handler.clone()), 0, Vec::new()),
         };

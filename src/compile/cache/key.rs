@@ -1,0 +1,120 @@
+//! Keys: a digest of everything that went into what is kept under it.
+//!
+//! The rule for a key is that it has **all** of the input of the step whose result it names, so that a key can only
+//! be found again by the same question. For an artefact of an engine that is the program as it was lowered (or the
+//! text written from it), the engine's version and the options it was called with.
+
+use crate::compile::HandlerSource;
+use crate::message::{FieldKind, Layout};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// SHA-256 of the parts of a key: two different questions do not meet in it, by chance or on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key([u8; Key::SIZE]);
+
+impl Key {
+    /// Bytes of a key.
+    pub const SIZE: usize = 32;
+
+    /// The key's bytes.
+    pub fn bytes(&self) -> &[u8; Self::SIZE] {
+        &self.0
+    }
+}
+
+/// In hexadecimal, as the names of files have it.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
+    }
+}
+
+/// Takes the parts of a key, in an order that is always the same.
+///
+/// Every part says what it is and how long: no two lists of parts are the same bytes.
+pub(crate) struct KeyBuilder(Sha256);
+
+impl KeyBuilder {
+    /// The key of one kind of artefact, such as `handler`; this crate's version is in every key.
+    pub fn new(kind: &str) -> Self {
+        Self(Sha256::new()).text(env!("CARGO_PKG_VERSION")).text(kind)
+    }
+
+    /// A part that is text.
+    pub fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// A part that is bytes.
+    pub fn bytes(mut self, bytes: &[u8]) -> Self {
+        self = self.tagged(b'b', bytes.len() as u64);
+        self.0.update(bytes);
+        self
+    }
+
+    /// A part that is a number.
+    pub fn number(self, number: impl Into<u64>) -> Self {
+        self.tagged(b'n', number.into())
+    }
+
+    fn tagged(mut self, tag: u8, number: u64) -> Self {
+        let mut part = [tag; 9];
+        part[1..].copy_from_slice(&number.to_le_bytes());
+        self.0.update(part);
+        self
+    }
+
+    /// The layout of a message, down to the last field: two Rust types of one name may differ.
+    fn layout(self, layout: &Layout) -> Self {
+        let Layout { name, size, align, fields } = *layout;
+        let head = self.text(name).number(size).number(align).number(fields.len() as u64);
+        fields.iter().fold(head, |key, field| key.text(field.name).number(field.offset).kind(&field.kind))
+    }
+
+    fn kind(self, kind: &FieldKind) -> Self {
+        match kind {
+            FieldKind::Scalar(scalar) => self.number(0u32).number(*scalar as u32),
+            FieldKind::Vector(scalar, len) => self.number(1u32).number(*scalar as u32).number(*len),
+            FieldKind::Array { element, len, stride } => {
+                self.number(2u32).number(*len).number(*stride).kind(element)
+            }
+            FieldKind::Struct(layout) => self.number(3u32).layout(layout),
+        }
+    }
+
+    /// The key of these parts.
+    pub fn finish(self) -> Key {
+        Key(self.0.finalize().into())
+    }
+}
+
+/// The key of a handler that compiles.
+///
+/// What only words an error is not in it, since errors are not kept: the kernel's name and the names of the Rust
+/// types in its tables. Neither are the lengths of its tables, which
+/// [`Program::fits`](crate::compile::Program::fits) looks at for each kernel, so that kernels with tables of
+/// different lengths share their code.
+pub(super) fn handler(source: &HandlerSource<'_>) -> Key {
+    let HandlerSource { name: _, text, input, output, state, outputs, tables, loop_budget } = source;
+    let mut key = KeyBuilder::new("handler").text(text).layout(input).layout(output).number(*loop_budget);
+    key = key.number(u32::from(state.is_some()));
+    if let Some(state) = state {
+        key = key.layout(state);
+    }
+    key = key.number(outputs.len() as u64);
+    for output in *outputs {
+        key = key.text(&output.name).layout(output.layout).number(output.max_per_message);
+    }
+    key = key.number(tables.len() as u64);
+    for table in *tables {
+        key = key.text(&table.name).number(table.element_size);
+    }
+    key.finish()
+}

@@ -71,7 +71,7 @@ impl Store {
             capacity,
             prepared: OnceLock::new(),
             problem: Mutex::new(None),
-            usage: Mutex::default(),
+            usage: Mutex::new(Usage::default()),
             counts: Counts::default(),
         }
     }

@@ -16,12 +16,13 @@ pub(crate) const VARIABLE: &str = "RINGWORK_CACHE";
 /// How a runtime keeps compiled handlers: so many in memory, and what is dear to compile in a folder on disk.
 ///
 /// Kernels with the same handler (source text, message and state types, outputs, tables and loop budget; the
-/// kernel's name does not matter) share one compilation. The folder may be shared by any number of processes.
+/// kernel's name does not matter) share one compilation. The folder may be shared by any number of processes; what the
+/// interpreter runs is not written there, for it is made as fast as it would be read.
 ///
-/// The folder is, first come first served: what [`disk_folder`](Self::disk_folder) or
-/// [`without_disk`](Self::without_disk) says; the environment variable `RINGWORK_CACHE`, a folder or `off`; else
-/// `ringwork` in the user's cache folder: `$XDG_CACHE_HOME` or `~/.cache`, on macOS `~/Library/Caches`, on Windows
-/// `%LOCALAPPDATA%`. A folder that cannot be used is no error: the runtime does without it, and
+/// The folder is the first of these that is set: what [`disk_folder`](Self::disk_folder) or
+/// [`without_disk`](Self::without_disk) says; the environment variable `RINGWORK_CACHE`, a folder or `off`; and
+/// `ringwork` in the user's cache folder, which is `$XDG_CACHE_HOME` or `~/.cache`, on macOS `~/Library/Caches`, on
+/// Windows `%LOCALAPPDATA%`. A folder that cannot be used is no error: the runtime does without it, and
 /// [`CacheStatistics::disk_problem`](crate::CacheStatistics::disk_problem) says why.
 ///
 /// # Example
@@ -114,9 +115,9 @@ impl CacheSettings {
         within("cache disk_capacity", self.disk_capacity, &DISK_CAPACITIES)?;
         let folder = match (&self.disk, variable) {
             (Disk::Off, _) => Err("the runtime was built without it".to_owned()),
-            (Disk::Folder(folder), _) => Ok(absolute("cache disk_folder", folder)?),
+            (Disk::Folder(folder), _) => Ok(absolute("cache disk_folder", folder, "a folder")?),
             (Disk::Default, Some(value)) if value == "off" => Err(format!("{VARIABLE} is `off`")),
-            (Disk::Default, Some(value)) => Ok(absolute(VARIABLE, Path::new(value))?),
+            (Disk::Default, Some(value)) => Ok(absolute(VARIABLE, Path::new(value), "a folder or `off`")?),
             (Disk::Default, None) => default_folder(|name| std::env::var_os(name), std::env::home_dir()),
         };
         Ok(Resolved { memory_capacity: self.memory_capacity, folder, disk_capacity: self.disk_capacity })
@@ -144,9 +145,9 @@ fn within<T: PartialOrd + std::fmt::Display>(
 }
 
 /// The folder whatever the process's own folder becomes later.
-fn absolute(setting: &str, folder: &Path) -> Result<PathBuf> {
+fn absolute(setting: &str, folder: &Path, wanted: &str) -> Result<PathBuf> {
     if folder.as_os_str().is_empty() {
-        return Err(invalid(format!("{setting} is empty, but must be a folder, or `off` in {VARIABLE}")));
+        return Err(invalid(format!("{setting} is empty, but must be {wanted}")));
     }
     std::path::absolute(folder)
         .map_err(|error| invalid(format!("{setting} is `{}`, which is no folder: {error}", folder.display())))
@@ -199,12 +200,8 @@ mod tests {
                 &format!("cache disk_capacity is {bytes}, but must be 65536 to 1099511627776"),
             );
         }
-        refused(new(), Some(""), "RINGWORK_CACHE is empty, but must be a folder, or `off` in RINGWORK_CACHE");
-        refused(
-            new().disk_folder(""),
-            None,
-            "cache disk_folder is empty, but must be a folder, or `off` in RINGWORK_CACHE",
-        );
+        refused(new(), Some(""), "RINGWORK_CACHE is empty, but must be a folder or `off`");
+        refused(new().disk_folder(""), None, "cache disk_folder is empty, but must be a folder");
         for (memory, disk) in [(0, 65_536), (1_048_576, 1_099_511_627_776)] {
             let resolved = new().memory_capacity(memory).disk_capacity(disk).resolve(None).unwrap();
             assert_eq!((resolved.memory_capacity, resolved.disk_capacity), (memory, disk));

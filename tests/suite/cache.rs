@@ -53,7 +53,7 @@ fn ten_thousand_kernels_share_one_handler_and_keep_their_own_state() {
         assert_eq!(kernel.ask(Reply { r: 1 }, LONG).unwrap().sum, number + 1);
         assert_eq!(kernel.ask(Reply { r: 1 }, LONG).unwrap().sum, number + 2);
     }
-    assert_eq!(kernels[1].read_state::<Total>().unwrap()[0].sum, 1);
+    assert_eq!(kernels[1].read_state::<Total>().unwrap().sum, 1);
 }
 
 #[test]

@@ -33,25 +33,22 @@ impl<T: Clone> Lru<T> {
         Some(value)
     }
 
-    /// Keeps a value, which is now the one used last; gives back those that had to go: the one that was kept under
-    /// this key, or the one not used for longest.
-    pub fn insert(&mut self, key: Key, value: T) -> Inserted<T> {
+    /// Keeps a value, which is now the one used last, in place of what was kept under its key; gives back the one not
+    /// used for longest if that has to go.
+    pub fn insert(&mut self, key: Key, value: T) -> Option<T> {
         if self.capacity == 0 {
-            return Inserted { replaced: None, evicted: None };
+            return None;
         }
         self.time += 1;
-        let replaced = self.entries.insert(key, (self.time, value)).map(|(used, value)| {
+        if let Some((used, _)) = self.entries.insert(key, (self.time, value)) {
             self.order.remove(&used);
-            value
-        });
-        self.order.insert(self.time, key);
-        let mut evicted = None;
-        if self.entries.len() > self.capacity
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            evicted = self.entries.remove(&oldest).map(|(_, value)| value);
         }
-        Inserted { replaced, evicted }
+        self.order.insert(self.time, key);
+        if self.entries.len() <= self.capacity {
+            return None;
+        }
+        let (_, oldest) = self.order.pop_first()?;
+        self.entries.remove(&oldest).map(|(_, value)| value)
     }
 
     pub fn len(&self) -> usize {
@@ -63,12 +60,6 @@ impl<T: Clone> Lru<T> {
         self.order.clear();
         std::mem::take(&mut self.entries)
     }
-}
-
-/// What had to go for a new value.
-pub(super) struct Inserted<T> {
-    pub replaced: Option<T>,
-    pub evicted: Option<T>,
 }
 
 /// Values built once for all who ask for them at the same time, and then kept. The lock is not held while one is
@@ -143,11 +134,11 @@ impl<T: Clone> Memory<T> {
         let value = build()?;
         let _ = place.set(value.clone());
         let mut state = lock(&self.state);
-        let gone = state.kept.insert(key, value.clone());
-        state.counts.evictions += u64::from(gone.evicted.is_some());
-        // What had to go is dropped outside of the lock: it may be large.
+        let evicted = state.kept.insert(key, value.clone());
+        state.counts.evictions += u64::from(evicted.is_some());
+        // Outside of the lock: it may be large.
         drop(state);
-        drop(gone);
+        drop(evicted);
         Ok(value)
     }
 

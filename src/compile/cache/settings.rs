@@ -17,7 +17,7 @@ pub(crate) const VARIABLE: &str = "RINGWORK_CACHE";
 ///
 /// Kernels with the same handler (source text, message and state types, outputs, tables and loop budget; the
 /// kernel's name does not matter) share one compilation. The folder may be shared by any number of processes; what the
-/// interpreter runs is not written there, for it is made as fast as it would be read.
+/// interpreter runs is not written there.
 ///
 /// The folder is the first of these that is set: what [`disk_folder`](Self::disk_folder) or
 /// [`without_disk`](Self::without_disk) says; the environment variable `RINGWORK_CACHE`, a folder or `off`; and

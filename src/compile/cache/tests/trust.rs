@@ -152,7 +152,7 @@ fn a_disk_that_fills_up_loses_nothing() {
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "has to be root, and mounts a small tmpfs"]
-fn a_file_system_that_is_full_loses_nothing() {
+fn a_file_system_that_is_full_or_read_only_loses_nothing() {
     let folder = Folder::new();
     folder::prepare(&folder.0).unwrap();
     let run = |program: &str, arguments: &[&str]| {
@@ -164,7 +164,17 @@ fn a_file_system_that_is_full_loses_nothing() {
     let built = (0..20).filter(|number| ask(&store, *number, 10_000)).count();
     let found = (0..20).filter(|number| !ask(&store, *number, 10_000)).count();
     let (told, names) = (statistics(&store), folder.names().len());
+    // What is there can still be read where nothing can be written.
+    run("mount", &["-o", "remount,ro"]);
+    let store = folder.store(PLENTY);
+    let readable = (0..20).filter(|number| !ask(&store, *number, 10_000)).count();
+    let reading = statistics(&store);
     run("umount", &[]);
+    assert_eq!(
+        (readable as u64, reading.disk_hits, reading.disk_writes),
+        (told.disk_writes, told.disk_writes, 0)
+    );
+    assert!(reading.disk_problem.is_some_and(|problem| problem.contains("os error 30")));
     assert_eq!((built, found as u64, names), (20, told.disk_writes, found));
     assert!((3..7).contains(&found), "{told}");
     assert!(told.disk_problem.is_some_and(|problem| problem.contains("os error 28")));

@@ -12,7 +12,6 @@ use crate::sync::{Mutex, lock};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -24,7 +23,7 @@ pub(crate) struct Store {
     /// Bytes of all entries together, at most.
     capacity: u64,
     /// The folder has been made and looked at; or why it cannot be used.
-    prepared: OnceLock<Result<(), String>>,
+    prepared: Mutex<Option<Result<(), String>>>,
     /// The last thing that went wrong.
     problem: Mutex<Option<String>>,
     usage: Mutex<Usage>,
@@ -69,7 +68,7 @@ impl Store {
         Self {
             place,
             capacity,
-            prepared: OnceLock::new(),
+            prepared: Mutex::new(None),
             problem: Mutex::new(None),
             usage: Mutex::new(Usage::default()),
             counts: Counts::default(),
@@ -141,8 +140,8 @@ impl Store {
     /// The folder, if it can be used.
     fn folder(&self) -> Option<&Path> {
         let folder = self.place.as_ref().ok()?;
-        let prepared = self.prepared.get_or_init(|| folder::prepare(folder));
-        prepared.is_ok().then_some(folder)
+        let mut prepared = lock(&self.prepared);
+        prepared.get_or_insert_with(|| folder::prepare(folder)).is_ok().then_some(folder)
     }
 
     fn failed(&self, path: &Path, what: &str, error: &io::Error) {
@@ -283,7 +282,7 @@ impl Store {
     /// Fills in what the statistics say about the disk.
     pub(super) fn report(&self, statistics: &mut CacheStatistics) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let place = self.place.clone().and_then(|folder| match self.prepared.get() {
+        let place = self.place.clone().and_then(|folder| match &*lock(&self.prepared) {
             Some(Err(reason)) => Err(format!("{}: {reason}", folder.display())),
             _ => Ok(folder),
         });

@@ -118,3 +118,57 @@ pub(super) fn handler(source: &HandlerSource<'_>) -> Key {
     }
     key.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    enum Part {
+        Bytes(Vec<u8>),
+        Number(u64),
+    }
+
+    fn parts() -> impl Strategy<Value = Vec<Part>> {
+        // Few and short ones, of bytes that lengths and tags are made of too: lists that are nearly the same.
+        let byte = prop_oneof![Just(0u8), Just(1), Just(b'b'), Just(b'n')];
+        let part = prop_oneof![
+            prop::collection::vec(byte, 0..12).prop_map(Part::Bytes),
+            (0..3u64).prop_map(Part::Number),
+        ];
+        prop::collection::vec(part, 0..3)
+    }
+
+    fn key(parts: &[Part]) -> Key {
+        let add = |key: KeyBuilder, part: &Part| match part {
+            Part::Bytes(bytes) => key.bytes(bytes),
+            Part::Number(number) => key.number(*number),
+        };
+        parts.iter().fold(KeyBuilder::new("test"), add).finish()
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_same_parts_make_the_same_key(a in parts(), b in parts()) {
+            prop_assert_eq!(key(&a) == key(&b), a == b);
+            // Wherever a part is cut in two, it is another list.
+            for (index, part) in a.iter().enumerate() {
+                let Part::Bytes(bytes) = part else { continue };
+                for cut in 0..=bytes.len() {
+                    let mut other = a.clone();
+                    other[index] = Part::Bytes(bytes[..cut].to_vec());
+                    other.insert(index + 1, Part::Bytes(bytes[cut..].to_vec()));
+                    prop_assert_ne!(key(&a), key(&other));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_shown_as_its_digits() {
+        let key = Key(std::array::from_fn(|index| index as u8 * 8));
+        assert_eq!(key.to_string(), "0008101820283038404850586068707880889098a0a8b0b8c0c8d0d8e0e8f0f8");
+        assert_ne!(KeyBuilder::new("one").finish(), KeyBuilder::new("two").finish());
+    }
+}

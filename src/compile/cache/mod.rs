@@ -21,27 +21,29 @@ pub use statistics::CacheStatistics;
 
 use super::{Executable, HandlerSource, Program, compile, executable};
 use crate::error::Result;
+use crate::sync::{Mutex, lock};
 use disk::Store;
 use memory::{Memory, MemoryCounts};
 use std::ffi::OsStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// A compiled handler, shared by all kernels that have it.
 pub(crate) struct Handler {
     /// For what plans with it, and for engines to compile.
     pub program: Arc<Program>,
-    /// Beside the program and not in it: engines hold the program.
-    engine: OnceLock<Arc<dyn Executable>>,
+    /// Beside the program and not in it: engines hold the program. Under a lock of ours and no `OnceLock`, which
+    /// ThreadSanitizer cannot look into.
+    engine: Mutex<Option<Arc<dyn Executable>>>,
 }
 
 impl Handler {
     pub fn new(program: Program) -> Self {
-        Self { program: Arc::new(program), engine: OnceLock::new() }
+        Self { program: Arc::new(program), engine: Mutex::new(None) }
     }
 
-    /// The engine that runs the handler on the CPU, made at the first call.
+    /// The engine that runs the handler on the CPU, made by the first caller while the others wait.
     pub fn executable(&self) -> Arc<dyn Executable> {
-        self.engine.get_or_init(|| executable(self.program.clone())).clone()
+        lock(&self.engine).get_or_insert_with(|| executable(self.program.clone())).clone()
     }
 }
 

@@ -88,12 +88,12 @@ impl Store {
         not(test),
         expect(dead_code, reason = "for engines whose code is dear to make; the interpreter's is not")
     )]
-    pub fn get_or_build<T>(
+    pub fn get_or_build<T, E>(
         &self,
         key: &Key,
         load: impl FnOnce(&[u8]) -> Option<T>,
-        build: impl FnOnce() -> Result<(T, Vec<u8>)>,
-    ) -> Result<T> {
+        build: impl FnOnce() -> Result<(T, Vec<u8>), E>,
+    ) -> Result<T, E> {
         let Some(folder) = self.folder() else { return build().map(|(artefact, _)| artefact) };
         if let Some(artefact) = self.look(folder, key, load) {
             count(&self.counts.hits);

@@ -1,9 +1,10 @@
 //! Keys: a digest of everything that went into what is kept under it.
 //!
 //! The rule for a key is that it has **all** of the input of the step whose result it names, so that a key can only
-//! be found again by the same question. For an artefact of an engine that is the program as it was lowered (or the
-//! text written from it), the engine's version and the options it was called with.
+//! be found again by the same question. For an artefact of an engine that is the handler's key (or the text that was
+//! written from it), the engine's version, the machine it is for and the options it was called with.
 
+use super::origin::ORIGIN;
 use crate::compile::HandlerSource;
 use crate::message::{FieldKind, Layout};
 use sha2::{Digest, Sha256};
@@ -42,9 +43,9 @@ impl fmt::Debug for Key {
 pub(crate) struct KeyBuilder(Sha256);
 
 impl KeyBuilder {
-    /// The key of one kind of artefact, such as `handler`; this crate's version is in every key.
+    /// The key of one kind of artefact, such as `handler`; this crate's version and sources are in every key.
     pub fn new(kind: &str) -> Self {
-        Self(Sha256::new()).text(env!("CARGO_PKG_VERSION")).text(kind)
+        Self(Sha256::new()).text(env!("CARGO_PKG_VERSION")).number(ORIGIN).text(kind)
     }
 
     /// A part that is text.

@@ -10,6 +10,7 @@ mod entry;
 mod folder;
 mod key;
 mod memory;
+mod origin;
 mod settings;
 mod statistics;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::disk::Store;
 use super::entry::{CHECKSUM_AT, checksum};
 use super::key::{Key, KeyBuilder};
 use super::statistics::CacheStatistics;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 /// A folder of a test's own, removed at its end. The store makes it.
@@ -84,7 +85,7 @@ fn ask(store: &Store, number: u64, size: usize) -> bool {
         |bytes| Some(bytes.to_vec()),
         || {
             built = true;
-            Ok((wanted.clone(), wanted.clone()))
+            Ok::<_, Infallible>((wanted.clone(), wanted.clone()))
         },
     );
     assert!(bytes.expect("nothing here can fail") == wanted, "artefact {number} is another one");

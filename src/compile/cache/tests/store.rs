@@ -94,7 +94,9 @@ fn bytes_that_their_user_refuses_are_built_once_more() {
     let folder = Folder::new();
     let store = folder.store(PLENTY);
     let get = |load: fn(&[u8]) -> Option<u8>, fresh: u8| {
-        store.get_or_build(&key(1), load, || Ok((fresh, vec![fresh]))).expect("nothing here can fail")
+        store
+            .get_or_build(&key(1), load, || Ok::<_, Error>((fresh, vec![fresh])))
+            .expect("nothing here can fail")
     };
     assert_eq!(get(|bytes| Some(bytes[0]), 1), 1);
     assert_eq!(get(|bytes| Some(bytes[0]), 2), 1);

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 steps=()
 begun=$SECONDS
 current=preparation
-trap 'status=$?; [ $status -eq 0 ] || printf "\nFAILED in step \"%s\" after %d s\n" "$current" $((SECONDS - begun)) >&2' EXIT
+trap 'status=$?; rm -rf "${RINGWORK_CACHE:-}"; [ $status -eq 0 ] || printf "\nFAILED in step \"%s\" after %d s\n" "$current" $((SECONDS - begun)) >&2' EXIT
 
 # step TITLE COMMAND…: runs the command under a heading, and remembers how long it took.
 step() {
@@ -53,6 +53,10 @@ if ! command -v cc > /dev/null; then
 fi
 
 export CARGO_TERM_COLOR=never
+
+# Machine code that the tests keep goes to a folder of their own, which is empty at first.
+RINGWORK_CACHE=$(mktemp -d)
+export RINGWORK_CACHE
 
 # ---- What is tested. The cheap checks come first.
 

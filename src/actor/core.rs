@@ -100,6 +100,8 @@ pub(super) struct Facts<In, Out> {
     pub(super) background_only: bool,
     /// Begins on the background driver, until it has shown itself to be fast: nothing could interrupt it.
     pub(super) on_probation: bool,
+    /// What runs the handler.
+    pub(super) engine: &'static str,
     pub(super) launched: Instant,
 }
 
@@ -356,6 +358,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
         }
         Telemetry {
+            engine: self.facts.engine,
             accepted: accepted + direct,
             handled: queued + direct,
             returned,

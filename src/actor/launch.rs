@@ -81,21 +81,12 @@ pub(super) fn launch<In: Message, Out: Message>(
         }
     };
     let shape = plan.as_ref().map_or(Shape::Serial, |plan| plan.shape);
-    let facts = Facts {
-        id,
-        name: name.clone().into(),
-        services,
-        plain,
-        shape,
-        has_reply: plain.map_or(size_of::<Out>() > 0, |plain| plain.output.size > 0),
-        backpressure: settings.backpressure,
-        restart: settings.restart,
-        background_only: plan.as_ref().is_some_and(|plan| plan.background_only),
-        on_probation: plan.as_ref().is_some_and(|plan| plan.on_probation),
-        launched: Instant::now(),
-    };
+    let launched = Instant::now();
     let outlets =
         settings.outputs.iter().map(|output| (output.name.clone(), output.make(&settings))).collect();
+    let background_only = plan.as_ref().is_some_and(|plan| plan.background_only);
+    let on_probation = plan.as_ref().is_some_and(|plan| plan.on_probation);
+    let mut engine_name = "host";
     let engine = match (plan, plain, device) {
         (Some(plan), Some(plain), Some(device)) => {
             let instances = if let Shape::Instances { count, .. } = shape { count as usize } else { 1 };
@@ -120,10 +111,25 @@ pub(super) fn launch<In: Message, Out: Message>(
                     body();
                 }),
             })?;
+            engine_name = port.engine();
             memory.arrange_restart(port.as_mut(), settings.restart);
             Engine::new(Some(port), memory)
         }
         _ => Engine::new(None, Memory { initial: Vec::new(), instances: 0, snapshot: None }),
+    };
+    let facts = Facts {
+        id,
+        name: name.clone().into(),
+        services,
+        plain,
+        shape,
+        has_reply: plain.map_or(size_of::<Out>() > 0, |plain| plain.output.size > 0),
+        backpressure: settings.backpressure,
+        restart: settings.restart,
+        background_only,
+        on_probation,
+        engine: engine_name,
+        launched,
     };
     let mut mailbox = Mailbox::new(settings.queue_capacity, settings.backpressure);
     mailbox.state = mailbox.state.after(Event::Launch, &name)?;

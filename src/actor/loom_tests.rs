@@ -108,6 +108,7 @@ impl World {
             restart: plan.restart,
             background_only: plan.background_only,
             on_probation: plan.on_probation,
+            engine: "model",
             launched: Instant::now(),
         };
         let port = (!plan.host).then(|| {

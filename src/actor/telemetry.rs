@@ -79,6 +79,9 @@ impl DeadLetterCounts {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Telemetry {
+    /// What runs the handler: `jit` (machine code), `interpreter: ` and the reason why it is not that, `native`, or
+    /// `host`.
+    pub engine: &'static str,
     /// Messages taken over from their senders.
     pub accepted: u64,
     /// Messages whose handler ran and committed.

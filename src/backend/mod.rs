@@ -75,9 +75,9 @@ pub(crate) fn open(kind: BackendKind) -> Result<(Arc<dyn Device>, String)> {
     match kind {
         BackendKind::Auto => Ok((
             cpu::CpuDevice::open(),
-            "cpu: the only backend in this build that runs device kernels".to_owned(),
+            format!("cpu: the only backend in this build that runs device kernels ({})", cpu::engine()),
         )),
-        BackendKind::Cpu => Ok((cpu::CpuDevice::open(), "cpu: asked for".to_owned())),
+        BackendKind::Cpu => Ok((cpu::CpuDevice::open(), format!("cpu: asked for ({})", cpu::engine()))),
         BackendKind::Wgpu | BackendKind::Cuda => Err(check(kind).expect_err("not in this build")),
     }
 }
@@ -247,6 +247,8 @@ pub(crate) enum Progress {
 
 /// The two rings of one running kernel. Whoever holds it `&mut` is the one producer and the one consumer.
 pub(crate) trait Port: Send {
+    /// What runs the handler: `jit`, `interpreter: ` and why, or `native`.
+    fn engine(&self) -> &'static str;
     /// Messages it can take now.
     fn free(&self) -> usize;
     /// Takes messages, in order.

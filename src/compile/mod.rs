@@ -4,14 +4,20 @@
 //! [`Program`] and an [`Executable`]; naga stays inside.
 
 mod cache;
+mod float;
 mod front;
 mod interp;
+#[cfg(feature = "jit")]
+mod jit;
 mod lower;
 mod program;
+mod shape;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cache::{Cache, Handler, VARIABLE as CACHE_VARIABLE};
+#[cfg(feature = "jit")]
+use cache::KeyBuilder;
+pub(crate) use cache::{Cache, Handler, Key, Store, VARIABLE as CACHE_VARIABLE};
 pub use cache::{CacheSettings, CacheStatistics};
 pub(crate) use interp::Interpreter;
 pub(crate) use program::{Program, StateFacts};
@@ -92,6 +98,7 @@ pub(crate) struct EmitSlot {
 
 /// A borrowed table: the bytes of a bound buffer.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct TableView {
     pub data: *mut u8,
     pub bytes: usize,
@@ -146,7 +153,7 @@ pub(crate) const STOP_NOW: u32 = 2;
 pub(crate) struct Frame<'a> {
     /// The message, in WGSL layout.
     pub message: &'a [u8],
-    /// A copy of the state: the caller commits it if the run is `Done`.
+    /// The state; it is as it was unless the run is `Done`.
     pub state: &'a mut [u8],
     /// Room for the reply.
     pub reply: &'a mut [u8],
@@ -182,12 +189,67 @@ pub(crate) enum FaultCode {
 /// Something that runs a handler on one message.
 pub(crate) trait Executable: Send + Sync {
     /// Runs the handler once.
+    ///
+    /// # Panics
+    ///
+    /// If a part of the frame is smaller than the handler's types.
     fn run(&self, frame: &mut Frame<'_>) -> Outcome;
 }
 
-/// The best engine there is for a program.
-pub(crate) fn executable(program: Arc<Program>) -> Arc<dyn Executable> {
-    Arc::new(Interpreter::new(program))
+/// Name of the engine that makes machine code; other names are `interpreter: ` and the reason.
+#[cfg(feature = "jit")]
+const JIT: &str = "jit";
+/// The engine of a build that has no other.
+#[cfg(not(feature = "jit"))]
+const ONLY_INTERPRETER: &str = "interpreter: this build is without the feature `jit`";
+
+/// The engine of handlers on this machine, those apart that it cannot take.
+pub(crate) fn engine() -> &'static str {
+    #[cfg(feature = "jit")]
+    let engine = jit::check_host().map_or_else(|interpreter| interpreter, |()| JIT);
+    #[cfg(not(feature = "jit"))]
+    let engine = ONLY_INTERPRETER;
+    engine
+}
+
+/// The best engine there is for a program, and its name. Machine code is looked for where it is kept, if anywhere.
+pub(crate) fn executable(
+    program: Arc<Program>,
+    #[cfg_attr(not(feature = "jit"), expect(unused_variables, reason = "only machine code is kept"))]
+    kept: Option<&(Arc<Store>, Key)>,
+) -> (Arc<dyn Executable>, &'static str) {
+    #[cfg(feature = "jit")]
+    let engine = match machine_code(&program, kept).map(|code| jit::load(&code)) {
+        Ok(Ok(handler)) => return (Arc::new(handler), JIT),
+        Ok(Err(_)) => "interpreter: the system gives no executable memory",
+        Err(interpreter) => interpreter,
+    };
+    #[cfg(not(feature = "jit"))]
+    let engine = ONLY_INTERPRETER;
+    (Arc::new(Interpreter::new(program)), engine)
+}
+
+/// A program's machine code: what is kept under its handler's key, or else it is translated.
+#[cfg(feature = "jit")]
+fn machine_code(
+    program: &Program,
+    kept: Option<&(Arc<Store>, Key)>,
+) -> std::result::Result<jit::MachineCode, &'static str> {
+    let (Some((store, handler)), Ok(host)) = (kept, jit::host_key()) else { return jit::translate(program) };
+    let key = KeyBuilder::new("machine code").bytes(handler.bytes()).text(&host).finish();
+    store.get_or_build(
+        &key,
+        // SAFETY: the store only gives what `to_bytes` made below under the same key, which has the handler with all
+        // that went into its program, this library's sources and `host_key`; and only from files that nobody but the
+        // user whom the process runs as could write.
+        |bytes| unsafe { jit::MachineCode::from_bytes(bytes) }.ok(),
+        || {
+            jit::translate(program).map(|code| {
+                let bytes = code.to_bytes();
+                (code, bytes)
+            })
+        },
+    )
 }
 
 /// Parses a handler, checks it against its contract and lowers it.

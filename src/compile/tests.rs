@@ -1,5 +1,7 @@
-//! Shared by the tests of the front, the lowering and the interpreter.
+//! Shared by the tests of the front, the lowering and the engines.
 
+#[cfg(feature = "jit")]
+use super::jit::{self, JitHandler};
 use super::{
     Executable, Frame, HandlerSource, Interpreter, Outcome, OutputDecl, Program, StopCheck, TableDecl,
     TableView, compile,
@@ -74,10 +76,14 @@ pub(super) fn refusal(source: &HandlerSource<'_>) -> String {
     }
 }
 
-/// A handler and all that a run of it needs.
+/// A handler on every engine there is, and all that a run of it needs.
 pub(super) struct Bench {
     pub program: Arc<Program>,
     pub interpreter: Interpreter,
+    /// `None` for a handler that is too large for it.
+    #[cfg(feature = "jit")]
+    pub jit: Option<JitHandler>,
+    /// The state, reply and private segment are the interpreter's; the others have to give the same.
     pub state: Vec<u8>,
     pub reply: Vec<u8>,
     pub privates: Vec<u8>,
@@ -87,8 +93,18 @@ pub(super) struct Bench {
 impl Bench {
     pub fn new(source: &HandlerSource<'_>) -> Result<Self> {
         let program = Arc::new(compile(source)?);
+        #[cfg(feature = "jit")]
+        let jit = match jit::translate(&program) {
+            Ok(code) => Some(jit::load(&code)?),
+            Err(reason) => {
+                assert!(source.text.len() > 10_000, "{reason}: {}", source.text);
+                None
+            }
+        };
         Ok(Self {
             interpreter: Interpreter::new(program.clone()),
+            #[cfg(feature = "jit")]
+            jit,
             state: vec![0; program.state_size() as usize],
             reply: vec![0; source.output.size as usize],
             privates: vec![0xaa; program.privates_size as usize],
@@ -97,16 +113,69 @@ impl Bench {
         })
     }
 
+    /// Every engine, the interpreter first.
+    pub fn engines(&self) -> Vec<&dyn Executable> {
+        #[cfg(feature = "jit")]
+        if let Some(jit) = &self.jit {
+            return vec![&self.interpreter, jit];
+        }
+        vec![&self.interpreter]
+    }
+
+    /// Runs a message on each engine, on copies.
+    pub fn on_each<'s>(
+        &self,
+        message: &[u8],
+        stop: &dyn Fn() -> StopCheck<'s>,
+        mut check: impl FnMut(Outcome),
+    ) {
+        for engine in self.engines() {
+            let (state, reply, privates) = (self.state.clone(), self.reply.clone(), self.privates.clone());
+            check(Run { state, reply, privates, tables: Vec::new() }.on(engine, message, &stop()));
+        }
+    }
+
+    /// Runs a message on every engine and compares what they give.
     pub fn run_with(&mut self, message: &[u8], tables: &[TableView]) -> Outcome {
-        let stop = StopCheck::new(&self.stop_word, None, None);
-        self.interpreter.run(&mut Frame {
-            message,
-            state: &mut self.state,
-            reply: &mut self.reply,
-            privates: &mut self.privates,
-            tables,
-            stop: &stop,
-        })
+        let before = Run {
+            state: self.state.clone(),
+            reply: self.reply.clone(),
+            privates: self.privates.clone(),
+            // SAFETY: a test's views are of slices that it does not touch until the run is over.
+            tables: tables
+                .iter()
+                .map(|t| unsafe { std::slice::from_raw_parts(t.data, t.bytes) }.to_vec())
+                .collect(),
+        };
+        let mut results = self.engines().into_iter().map(|engine| {
+            let mut run = before.clone();
+            let outcome = run.on(engine, message, &StopCheck::new(&self.stop_word, None, None));
+            if outcome != Outcome::Done {
+                assert_eq!(
+                    run.state, before.state,
+                    "the state was touched by a run that ended as {outcome:?}"
+                );
+            }
+            (outcome, run)
+        });
+        let (outcome, run) = results.next().unwrap();
+        for (other_outcome, other) in results {
+            assert_eq!(other_outcome, outcome, "how the run ended");
+            assert_same(&other.state, &run.state, "state");
+            for (other, table) in other.tables.iter().zip(&run.tables) {
+                assert_same(other, table, "table");
+            }
+            if outcome == Outcome::Done {
+                assert_same(&other.reply, &run.reply, "reply");
+                assert_same(&other.emitted(&self.program), &run.emitted(&self.program), "emitted values");
+            }
+        }
+        for (view, table) in tables.iter().zip(&run.tables) {
+            // SAFETY: as above.
+            unsafe { std::slice::from_raw_parts_mut(view.data, view.bytes) }.copy_from_slice(table);
+        }
+        (self.state, self.reply, self.privates) = (run.state, run.reply, run.privates);
+        outcome
     }
 
     pub fn run(&mut self, message: &[u8]) -> Outcome {
@@ -118,6 +187,57 @@ impl Bench {
         assert_eq!(self.run(bytemuck::cast_slice(message)), Outcome::Done);
         words(&self.reply)
     }
+}
+
+/// All that a run changes.
+#[derive(Clone)]
+struct Run {
+    state: Vec<u8>,
+    reply: Vec<u8>,
+    privates: Vec<u8>,
+    tables: Vec<Vec<u8>>,
+}
+
+impl Run {
+    fn on(&mut self, engine: &dyn Executable, message: &[u8], stop: &StopCheck<'_>) -> Outcome {
+        let views = self.tables.iter_mut().map(|t| TableView { data: t.as_mut_ptr(), bytes: t.len() });
+        let views: Vec<_> = views.collect();
+        engine.run(&mut Frame {
+            message,
+            state: &mut self.state,
+            reply: &mut self.reply,
+            privates: &mut self.privates,
+            tables: &views,
+            stop,
+        })
+    }
+
+    /// The counts and values of all outputs.
+    fn emitted(&self, program: &Program) -> Vec<u8> {
+        let mut all = Vec::new();
+        for slot in &program.emits {
+            let at = slot.count_offset as usize;
+            let count = self.privates[at..at + 4].to_vec();
+            for item in 0..words(&count)[0] {
+                let at = (slot.items_offset + item * slot.stride) as usize;
+                all.extend(&self.privates[at..at + slot.size as usize]);
+            }
+            all.extend(count);
+        }
+        all
+    }
+}
+
+/// Compares words; which bits a NaN has is nowhere defined.
+fn assert_same(got: &[u8], wanted: &[u8], what: &str) {
+    let same = |(got, wanted): (u32, u32)| {
+        got == wanted || (f32::from_bits(got).is_nan() && f32::from_bits(wanted).is_nan())
+    };
+    let (got, wanted) = (words(got), words(wanted));
+    assert!(
+        got.len() == wanted.len() && got.iter().copied().zip(wanted.iter().copied()).all(same),
+        "{what}: got {got:x?}, the interpreter gave {wanted:x?}"
+    );
 }
 
 pub(super) fn words(bytes: &[u8]) -> Vec<u32> {

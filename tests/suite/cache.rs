@@ -158,6 +158,40 @@ fn a_folder_that_cannot_be_used_is_reported_and_nothing_else() {
     runtime.clear_cache().unwrap();
 }
 
+#[test]
+#[cfg_attr(not(feature = "jit"), ignore = "the interpreter's code is not kept on disk")]
+fn machine_code_is_found_on_disk_by_the_next_runtime() {
+    let folder = std::env::temp_dir().join(format!("ringwork-suite-{}", ringwork::Uuid::new_v4().simple()));
+    let entries = || folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>();
+    let run = || {
+        let runtime = Runtime::builder().cache(CacheSettings::new().disk_folder(&folder)).build().unwrap();
+        for name in ["one", "two"] {
+            let kernel = RingKernel::<Reply, Total>::wgsl(name, crate::errors::SUM);
+            let kernel = active(&runtime, kernel.initial_state(Total { sum: 5 }));
+            assert_eq!(kernel.ask(Reply { r: 2 }, LONG).unwrap().sum, 7);
+            assert_eq!(kernel.telemetry().engine, "jit");
+        }
+        let told = runtime.cache_statistics();
+        assert_eq!((told.misses, told.disk_problem), (1, None));
+        (told.disk_hits, told.disk_misses, told.disk_writes, told.disk_rejected)
+    };
+    assert_eq!(run(), (0, 1, 1, 0));
+    assert_eq!(run(), (1, 0, 0, 0));
+    let [entry] = &entries()[..] else { panic!("one handler, one entry: {:?}", entries()) };
+    let good = std::fs::read(entry).unwrap();
+    for at in [0, 30, 60, 100, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 4;
+        std::fs::write(entry, bad).unwrap();
+        assert_eq!(run(), (0, 1, 1, 1), "byte {at}");
+        assert!(std::fs::read(entry).unwrap() == good, "byte {at}: another code was made");
+    }
+    let runtime = Runtime::builder().cache(CacheSettings::new().disk_folder(&folder)).build().unwrap();
+    runtime.clear_cache().unwrap();
+    assert!(entries().is_empty());
+    std::fs::remove_dir(&folder).unwrap();
+}
+
 /// Prints where a runtime of this process would keep things on disk.
 #[test]
 #[ignore = "run by the test below, in processes with an environment of their own"]

@@ -86,6 +86,10 @@ impl ModelPort {
 }
 
 impl Port for ModelPort {
+    fn engine(&self) -> &'static str {
+        "model"
+    }
+
     fn free(&self) -> usize {
         ROUND - self.input.len() - self.output.len()
     }

@@ -9,8 +9,14 @@ mod storage;
 mod tests;
 
 use super::{Capabilities, Device, DeviceStorage, Execution, LaunchSpec, Port};
+use crate::compile;
 use crate::error::Result;
 use std::sync::Arc;
+
+/// What runs WGSL handlers here: `jit`, or `interpreter: ` and why.
+pub(crate) fn engine() -> &'static str {
+    compile::engine()
+}
 
 /// The CPU as a device.
 pub(crate) struct CpuDevice {
@@ -24,7 +30,7 @@ impl CpuDevice {
     pub(crate) fn open() -> Arc<dyn Device> {
         let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
         let capabilities = Capabilities {
-            name: format!("CPU ({parallelism} threads, interpreter)"),
+            name: format!("CPU ({parallelism} threads, {})", engine()),
             execution: Execution::Host,
             parallelism,
         };

@@ -287,6 +287,10 @@ pub(super) fn instance_of(shape: Shape, message: &[u8]) -> usize {
 }
 
 impl Port for CpuPort {
+    fn engine(&self) -> &'static str {
+        self.runner.name
+    }
+
     fn free(&self) -> usize {
         (self.round - self.input.len()).min(self.output.free() / self.runner.slots_per_message())
     }

@@ -15,6 +15,8 @@ enum Engine {
 /// What all threads that run a kernel share.
 pub(super) struct Runner {
     engine: Engine,
+    /// Of the engine.
+    pub(super) name: &'static str,
     pub(super) message_size: usize,
     pub(super) state_size: usize,
     reply_size: usize,
@@ -23,7 +25,8 @@ pub(super) struct Runner {
     tables: Vec<TableView>,
 }
 
-/// What each thread that runs a kernel needs for itself: the state before the message, and what comes out; 16-byte units keep every type aligned.
+/// What each thread that runs a kernel needs for itself: the state before the message of a native handler, and what
+/// comes out; 16-byte units keep every type aligned.
 pub(super) struct Scratch {
     state: Box<[u128]>,
     reply: Box<[u128]>,
@@ -43,16 +46,17 @@ pub(super) fn units(bytes: usize) -> Box<[u128]> {
 
 impl Runner {
     pub(super) fn new(spec: &LaunchSpec, tables: Vec<TableView>) -> Self {
-        let (engine, privates_size, emits) = match &spec.code {
-            Code::Handler(handler) => (
-                Engine::Compiled(handler.executable()),
-                handler.program.privates_size as usize,
-                handler.program.emits.clone(),
-            ),
-            Code::Native(handler) => (Engine::Native(handler.clone()), 0, Vec::new()),
+        let (engine, name, privates_size, emits) = match &spec.code {
+            Code::Handler(handler) => {
+                let (code, name) = handler.executable();
+                let program = &handler.program;
+                (Engine::Compiled(code), name, program.privates_size as usize, program.emits.clone())
+            }
+            Code::Native(handler) => (Engine::Native(handler.clone()), "native", 0, Vec::new()),
         };
         Self {
             engine,
+            name,
             message_size: spec.message_size as usize,
             state_size: spec.initial_state.len(),
             reply_size: spec.reply_size as usize,
@@ -63,8 +67,9 @@ impl Runner {
     }
 
     pub(super) fn scratch(&self) -> Scratch {
+        let keeps_state = matches!(self.engine, Engine::Native(_));
         Scratch {
-            state: units(self.state_size),
+            state: units(if keeps_state { self.state_size } else { 0 }),
             reply: units(self.reply_size),
             privates: units(self.privates_size),
         }
@@ -90,14 +95,17 @@ impl Runner {
         state: &mut [u8],
         stop: &StopCheck<'_>,
     ) -> Ran {
-        let before = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.state)[..self.state_size];
-        before.copy_from_slice(state);
         let reply = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.reply)[..self.reply_size];
-        let ran = match &self.engine {
+        match &self.engine {
             Engine::Native(handler) => {
+                let before = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut scratch.state)[..self.state_size];
+                before.copy_from_slice(state);
                 match catch_unwind(AssertUnwindSafe(|| handler.run(message, state, reply))) {
                     Ok(()) => Ran::Done,
-                    Err(panic) => Ran::Faulted(Fault::Panic(crate::error::panic_text(&*panic))),
+                    Err(panic) => {
+                        state.copy_from_slice(before);
+                        Ran::Faulted(Fault::Panic(crate::error::panic_text(&*panic)))
+                    }
                 }
             }
             Engine::Compiled(code) => {
@@ -110,11 +118,7 @@ impl Runner {
                     Outcome::Fault(FaultCode::EmitOverflow) => Ran::Faulted(Fault::EmitOverflow),
                 }
             }
-        };
-        if !matches!(ran, Ran::Done) {
-            state.copy_from_slice(before);
         }
-        ran
     }
 
     /// Gives out what the last run that was `Done` produced: emitted values, then the reply.

@@ -107,7 +107,7 @@ fn emitting() -> Code {
         tables: &[],
         loop_budget: 100,
     });
-    Code::Handler(Arc::new(compile::Handler::new(program.unwrap())))
+    Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
 
 proptest! {
@@ -210,7 +210,7 @@ fn endless(budget: u32) -> Code {
         tables: &[],
         loop_budget: budget,
     });
-    Code::Handler(Arc::new(compile::Handler::new(program.unwrap())))
+    Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
 
 #[test]

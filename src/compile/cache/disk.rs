@@ -85,8 +85,8 @@ impl Store {
     ///
     /// What `build` says, and nothing else.
     #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for engines whose code is dear to make; the interpreter's is not")
+        not(any(test, feature = "jit")),
+        expect(dead_code, reason = "the interpreter's code is not kept")
     )]
     pub fn get_or_build<T, E>(
         &self,

@@ -23,7 +23,10 @@ pub use statistics::CacheStatistics;
 use super::{Executable, HandlerSource, Program, compile, executable};
 use crate::error::Result;
 use crate::sync::{Mutex, lock};
-use disk::Store;
+pub(crate) use disk::Store;
+pub(crate) use key::Key;
+#[cfg(feature = "jit")]
+pub(crate) use key::KeyBuilder;
 use memory::{Memory, MemoryCounts};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -34,24 +37,27 @@ pub(crate) struct Handler {
     pub program: Arc<Program>,
     /// Beside the program and not in it: engines hold the program. Under a lock of ours and no `OnceLock`, which
     /// ThreadSanitizer cannot look into.
-    engine: Mutex<Option<Arc<dyn Executable>>>,
+    engine: Mutex<Option<(Arc<dyn Executable>, &'static str)>>,
+    /// Where its code is kept, and the key of the handler.
+    kept: Option<(Arc<Store>, Key)>,
 }
 
 impl Handler {
-    pub fn new(program: Program) -> Self {
-        Self { program: Arc::new(program), engine: Mutex::new(None) }
+    /// One whose code is kept there, if anywhere.
+    pub fn new(program: Program, kept: Option<(Arc<Store>, Key)>) -> Self {
+        Self { program: Arc::new(program), engine: Mutex::new(None), kept }
     }
 
-    /// The engine that runs the handler on the CPU, made by the first caller while the others wait.
-    pub fn executable(&self) -> Arc<dyn Executable> {
-        lock(&self.engine).get_or_insert_with(|| executable(self.program.clone())).clone()
+    /// The engine that runs the handler on the CPU, and its name; made by the first caller while the others wait.
+    pub fn executable(&self) -> (Arc<dyn Executable>, &'static str) {
+        lock(&self.engine).get_or_insert_with(|| executable(self.program.clone(), self.kept.as_ref())).clone()
     }
 }
 
 /// A runtime's compiled handlers.
 pub(crate) struct Cache {
     handlers: Memory<Arc<Handler>>,
-    store: Store,
+    store: Arc<Store>,
 }
 
 impl Cache {
@@ -64,7 +70,7 @@ impl Cache {
         let settings = settings.resolve(variable)?;
         Ok(Self {
             handlers: Memory::new(settings.memory_capacity),
-            store: Store::new(settings.folder, settings.disk_capacity),
+            store: Arc::new(Store::new(settings.folder, settings.disk_capacity)),
         })
     }
 
@@ -74,8 +80,9 @@ impl Cache {
     ///
     /// As [`compile`].
     pub fn handler(&self, source: &HandlerSource<'_>) -> Result<Arc<Handler>> {
-        let build = || Ok(Arc::new(Handler::new(compile(source)?)));
-        let handler = self.handlers.get_or_build(key::handler(source), build)?;
+        let key = key::handler(source);
+        let build = || Ok(Arc::new(Handler::new(compile(source)?, Some((self.store.clone(), key)))));
+        let handler = self.handlers.get_or_build(key, build)?;
         if handler.program.fits(source.tables) {
             return Ok(handler);
         }

@@ -43,6 +43,7 @@ macro_rules! sources {
 
 sources! {
     "../../Cargo.toml"
+    "float.rs"
     "front/contract.rs"
     "front/declare.rs"
     "front/explain.rs"
@@ -59,12 +60,25 @@ sources! {
     "interp/math.rs"
     "interp/mod.rs"
     "interp/pack.rs"
-    "interp/shape.rs"
     "interp/whole.rs"
+    "jit/analysis.rs"
+    "jit/layout.rs"
+    "jit/look.rs"
+    "jit/machine_code.rs"
+    "jit/mod.rs"
+    "jit/runtime.rs"
+    "jit/translate.rs"
+    "jit/translate/bounds.rs"
+    "jit/translate/expression.rs"
+    "jit/translate/math.rs"
+    "jit/translate/place.rs"
+    "jit/translate/statement.rs"
+    "jit/translate/whole.rs"
     "lower.rs"
     "lower/rewrite.rs"
     "mod.rs"
     "program.rs"
+    "shape.rs"
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! From the lowered module to instructions: places for everything first, then each function, callees first.
 
 use super::code::{Address, Op};
-use super::shape::{inner, leaves, words};
 use super::{Border, Code, EmitBorder};
 use crate::compile::Program;
-use naga::{
-    AddressSpace, Arena, Expression as E, Function, GlobalVariable, Handle, Literal, Module, TypeInner,
-};
+use crate::compile::shape::{constant, inner, leaves, words};
+use naga::{AddressSpace, Function, GlobalVariable, Handle, Module, TypeInner};
 use std::collections::HashMap;
 
 mod expression;
@@ -145,27 +143,6 @@ impl<'a> Decoder<'a> {
         at
     }
 
-    /// The words of a constant expression; `arena` is the module's or a function's.
-    fn evaluate(&self, arena: &Arena<E>, expression: Handle<E>, value: &mut Vec<u32>) {
-        match arena[expression] {
-            E::Literal(literal) => value.push(literal_word(literal)),
-            E::Constant(constant) => {
-                self.evaluate(&self.module.global_expressions, self.module.constants[constant].init, value);
-            }
-            E::ZeroValue(ty) => {
-                let count = words(self.module, inner(self.module, ty));
-                value.resize(value.len() + count as usize, 0);
-            }
-            E::Compose { ref components, .. } => {
-                components.iter().for_each(|c| self.evaluate(arena, *c, value));
-            }
-            E::Splat { size, value: component } => {
-                (0..u32::from(size)).for_each(|_| self.evaluate(arena, component, value));
-            }
-            _ => unreachable!("validated: constant expressions are evaluated by the front"),
-        }
-    }
-
     fn function(&mut self, handle: Handle<Function>) {
         let function = &self.module.functions[handle];
         let info = &self.program.info[handle];
@@ -217,7 +194,7 @@ impl Body<'_, '_> {
             let op = match local.init {
                 Some(init) => {
                     let mut value = Vec::new();
-                    self.decoder.evaluate(&self.function.expressions, init, &mut value);
+                    constant(module, &self.function.expressions, init, &mut value);
                     let from = self.decoder.constants(&value);
                     Op::Copy { to, from, words: count }
                 }
@@ -225,15 +202,5 @@ impl Body<'_, '_> {
             };
             self.decoder.ops.push(op);
         }
-    }
-}
-
-fn literal_word(literal: Literal) -> u32 {
-    match literal {
-        Literal::F32(value) => value.to_bits(),
-        Literal::U32(value) => value,
-        Literal::I32(value) => value as u32,
-        Literal::Bool(value) => value.into(),
-        _ => unreachable!("refused by the front: only 32-bit scalars and bool"),
     }
 }

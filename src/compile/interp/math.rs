@@ -2,6 +2,7 @@
 //!
 //! A bool is 0 or 1. The rules that WGSL leaves open are settled in `lower.rs`.
 
+use crate::compile::float;
 use naga::{BinaryOperator, MathFunction as M, ScalarKind, UnaryOperator};
 
 pub(super) type Fn1 = fn(u32) -> u32;
@@ -175,7 +176,7 @@ pub(super) fn math1(fun: M, kind: ScalarKind) -> Option<Fn1> {
         (M::Log2, _) => |a| float1(a, libm::log2f),
         (M::Sqrt, _) => |a| float1(a, f32::sqrt),
         (M::InverseSqrt, _) => |a| float1(a, |x| 1.0 / x.sqrt()),
-        (M::QuantizeToF16, _) => |a| super::pack::half_to_float(super::pack::float_to_half(f(a))).to_bits(),
+        (M::QuantizeToF16, _) => |a| float1(a, float::quantize),
         (M::CountTrailingZeros, _) => u32::trailing_zeros,
         (M::CountLeadingZeros, _) => u32::leading_zeros,
         (M::CountOneBits, _) => u32::count_ones,

@@ -8,7 +8,6 @@ mod code;
 mod decode;
 mod math;
 mod pack;
-mod shape;
 #[cfg(test)]
 mod tests;
 mod whole;

@@ -1,36 +1,8 @@
-//! Packing and half floats: small numbers inside one word.
+//! Packing: small numbers inside one word.
 
 use super::math::{Fn2, clamp, f};
+use crate::compile::float::{float_to_half, half_to_float};
 use naga::MathFunction as M;
-
-/// Rounds to the nearest half float, ties to even; what is too large becomes infinite.
-pub(super) fn float_to_half(x: f32) -> u16 {
-    let bits = x.to_bits();
-    let sign = (bits >> 16) as u16 & 0x8000;
-    let magnitude = bits & 0x7fff_ffff;
-    if magnitude > 0x7f80_0000 {
-        return sign | 0x7e00;
-    }
-    // Halves are spaced 2^-24 below 2^-14; adding 0.5, whose neighbours in f32 are 2^-24 apart, rounds to that.
-    if magnitude < 0x3880_0000 {
-        return sign | ((f(magnitude) + 0.5).to_bits() - 0.5f32.to_bits()) as u16;
-    }
-    let rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
-    let half = (rounded >> 13).saturating_sub((127 - 15) << 10);
-    sign | half.min(0x7c00) as u16
-}
-
-/// The value of a half float.
-pub(super) fn half_to_float(half: u16) -> f32 {
-    let sign = u32::from(half & 0x8000) << 16;
-    let magnitude = u32::from(half & 0x7fff);
-    let value = match magnitude >> 10 {
-        0 => (magnitude as f32 * (1.0 / 16_777_216.0)).to_bits(),
-        31 => 0x7f80_0000 | (magnitude & 0x3ff) << 13,
-        _ => (magnitude << 13) + ((127 - 15) << 23),
-    };
-    f(sign | value)
-}
 
 /// Packs a vector into one word; `None` for any other function.
 pub(super) fn pack(fun: M) -> Option<fn(&[u32]) -> u32> {
@@ -85,32 +57,4 @@ pub(super) fn dot_signed(a: u32, b: u32) -> u32 {
 pub(super) fn dot_unsigned(a: u32, b: u32) -> u32 {
     let bytes = |w: u32| w.to_le_bytes().map(u32::from);
     bytes(a).iter().zip(bytes(b)).map(|(x, y)| x * y).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_half_survives_the_way_through_f32() {
-        for half in 0..=u16::MAX {
-            let float = half_to_float(half);
-            if float.is_nan() {
-                assert_eq!(float_to_half(float) & 0x7e00, 0x7e00);
-            } else {
-                assert_eq!(float_to_half(float), half, "{float}");
-            }
-        }
-    }
-
-    #[test]
-    fn halves_round_to_nearest_even() {
-        assert_eq!(float_to_half(2049.0), float_to_half(2048.0));
-        assert_eq!(float_to_half(2051.0), float_to_half(2052.0));
-        assert_eq!(float_to_half(65519.0), 0x7bff);
-        assert_eq!(float_to_half(65520.0), 0x7c00);
-        assert_eq!(float_to_half(-1e10), 0xfc00);
-        assert_eq!(float_to_half(f32::from_bits(0x3300_0000)), 0); // 2^-25, a tie with 0
-        assert_eq!(float_to_half(f32::from_bits(0x3300_0001)), 1);
-    }
 }

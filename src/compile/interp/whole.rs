@@ -2,6 +2,7 @@
 
 use super::math::f;
 use super::pack;
+use crate::compile::float;
 use naga::{MathFunction as M, ScalarKind};
 
 /// Words that an operand or a result of a whole operation has at most: a 4×4 matrix.
@@ -89,8 +90,7 @@ pub(super) fn math(fun: M, kind: ScalarKind) -> Option<WholeFn> {
         M::Frexp => |o, out| {
             let n = o.size[0];
             for i in 0..n {
-                let x = o.float(0, i);
-                let (fraction, exponent) = if x.is_finite() { libm::frexpf(x) } else { (x, 0) };
+                let (fraction, exponent) = float::split(o.float(0, i));
                 out[i] = fraction.to_bits();
                 out[n + i] = exponent as u32;
             }

@@ -23,7 +23,9 @@ fn echo(kind: Kind) -> RingKernel<Job, Answer> {
                 for (var i = 0u; i < m.loops; i++) { noise += i; }
                 return Answer(m.sender, m.number, m.sender ^ m.number, noise * 0u + m.loops);
             }",
-        ),
+        )
+        // What a job of some milliseconds loops is more than the default, in machine code.
+        .loop_budget(u32::MAX),
         Kind::Native => RingKernel::native("echo", move |job: Job, _: &mut ()| echo(job)),
         Kind::Host => RingKernel::host("echo", move |context: &mut Context<Job, Answer>| {
             while let Some(job) = context.receive() {

@@ -24,7 +24,7 @@ fn one_handler_under_many_names_is_compiled_once() {
         let again =
             cache.handler(&HandlerSource { name: &format!("kernel {number}"), ..source(TEXT) }).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
-        assert!(Arc::ptr_eq(&first.executable(), &again.executable()), "decoded once, too");
+        assert!(Arc::ptr_eq(&first.executable().0, &again.executable().0), "decoded once, too");
     }
     let told = cache.statistics();
     assert_eq!((told.hits, told.misses, told.entries, told.evictions), (100, 1, 1, 0));

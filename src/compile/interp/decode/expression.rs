@@ -1,9 +1,9 @@
 //! Expressions: each is evaluated once, where its `Emit` stands.
 
 use super::super::code::{Address, Op, Operand, TablePlace, Whole};
-use super::super::shape::{element, leaves, part, pointee, words};
 use super::super::{math, pack, whole};
 use super::{Body, Place};
+use crate::compile::shape::{self, element, leaves, part, pointee, words};
 use naga::{
     AddressSpace, BinaryOperator, Expression as E, Handle, MathFunction, RelationalFunction, ScalarKind,
     SwizzleComponent, TypeInner, VectorSize,
@@ -56,7 +56,7 @@ impl<'a> Body<'_, 'a> {
         match self.function.expressions[expression] {
             E::Literal(_) | E::Constant(_) | E::ZeroValue(_) => {
                 let mut value = Vec::new();
-                self.decoder.evaluate(&self.function.expressions, expression, &mut value);
+                shape::constant(self.decoder.module, &self.function.expressions, expression, &mut value);
                 Place::Value(self.decoder.constants(&value))
             }
             E::FunctionArgument(index) => {

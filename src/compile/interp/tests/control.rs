@@ -1,10 +1,8 @@
 //! Control flow, variables, budget, stop word, emits.
 
 use crate::compile::tests::*;
-use crate::compile::{
-    Executable, FaultCode, Frame, HandlerSource, Outcome, STOP_AFTER_MESSAGE, STOP_NOW, StopCheck,
-};
-use std::sync::atomic::Ordering;
+use crate::compile::{FaultCode, HandlerSource, Outcome, STOP_AFTER_MESSAGE, STOP_NOW, StopCheck};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const LOOP_BUDGET: Outcome = Outcome::Fault(FaultCode::LoopBudget);
@@ -231,35 +229,27 @@ fn the_stop_word_and_the_deadline_interrupt_a_long_loop() {
     bench.stop_word.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
     assert_eq!(bench.words(&[5000; 8])[0], 5000);
 
-    let stop = StopCheck::new(&bench.stop_word, Some(Instant::now() + Duration::from_millis(20)), None);
+    let message = bytemuck::cast_slice(&endless);
     let begin = Instant::now();
-    let mut frame = Frame {
-        message: bytemuck::cast_slice(&endless),
-        state: &mut [],
-        reply: &mut bench.reply,
-        privates: &mut bench.privates,
-        tables: &[],
-        stop: &stop,
-    };
-    assert_eq!(bench.interpreter.run(&mut frame), Outcome::Interrupted);
+    let soon = || StopCheck::new(&bench.stop_word, Some(Instant::now() + Duration::from_millis(20)), None);
+    bench.on_each(message, &soon, |outcome| assert_eq!(outcome, Outcome::Interrupted));
     assert!(begin.elapsed() < Duration::from_secs(5));
 
+    let word = AtomicU32::new(0);
     std::thread::scope(|scope| {
-        let word = &bench.stop_word;
-        scope.spawn(move || {
-            std::thread::sleep(Duration::from_millis(10));
-            word.store(STOP_NOW, Ordering::Relaxed);
+        scope.spawn(|| {
+            for _ in bench.engines() {
+                std::thread::sleep(Duration::from_millis(10));
+                word.store(STOP_NOW, Ordering::Relaxed);
+                while word.load(Ordering::Relaxed) != 0 {
+                    std::thread::yield_now();
+                }
+            }
         });
-        let stop = StopCheck::new(word, None, None);
-        let mut frame = Frame {
-            message: bytemuck::cast_slice(&endless),
-            state: &mut [],
-            reply: &mut bench.reply,
-            privates: &mut bench.privates,
-            tables: &[],
-            stop: &stop,
-        };
-        assert_eq!(bench.interpreter.run(&mut frame), Outcome::Interrupted);
+        bench.on_each(message, &|| StopCheck::new(&word, None, None), |outcome| {
+            assert_eq!(outcome, Outcome::Interrupted);
+            word.store(0, Ordering::Relaxed);
+        });
     });
 }
 

@@ -88,7 +88,7 @@ fn atomics() {
 }
 
 #[test]
-fn one_interpreter_serves_many_threads() {
+fn one_handler_serves_many_threads() {
     let text = "@group(1) @binding(0) var<storage, read_write> hits: array<atomic<u32>>;
                 @group(1) @binding(1) var<storage, read> weights: array<u32>;
                 fn on_message(m: In) -> Out { var r: array<u32, 8>; for (var k = 0u; k < 10u; k++) { \
@@ -99,16 +99,17 @@ fn one_interpreter_serves_many_threads() {
     let views = [view(&mut hits), view(&mut weights)];
     std::thread::scope(|scope| {
         for thread in 0..4u32 {
-            let (interpreter, views, program) = (&bench.interpreter, &views, &bench.program);
+            let (views, program) = (&views, &bench.program);
+            let engine = bench.engines()[thread as usize % bench.engines().len()];
             scope.spawn(move || {
-                use crate::compile::{Executable, Frame, StopCheck};
+                use crate::compile::{Frame, StopCheck};
                 let word = std::sync::atomic::AtomicU32::new(0);
                 let stop = StopCheck::new(&word, None, None);
                 let mut reply = [0u32; 8];
                 let mut privates = vec![0; program.privates_size as usize];
                 for i in 0..1000 {
                     let message = [(thread + i) % 4, 0, 0, 0, 0, 0, 0, 0];
-                    let outcome = interpreter.run(&mut Frame {
+                    let outcome = engine.run(&mut Frame {
                         message: bytemuck::cast_slice(&message),
                         state: &mut [],
                         reply: bytemuck::cast_slice_mut(&mut reply),

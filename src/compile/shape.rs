@@ -1,6 +1,6 @@
-//! How many words a value of a type takes, and where its components are in WGSL's memory layout.
+//! How many words a value of a type takes, where its components are in WGSL's memory layout, and what a constant is.
 
-use naga::{ArraySize, Handle, Module, Type, TypeInner, VectorSize};
+use naga::{Arena, ArraySize, Expression as E, Handle, Literal, Module, Type, TypeInner, VectorSize};
 
 /// Words of a value: one for each scalar in it. A table of no fixed size has none.
 pub(super) fn words(module: &Module, inner: &TypeInner) -> u32 {
@@ -111,4 +111,35 @@ pub(super) fn pointee<'a>(module: &'a Module, inner: &'a TypeInner) -> &'a TypeI
 /// The inner form of a type.
 pub(super) fn inner(module: &Module, ty: Handle<Type>) -> &TypeInner {
     &module.types[ty].inner
+}
+
+/// Appends the words of a constant expression; `arena` is the module's or a function's.
+pub(super) fn constant(module: &Module, arena: &Arena<E>, expression: Handle<E>, value: &mut Vec<u32>) {
+    match arena[expression] {
+        E::Literal(literal) => value.push(literal_word(literal)),
+        E::Constant(handle) => {
+            constant(module, &module.global_expressions, module.constants[handle].init, value);
+        }
+        E::ZeroValue(ty) => {
+            let count = words(module, inner(module, ty));
+            value.resize(value.len() + count as usize, 0);
+        }
+        E::Compose { ref components, .. } => {
+            components.iter().for_each(|c| constant(module, arena, *c, value));
+        }
+        E::Splat { size, value: component } => {
+            (0..u32::from(size)).for_each(|_| constant(module, arena, component, value));
+        }
+        _ => unreachable!("validated: constant expressions are evaluated by the front"),
+    }
+}
+
+fn literal_word(literal: Literal) -> u32 {
+    match literal {
+        Literal::F32(value) => value.to_bits(),
+        Literal::U32(value) => value,
+        Literal::I32(value) => value as u32,
+        Literal::Bool(value) => value.into(),
+        _ => unreachable!("refused by the front: only 32-bit scalars and bool"),
+    }
 }

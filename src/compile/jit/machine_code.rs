@@ -1,0 +1,102 @@
+//! Machine code as a value, and as bytes that can be kept.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Version of the bytes and of what the code expects of whoever calls it: part of [`host_key`](super::host_key).
+pub(super) const VERSION: u32 = 1;
+/// The first bytes of every machine code that is kept.
+const MAGIC: [u8; 8] = *b"ringjit\0";
+
+/// What a compiled handler is: nothing in it refers to a place in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MachineCode {
+    pub(super) code: Vec<u8>,
+    pub(super) alignment: u32,
+    pub(super) constants: Vec<u8>,
+    pub(super) sizes: Sizes,
+}
+
+/// Bytes that a caller has to provide at least.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub message: u32,
+    pub state: u32,
+    pub reply: u32,
+    pub privates: u32,
+    pub tables: Vec<u32>,
+}
+
+impl MachineCode {
+    /// Bytes of the instructions.
+    #[cfg(test)]
+    pub(crate) fn code_size(&self) -> usize {
+        self.code.len()
+    }
+
+    /// The bytes to keep.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let Sizes { message, state, reply, privates, ref tables } = self.sizes;
+        let mut bytes = MAGIC.to_vec();
+        let counts = [tables.len(), self.constants.len(), self.code.len()].map(|count| count as u32);
+        let head = [VERSION, self.alignment, message, state, reply, privates];
+        for number in head.iter().chain(&counts).chain(tables) {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(&self.constants);
+        bytes.extend(&self.code);
+        bytes.extend(checksum(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) made.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the bytes are of another version or were damaged.
+    ///
+    /// # Safety
+    ///
+    /// The bytes may be run: the caller owes that they come from `to_bytes`, for the very program they are used for,
+    /// under the [`host_key`](super::host_key) of this process, and that nobody else could write them since. The
+    /// checksum finds accidents and not forgeries.
+    pub(crate) unsafe fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let damaged =
+            || Error::new(ErrorKind::Invalid, "the machine code is damaged or of another version".to_owned());
+        let (body, sum) =
+            bytes.split_last_chunk::<8>().map(|(body, sum)| (body, *sum)).ok_or_else(damaged)?;
+        if checksum(body) != u64::from_le_bytes(sum) {
+            return Err(damaged());
+        }
+        let mut rest = body.strip_prefix(&MAGIC).ok_or_else(damaged)?;
+        let mut number = || -> Result<u32> {
+            let (first, others) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+            rest = others;
+            Ok(u32::from_le_bytes(*first))
+        };
+        let mut head = [0; 9];
+        for field in &mut head {
+            *field = number()?;
+        }
+        let [version, alignment, message, state, reply, privates, tables, constants, code] = head;
+        if version != VERSION || !alignment.is_power_of_two() || alignment > 4096 {
+            return Err(damaged());
+        }
+        let tables = (0..tables).map(|_| number()).collect::<Result<Vec<u32>>>()?;
+        if rest.len() as u64 != u64::from(constants) + u64::from(code) {
+            return Err(damaged());
+        }
+        let (constants, code) = rest.split_at(constants as usize);
+        Ok(Self {
+            code: code.to_vec(),
+            alignment,
+            constants: constants.to_vec(),
+            sizes: Sizes { message, state, reply, privates, tables },
+        })
+    }
+}
+
+/// FNV-1a.
+fn checksum(bytes: &[u8]) -> u64 {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold)
+}

@@ -1,0 +1,279 @@
+//! Machine code for handlers, by Cranelift.
+//!
+//! [`translate`] turns a lowered program into [`MachineCode`]: position-independent bytes that may be kept and used
+//! again by the same library on the same kind of processor ([`host_key`]). [`load`] makes them executable.
+
+mod analysis;
+mod layout;
+mod look;
+mod machine_code;
+mod runtime;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+pub(crate) use machine_code::MachineCode;
+
+use super::{Executable, FaultCode, Frame, Outcome, Program, shape};
+use crate::error::{Error, ErrorKind, Result};
+use analysis::Analysis;
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{Context as CompilationContext, ir};
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module as _};
+use machine_code::Sizes;
+use runtime::{Context, SERVICES};
+use std::sync::{Mutex, OnceLock};
+
+/// Bytes of stack that a handler may use, spilled registers included: a thread that drives kernels has 2 MiB at
+/// least in Rust, and there are no probes that would find its end.
+const MOST_FRAME: u32 = 128 << 10;
+
+/// A way to call a handler.
+type Entry = unsafe extern "C" fn(*mut Context, *const u8, *mut u8, *mut u8) -> u32;
+
+/// The code generator for this machine, or the engine to take instead.
+fn host() -> std::result::Result<&'static OwnedTargetIsa, &'static str> {
+    static HOST: OnceLock<std::result::Result<OwnedTargetIsa, String>> = OnceLock::new();
+    let host = HOST.get_or_init(|| {
+        let none = |why: &dyn std::fmt::Display| format!("interpreter: {why}");
+        let mut flags = settings::builder();
+        for (name, value) in [
+            ("opt_level", "speed"),
+            // cranelift-jit wants it so; the code is position-independent all the same, as it refers to nothing.
+            ("is_pic", "false"),
+            // A probe would be a relocation; frames are bounded instead.
+            ("enable_probestack", "false"),
+            // Nothing unwinds through a handler: services do not panic.
+            ("unwind_info", "false"),
+            ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+        ] {
+            flags.set(name, value).map_err(|error| none(&error))?;
+        }
+        let builder = cranelift_native::builder().map_err(|why| none(&why))?;
+        let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| none(&error))?;
+        if isa.pointer_type() != ir::types::I64 {
+            return Err(none(&"the processor does not have 64 bits"));
+        }
+        Ok(isa)
+    });
+    host.as_ref().map_err(String::as_str)
+}
+
+/// Can this machine run machine code at all? The error names the engine to take instead.
+pub(crate) fn check_host() -> std::result::Result<(), &'static str> {
+    host().map(|_| ())
+}
+
+/// Names all that machine code depends on besides the program: the processor, Cranelift's settings and version, and
+/// this library's version. Code made under another key must not be loaded.
+///
+/// # Errors
+///
+/// `Unavailable` if there is no code generator for this machine.
+pub(crate) fn host_key() -> Result<String> {
+    let isa = host().map_err(unavailable)?;
+    let features: Vec<_> = isa.isa_flags().iter().map(ToString::to_string).collect();
+    Ok(format!(
+        "ringwork {} machine code {}; cranelift {}; {}; {}; {}",
+        env!("CARGO_PKG_VERSION"),
+        machine_code::VERSION,
+        cranelift_codegen::VERSION,
+        isa.triple(),
+        isa.flags().to_string().replace('\n', " "),
+        features.join(" ")
+    ))
+}
+
+fn unavailable(why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("no machine code: {why}"))
+}
+
+/// Compiles a program to machine code.
+///
+/// # Errors
+///
+/// The interpreter's name with the reason why it has to run this program: there is no code generator for this
+/// machine, or the handler is too large.
+pub(crate) fn translate(program: &Program) -> std::result::Result<MachineCode, &'static str> {
+    let isa = host()?;
+    // The translation walks the handler's blocks and calls recursively, as deep as it allows itself; and a bug in the
+    // code generator must cost a handler its speed and not the program its life.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("ringwork-jit".into()).stack_size(16 << 20);
+        let thread = thread.spawn_scoped(scope, || generate(program, isa));
+        thread
+            .map_err(|_| "interpreter: there is no thread to compile on")?
+            .join()
+            .unwrap_or(Err("interpreter: the code generator panicked"))
+    })
+}
+
+fn generate(program: &Program, isa: &OwnedTargetIsa) -> std::result::Result<MachineCode, &'static str> {
+    let analysis = Analysis::new(program);
+    let translated = translate::translate(program, &analysis, &**isa);
+    let translated = translated.map_err(translate::Refusal::engine)?;
+    let mut context = CompilationContext::for_function(translated.function);
+    let compiled = context
+        .compile(&**isa, &mut ControlPlane::default())
+        .map_err(|_| "interpreter: the code generator refused the handler")?;
+    if !compiled.buffer.relocs().is_empty() {
+        return Err("interpreter: the processor lacks instructions that the handler needs");
+    }
+    if compiled.buffer.frame_layout().is_some_and(|layout| layout.frame_to_fp_offset > MOST_FRAME) {
+        return Err(translate::Refusal::Stack.engine());
+    }
+    let alignment = u64::from(compiled.buffer.alignment)
+        .max(u64::from(isa.function_alignment().minimum))
+        .max(isa.symbol_alignment());
+    Ok(MachineCode {
+        code: compiled.code_buffer().to_vec(),
+        alignment: alignment as u32,
+        constants: translated.constants,
+        sizes: sizes(program),
+    })
+}
+
+/// What a caller of the handler has to provide at least.
+fn sizes(program: &Program) -> Sizes {
+    let module = &program.module;
+    let entry = &module.functions[program.entry];
+    let size = |ty| layout::size(module, shape::inner(module, ty));
+    Sizes {
+        message: if program.has_message { size(entry.arguments[0].ty) } else { 0 },
+        state: program.state_size(),
+        reply: entry.result.as_ref().map_or(0, |result| size(result.ty)),
+        privates: program.privates_size,
+        tables: program
+            .table_globals
+            .iter()
+            .map(|global| {
+                let inner = shape::inner(module, module.global_variables[*global].ty);
+                layout::stride(inner) * shape::element(module, inner).count.max(1)
+            })
+            .collect(),
+    }
+}
+
+/// Machine code in executable memory, which is freed with this. Never writable and executable at the same time.
+struct Loaded {
+    address: *const (),
+    /// Empty only while this is dropped.
+    module: Mutex<Option<JITModule>>,
+}
+
+// SAFETY: the address is of memory that nobody writes to any more; the module is behind a lock.
+unsafe impl Send for Loaded {}
+// SAFETY: as above.
+unsafe impl Sync for Loaded {}
+
+impl Loaded {
+    fn new(code: &[u8], alignment: u32) -> Result<Self> {
+        let isa = host().map_err(unavailable)?;
+        let builder = JITBuilder::with_isa(isa.clone(), cranelift_module::default_libcall_names());
+        let mut module = JITModule::new(builder);
+        let signature = ir::Signature::new(isa.default_call_conv());
+        let failed = |error: cranelift_module::ModuleError| unavailable(&error.to_string());
+        let function = module.declare_function("handler", Linkage::Local, &signature).map_err(failed)?;
+        module.define_function_bytes(function, alignment.into(), code, &[]).map_err(failed)?;
+        module.finalize_definitions().map_err(failed)?;
+        let address = module.get_finalized_function(function).cast();
+        Ok(Self { address, module: Mutex::new(Some(module)) })
+    }
+
+    fn address(&self) -> *const () {
+        self.address
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let module = self.module.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(module) = module {
+            // SAFETY: whoever calls the code borrows its owner meanwhile: no call is going on, and none follows.
+            unsafe { module.free_memory() }
+        }
+    }
+}
+
+/// A handler in executable memory.
+pub(crate) struct JitHandler {
+    entry: Entry,
+    look: *const (),
+    sizes: Sizes,
+    constants: Box<[u8]>,
+    /// Holds the memory that `entry` points into.
+    _memory: Loaded,
+}
+
+// SAFETY: `look` is the address of a function that stays for ever.
+unsafe impl Send for JitHandler {}
+// SAFETY: as above.
+unsafe impl Sync for JitHandler {}
+
+/// Makes machine code executable.
+///
+/// # Errors
+///
+/// `Unavailable` if there is no code generator for this machine or it gives no executable memory.
+pub(crate) fn load(code: &MachineCode) -> Result<JitHandler> {
+    let look = look::address().map_err(unavailable)?;
+    let memory = Loaded::new(&code.code, code.alignment)?;
+    // SAFETY: the bytes were made by `generate` with this signature, for this host (who makes `MachineCode` from
+    // bytes owes that they are such), and the memory stays as long as the handler.
+    let entry = unsafe { std::mem::transmute::<*const (), Entry>(memory.address()) };
+    let (sizes, constants) = (code.sizes.clone(), code.constants.clone().into());
+    Ok(JitHandler { entry, look, sizes, constants, _memory: memory })
+}
+
+impl JitHandler {
+    /// Does the frame have all that the code will touch?
+    #[inline]
+    fn check(&self, frame: &Frame<'_>) {
+        let sizes = &self.sizes;
+        let fits = frame.message.len() >= sizes.message as usize
+            && frame.state.len() >= sizes.state as usize
+            && frame.reply.len() >= sizes.reply as usize
+            && frame.privates.len() >= sizes.privates as usize
+            && frame.tables.len() == sizes.tables.len();
+        assert!(fits, "a frame is too small for its handler");
+        for (view, bytes) in frame.tables.iter().zip(&sizes.tables) {
+            assert!(view.bytes >= *bytes as usize, "a table is too small for its handler");
+        }
+    }
+}
+
+impl Executable for JitHandler {
+    #[inline]
+    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
+        self.check(frame);
+        let mut context = Context {
+            services: &SERVICES,
+            look: self.look,
+            stop: std::ptr::from_ref(frame.stop).cast(),
+            must_stop: 0,
+            privates: frame.privates.as_mut_ptr(),
+            tables: frame.tables.as_ptr(),
+            constants: self.constants.as_ptr(),
+        };
+        // SAFETY: the code reads and writes only what the frame has, as just checked, and the tables, which whoever
+        // made their views keeps valid; it was made for this signature, and `self` keeps it in memory.
+        let code = unsafe {
+            (self.entry)(
+                &mut context,
+                frame.message.as_ptr(),
+                frame.state.as_mut_ptr(),
+                frame.reply.as_mut_ptr(),
+            )
+        };
+        const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
+        match code {
+            translate::DONE => Outcome::Done,
+            translate::INTERRUPTED => Outcome::Interrupted,
+            LOOP_BUDGET => Outcome::Fault(FaultCode::LoopBudget),
+            _ => Outcome::Fault(FaultCode::EmitOverflow),
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! From a lowered handler to Cranelift's IR: one function for the whole handler.
+//!
+//! Every call is inlined (WGSL has no recursion), vectors, matrices and structs are their scalars, and variables are
+//! SSA values except for the parts that are indexed dynamically, which are in memory. What comes out is bounded:
+//! a handler that would need more than the limits below is left to the interpreter.
+
+mod bounds;
+mod expression;
+mod math;
+mod place;
+mod statement;
+mod whole;
+
+use super::analysis::Analysis;
+use super::layout;
+use super::runtime::{Context, Service, Signature};
+use crate::compile::shape;
+use crate::compile::{Program, TableView};
+use cranelift_codegen::ir::immediates::Offset32;
+use cranelift_codegen::ir::{
+    self, AbiParam, InstBuilder, SigRef, StackSlotData, StackSlotKind, Type, Value, types,
+};
+use cranelift_codegen::isa::TargetIsa;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use naga::{Expression as E, Function, GlobalVariable, Handle, Module, TypeInner};
+use place::{Address, Home, Memory, Place};
+use std::collections::HashMap;
+use std::mem::offset_of;
+use std::rc::Rc;
+
+/// Loop iterations between two looks at whether the run must stop.
+pub(super) const STOP_INTERVAL: u32 = 2048;
+
+/// Scalars of a value that is kept in registers; a larger one is a piece of memory.
+const MOST_SCALARS: u32 = 32;
+/// Scalars of a variable that are kept in registers, arrays aside; more would only be spilled.
+const MOST_SCALARS_OF_A_VARIABLE: u32 = 128;
+/// Instructions of Cranelift's IR: bounds the time and memory of a compilation (about 2 µs each, measured).
+const MOST_INSTRUCTIONS: usize = 30_000;
+/// Calls that are inlined: bounds what calls of empty functions cost.
+const MOST_CALLS: usize = 3_000;
+/// Bytes of variables, and of copies of them, on the stack; the front allows 64 KiB of variables.
+const MOST_STACK: u32 = 96 << 10;
+/// Blocks and calls inside each other: bounds the recursion of the translation itself.
+const MOST_DEPTH: u32 = 1_000;
+
+/// Why a handler is not translated; the interpreter runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Instructions,
+    Calls,
+    Stack,
+    Depth,
+    TableValue,
+}
+
+impl Refusal {
+    pub(super) fn engine(self) -> &'static str {
+        match self {
+            Self::Instructions => "interpreter: the handler is too large with its calls inlined",
+            Self::Calls => "interpreter: the handler makes too many calls to inline",
+            Self::Stack => "interpreter: the handler's variables need too much stack",
+            Self::Depth => "interpreter: the handler's blocks and calls are too deep inside each other",
+            Self::TableValue => "interpreter: the handler copies table elements that are too large",
+        }
+    }
+}
+
+/// Returned codes besides those of faults.
+pub(super) const DONE: u32 = 0;
+pub(super) const INTERRUPTED: u32 = u32::MAX;
+
+/// The value of an expression.
+#[derive(Clone)]
+enum Operand {
+    /// Its scalars.
+    Scalars(Rc<[Value]>),
+    /// Its scalars, in variables: used where their computation need not dominate.
+    Kept(Rc<[Variable]>),
+    /// In memory that does not change as long as the value is used.
+    Bytes(Address),
+    /// All zero, and too large for scalars.
+    Zero,
+    /// A pointer.
+    Pointer(Rc<Place>),
+    /// What is left of the loop budget.
+    Fuel,
+}
+
+/// The private variable `rt_fuel`, in two parts: iterations until the next look at the stop word, and the rest.
+struct Fuel {
+    global: Handle<GlobalVariable>,
+    now: Variable,
+    later: Variable,
+    /// The whole budget.
+    budget: u32,
+}
+
+/// The translation of one handler.
+struct Translator<'p, 'b> {
+    program: &'p Program,
+    module: &'p Module,
+    analysis: &'p Analysis,
+    builder: FunctionBuilder<'b>,
+    isa: &'p dyn TargetIsa,
+    context: Value,
+    message: Value,
+    privates: Value,
+    globals: HashMap<Handle<GlobalVariable>, Rc<Place>>,
+    /// The number of elements of each table that somebody asks for.
+    lengths: HashMap<Handle<GlobalVariable>, Value>,
+    fuel: Option<Fuel>,
+    /// Where a run ends that has to stop.
+    interrupted: Option<ir::Block>,
+    /// The signature of what loops call.
+    look: Option<SigRef>,
+    /// What is known about values as long as the block in hand goes on.
+    bounds: Vec<bounds::Bound>,
+    signatures: Vec<(Signature, SigRef)>,
+    /// Constants that are too large for instructions, and where each is.
+    constants: Vec<u8>,
+    known_constants: HashMap<Vec<u32>, u32>,
+    /// Values that are known not to be NaN.
+    numbers: std::collections::HashSet<Value>,
+    stack: u32,
+    calls: usize,
+    depth: u32,
+}
+
+/// A function while it is inlined.
+struct Body<'p> {
+    function: &'p Function,
+    handle: Handle<Function>,
+    info: &'p naga::valid::FunctionInfo,
+    arguments: Vec<Operand>,
+    locals: HashMap<Handle<naga::LocalVariable>, Rc<Place>>,
+    /// By the index of the expression.
+    values: Vec<Option<Operand>>,
+    /// Loops and switches around the statement in hand, innermost last.
+    exits: Vec<statement::Exit>,
+    /// Where its `return`s go.
+    end: ir::Block,
+    /// Where a result goes that is not passed as scalars.
+    result_place: Option<Address>,
+}
+
+/// A translated handler.
+pub(super) struct Translated {
+    pub function: ir::Function,
+    pub constants: Vec<u8>,
+}
+
+/// Translates a program.
+pub(super) fn translate<'p>(
+    program: &'p Program,
+    analysis: &'p Analysis,
+    isa: &'p dyn TargetIsa,
+) -> Result<Translated, Refusal> {
+    let mut function = ir::Function::new();
+    function.signature.call_conv = isa.default_call_conv();
+    // Context, message, state, reply.
+    function.signature.params.extend([AbiParam::new(types::I64); 4]);
+    function.signature.returns.push(AbiParam::new(types::I32));
+    let mut builder_context = FunctionBuilderContext::new();
+    let mut builder = FunctionBuilder::new(&mut function, &mut builder_context);
+    let entry = builder.create_block();
+    builder.append_block_params_for_function_params(entry);
+    builder.switch_to_block(entry);
+    builder.seal_block(entry);
+    let parameters: Vec<Value> = builder.block_params(entry).to_vec();
+    let &[context, message, state, reply] = parameters.as_slice() else {
+        unreachable!("the signature has four parameters")
+    };
+    let mut translator = Translator {
+        program,
+        module: &program.module,
+        analysis,
+        builder,
+        isa,
+        context,
+        message,
+        privates: context,
+        globals: HashMap::new(),
+        lengths: HashMap::new(),
+        fuel: None,
+        interrupted: None,
+        look: None,
+        bounds: Vec::new(),
+        signatures: Vec::new(),
+        constants: Vec::new(),
+        known_constants: HashMap::new(),
+        numbers: Default::default(),
+        stack: 0,
+        calls: 0,
+        depth: 0,
+    };
+    translator.handler(state, reply)?;
+    let Translator { builder, constants, .. } = translator;
+    builder.finalize(isa.frontend_config());
+    Ok(Translated { function, constants })
+}
+
+impl<'p, 'b> Translator<'p, 'b> {
+    fn ins(&mut self) -> cranelift_frontend::FuncInstBuilder<'_, 'b> {
+        self.builder.ins()
+    }
+
+    fn number(&mut self, value: u32) -> Value {
+        self.ins().iconst(types::I32, i64::from(value))
+    }
+
+    fn float(&mut self, value: f32) -> Value {
+        let constant = self.ins().f32const(value);
+        if !value.is_nan() {
+            self.numbers.insert(constant);
+        }
+        constant
+    }
+
+    /// A part of the context.
+    fn from_context(&mut self, offset: usize) -> Value {
+        let context = self.context;
+        self.ins().load(types::I64, place::fixed_flags(), context, Offset32::new(offset as i32))
+    }
+
+    /// The whole function.
+    fn handler(&mut self, state: Value, reply: Value) -> Result<(), Refusal> {
+        self.privates = self.from_context(offset_of!(Context, privates));
+        self.tables();
+        self.private_variables()?;
+        let entry = &self.module.functions[self.program.entry];
+        let mut arguments = Vec::new();
+        if self.program.has_message {
+            arguments.push(Operand::Bytes(Address::new(self.message, 0, Memory::Fixed)));
+        }
+        let state = match (&self.program.state, entry.arguments.last()) {
+            (Some(_), Some(parameter)) => {
+                let TypeInner::Pointer { base, .. } = *shape::inner(self.module, parameter.ty) else {
+                    unreachable!("the contract: the state's parameter is a pointer")
+                };
+                let state = self.take_state(state, base, (entry.arguments.len() - 1) as u32)?;
+                arguments.push(Operand::Pointer(state.place.clone()));
+                Some(state)
+            }
+            _ => None,
+        };
+        let result = self.inline(self.program.entry, arguments)?;
+        self.finish(state, result, reply);
+        Ok(())
+    }
+
+    /// Places of the tables, and the lengths of those that are asked for theirs.
+    fn tables(&mut self) {
+        let views = self.from_context(offset_of!(Context, tables));
+        for (index, global) in self.program.table_globals.iter().enumerate() {
+            let view = (index * size_of::<TableView>()) as i32;
+            let at = Offset32::new(view + offset_of!(TableView, data) as i32);
+            let data = self.ins().load(types::I64, place::fixed_flags(), views, at);
+            self.globals.insert(*global, Rc::new(Place::Memory(Address::new(data, 0, Memory::Table))));
+            if self.analysis.measured.contains(global) {
+                let at = Offset32::new(view + offset_of!(TableView, bytes) as i32);
+                let bytes = self.ins().load(types::I64, place::fixed_flags(), views, at);
+                let stride =
+                    layout::stride(shape::inner(self.module, self.module.global_variables[*global].ty));
+                let elements = if stride.is_power_of_two() {
+                    self.ins().ushr_imm_u(bytes, i64::from(stride.trailing_zeros()))
+                } else {
+                    self.ins().udiv_imm_u(bytes, i64::from(stride))
+                };
+                // Past 16 GiB the number of a word would not fit into a word.
+                let countable = i64::from(u32::MAX / (stride / 4));
+                let countable = self.ins().iconst(types::I64, countable);
+                let elements = self.ins().umin(elements, countable);
+                let length = self.ins().ireduce(types::I32, elements);
+                self.lengths.insert(*global, length);
+            }
+        }
+    }
+
+    /// Places of the private variables: in registers, or in the caller's private segment.
+    fn private_variables(&mut self) -> Result<(), Refusal> {
+        for slot in &self.program.privates {
+            let variable = &self.module.global_variables[slot.global];
+            let name = variable.name.as_deref().unwrap_or("");
+            let home = Home::At(Address::new(self.privates, slot.offset as i32, Memory::Own));
+            let place = if name == "rt_fuel" {
+                let now = self.builder.declare_var(types::I32);
+                let later = self.builder.declare_var(types::I32);
+                self.fuel = Some(Fuel { global: slot.global, now, later, budget: 0 });
+                Rc::new(Place::Scalar(now))
+            } else if name.starts_with("rt_items_") {
+                // Read by whoever takes the emitted values.
+                Rc::new(Place::Memory(Address::new(self.privates, slot.offset as i32, Memory::Own)))
+            } else {
+                self.place(variable.ty, self.analysis.global(slot.global), home)?
+            };
+            self.globals.insert(slot.global, place);
+        }
+        Ok(())
+    }
+
+    /// Room on the stack.
+    fn slot(&mut self, bytes: u32) -> Result<Address, Refusal> {
+        self.stack += bytes.next_multiple_of(16);
+        if self.stack > MOST_STACK {
+            return Err(Refusal::Stack);
+        }
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes.max(1), 4);
+        let slot = self.builder.create_sized_stack_slot(data);
+        let base = self.ins().stack_addr(types::I64, slot, 0);
+        Ok(Address::new(base, 0, Memory::Own))
+    }
+
+    /// Fails if there is too much already.
+    fn check_size(&self) -> Result<(), Refusal> {
+        if self.builder.func.dfg.num_insts() > MOST_INSTRUCTIONS {
+            Err(Refusal::Instructions)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Calls a service.
+    fn call(&mut self, service: Service, arguments: &[Value]) -> Option<Value> {
+        let signature = self.signature(service.signature());
+        let services = self.from_context(offset_of!(Context, services));
+        let at = Offset32::new((service as usize * size_of::<*const ()>()) as i32);
+        let address = self.ins().load(types::I64, place::fixed_flags(), services, at);
+        let call = self.ins().call_indirect(signature, address, arguments);
+        self.builder.inst_results(call).first().copied()
+    }
+
+    /// Calls a service that returns something.
+    fn ask(&mut self, service: Service, arguments: &[Value]) -> Value {
+        self.call(service, arguments).expect("the service returns something")
+    }
+
+    fn signature(&mut self, wanted: Signature) -> SigRef {
+        if let Some((_, known)) = self.signatures.iter().find(|(signature, _)| *signature == wanted) {
+            return *known;
+        }
+        let (parameters, result): (&[Type], Option<Type>) = match wanted {
+            Signature::Copy => (&[types::I64, types::I64, types::I64], None),
+            Signature::Zero => (&[types::I64, types::I64], None),
+            Signature::Float1 => (&[types::F32], Some(types::F32)),
+            Signature::Float2 => (&[types::F32, types::F32], Some(types::F32)),
+            Signature::ToBits => (&[types::F32], Some(types::I32)),
+            Signature::FromBits => (&[types::I64], Some(types::F32)),
+            Signature::Scale => (&[types::F32, types::I64], Some(types::F32)),
+        };
+        let mut signature = ir::Signature::new(self.isa.default_call_conv());
+        signature.params.extend(parameters.iter().map(|ty| AbiParam::new(*ty)));
+        signature.returns.extend(result.map(AbiParam::new));
+        let made = self.builder.import_signature(signature);
+        self.signatures.push((wanted, made));
+        made
+    }
+
+    /// Ends the function: what the run found out becomes its result.
+    fn finish(&mut self, state: Option<place::TakenState>, result: Option<Operand>, reply: Value) {
+        let fault = self.globals[&self.program.fault].clone();
+        let Place::Scalar(fault) = *fault else { unreachable!("a u32 is one scalar") };
+        let code = self.builder.use_var(fault);
+        if self.program.has_loops || !self.program.emits.is_empty() {
+            let [good, bad] = [(); 2].map(|()| self.builder.create_block());
+            self.builder.set_cold_block(bad);
+            self.ins().brif(code, bad, &[], good, &[]);
+            self.builder.seal_block(bad);
+            self.builder.seal_block(good);
+            self.builder.switch_to_block(bad);
+            if let Some(state) = &state {
+                self.restore_state(state);
+            }
+            self.ins().return_(&[code]);
+            self.builder.switch_to_block(good);
+        }
+        if let Some(state) = &state {
+            self.commit_state(state);
+        }
+        let entry = &self.module.functions[self.program.entry];
+        if let (Some(result), Some(ty)) = (result, &entry.result) {
+            self.write_out(Address::new(reply, 0, Memory::Own), shape::inner(self.module, ty.ty), &result);
+        }
+        for slot in &self.program.emits {
+            let private = self.program.privates.iter().find(|p| p.offset == slot.count_offset);
+            let global = private.expect("an emit slot is made of two private variables").global;
+            if let Place::Scalar(count) = *self.globals[&global].clone() {
+                let count = self.builder.use_var(count);
+                let at = Address::new(self.privates, slot.count_offset as i32, Memory::Own);
+                self.store_scalar(at, 0, count);
+            }
+        }
+        let done = self.number(DONE);
+        self.ins().return_(&[done]);
+        if let Some(block) = self.interrupted {
+            self.builder.seal_block(block);
+            self.builder.switch_to_block(block);
+            if let Some(state) = &state {
+                self.restore_state(state);
+            }
+            let code = self.number(INTERRUPTED);
+            self.ins().return_(&[code]);
+        }
+    }
+
+    /// Inlines a function; its result, if it has one.
+    fn inline(
+        &mut self,
+        handle: Handle<Function>,
+        arguments: Vec<Operand>,
+    ) -> Result<Option<Operand>, Refusal> {
+        self.calls += 1;
+        if self.calls > MOST_CALLS {
+            return Err(Refusal::Calls);
+        }
+        self.deeper()?;
+        let function = &self.module.functions[handle];
+        let end = self.builder.create_block();
+        let mut result_place = None;
+        if let Some(result) = &function.result {
+            let inner = shape::inner(self.module, result.ty);
+            if shape::words(self.module, inner) > MOST_SCALARS {
+                result_place = Some(self.slot(layout::size(self.module, inner))?);
+            } else {
+                for leaf in layout::leaves(self.module, inner) {
+                    self.builder.append_block_param(end, leaf.ty);
+                }
+            }
+        }
+        let mut body = Body {
+            function,
+            handle,
+            info: &self.program.info[handle],
+            arguments,
+            locals: HashMap::new(),
+            values: vec![None; function.expressions.len()],
+            exits: Vec::new(),
+            end,
+            result_place,
+        };
+        self.locals(&mut body)?;
+        if self.block(&mut body, &function.body)? {
+            // A function without a result may end without a `return`.
+            self.ins().jump(end, &[]);
+        }
+        self.builder.seal_block(end);
+        self.builder.switch_to_block(end);
+        self.depth -= 1;
+        if function.result.is_none() {
+            return Ok(None);
+        }
+        let result = match body.result_place {
+            Some(at) => Operand::Bytes(at),
+            None => Operand::Scalars(self.builder.block_params(end).into()),
+        };
+        Ok(Some(result))
+    }
+
+    /// Goes one block or call deeper.
+    fn deeper(&mut self) -> Result<(), Refusal> {
+        self.depth += 1;
+        if self.depth > MOST_DEPTH { Err(Refusal::Depth) } else { self.check_size() }
+    }
+
+    /// Gives every local variable its place, and its value whenever the function begins.
+    fn locals(&mut self, body: &mut Body<'p>) -> Result<(), Refusal> {
+        let function = body.function;
+        for (handle, local) in function.local_variables.iter() {
+            let facts = self.analysis.facts(body.handle);
+            let place = self.place(local.ty, facts.local(handle), Home::Stack)?;
+            let inner = shape::inner(self.module, local.ty);
+            let value = match local.init {
+                Some(init) => self.constant(&function.expressions, init, inner),
+                None => self.zero_of(inner),
+            };
+            self.store(&place, inner, &value);
+            body.locals.insert(handle, place);
+        }
+        Ok(())
+    }
+
+    /// A constant: as scalars, or in the constants' memory.
+    fn constant(&mut self, arena: &naga::Arena<E>, expression: Handle<E>, inner: &TypeInner) -> Operand {
+        let mut words = Vec::new();
+        shape::constant(self.module, arena, expression, &mut words);
+        let leaves = layout::leaves(self.module, inner);
+        if leaves.len() <= MOST_SCALARS as usize {
+            let scalars = leaves.iter().zip(&words).map(|(leaf, word)| match leaf.ty {
+                types::F32 => self.float(f32::from_bits(*word)),
+                ty => self.ins().iconst(ty, i64::from(*word)),
+            });
+            return Operand::Scalars(scalars.collect());
+        }
+        if words.iter().all(|word| *word == 0) {
+            return Operand::Zero;
+        }
+        let size = layout::size(self.module, inner) as usize;
+        let constants = &mut self.constants;
+        let at = *self.known_constants.entry(words).or_insert_with_key(|words| {
+            let start = constants.len().next_multiple_of(16);
+            constants.resize(start + size, 0);
+            for (leaf, word) in leaves.iter().zip(words) {
+                let at = start + leaf.offset as usize;
+                if leaf.ty == types::I8 {
+                    constants[at] = *word as u8;
+                } else {
+                    constants[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+                }
+            }
+            start as u32
+        });
+        let base = self.from_context(offset_of!(Context, constants));
+        Operand::Bytes(Address::new(base, at as i32, Memory::Fixed))
+    }
+
+    fn zero_of(&mut self, inner: &TypeInner) -> Operand {
+        if shape::words(self.module, inner) > MOST_SCALARS {
+            return Operand::Zero;
+        }
+        let leaves = layout::leaves(self.module, inner);
+        Operand::Scalars(leaves.iter().map(|leaf| self.zero_scalar(leaf.ty)).collect())
+    }
+
+    fn zero_scalar(&mut self, ty: Type) -> Value {
+        if ty == types::F32 { self.float(0.0) } else { self.ins().iconst(ty, 0) }
+    }
+}

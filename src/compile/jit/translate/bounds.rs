@@ -1,0 +1,108 @@
+//! What is known about integers from the conditions that led to where they are used: enough to see that the index of
+//! an ordinary loop is in range, so that it need not be clamped.
+
+use super::Translator;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value, ValueDef};
+
+/// A value is less than a limit, as a signed number or as an unsigned one.
+#[derive(Clone, Copy)]
+pub(super) struct Bound {
+    value: Value,
+    limit: Value,
+    is_signed: bool,
+}
+
+impl Translator<'_, '_> {
+    fn definition(&self, value: Value) -> Option<&InstructionData> {
+        match self.builder.func.dfg.value_def(value) {
+            ValueDef::Result(instruction, _) => Some(&self.builder.func.dfg.insts[instruction]),
+            _ => None,
+        }
+    }
+
+    /// The value of a constant.
+    pub(super) fn known_integer(&self, value: Value) -> Option<u32> {
+        match self.definition(value) {
+            Some(InstructionData::UnaryImm { opcode: Opcode::Iconst, imm }) => Some(imm.bits() as u32),
+            _ => None,
+        }
+    }
+
+    /// Remembers what a condition says that holds from here on.
+    pub(super) fn learn(&mut self, condition: Value) {
+        let Some(InstructionData::IntCompare { cond, args, .. }) = self.definition(condition) else { return };
+        let [a, b] = *args;
+        let (value, limit, is_signed) = match cond {
+            IntCC::UnsignedLessThan => (a, b, false),
+            IntCC::SignedLessThan => (a, b, true),
+            IntCC::UnsignedGreaterThan => (b, a, false),
+            IntCC::SignedGreaterThan => (b, a, true),
+            _ => return,
+        };
+        self.bounds.push(Bound { value, limit, is_signed });
+    }
+
+    /// The smaller of two unsigned integers: the first, where that is known.
+    pub(super) fn unsigned_min(&mut self, a: Value, b: Value) -> Value {
+        if self.is_at_most(a, b) { a } else { self.ins().umin(a, b) }
+    }
+
+    /// The larger of two signed integers. Of a bounded number and zero, it is as bounded without its sign.
+    pub(super) fn signed_max(&mut self, a: Value, b: Value) -> Value {
+        let larger = self.ins().smax(a, b);
+        if self.known_integer(b) == Some(0) {
+            let bound = self.bounds.iter().find(|bound| bound.value == a && bound.is_signed).copied();
+            // Below a limit that is at least 1, zero is, too.
+            if let Some(Bound { limit, .. }) = bound
+                && self.known_integer(limit).is_some_and(|limit| limit as i32 >= 1)
+            {
+                self.bounds.push(Bound { value: larger, limit, is_signed: false });
+            }
+        }
+        larger
+    }
+
+    fn is_at_most(&self, a: Value, b: Value) -> bool {
+        let most = self.known_integer(b);
+        if let Some(most) = most
+            && self.greatest(a).is_some_and(|greatest| greatest <= most)
+        {
+            return true;
+        }
+        self.bounds.iter().any(|bound| {
+            if bound.value != a || bound.is_signed {
+                return false;
+            }
+            match (most, self.known_integer(bound.limit)) {
+                (Some(most), Some(limit)) => limit != 0 && limit - 1 <= most,
+                _ => self.is_one_less(b, bound.limit),
+            }
+        })
+    }
+
+    /// The greatest unsigned number that a value can be by the operation it comes from.
+    fn greatest(&self, value: Value) -> Option<u32> {
+        match *self.definition(value)? {
+            InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } => Some(imm.bits() as u32),
+            InstructionData::Binary { opcode, args: [a, b] } => match opcode {
+                Opcode::Band => self.known_integer(b).or(self.known_integer(a)),
+                Opcode::Urem => self.known_integer(b)?.checked_sub(1),
+                Opcode::Ushr => u32::MAX.checked_shr(self.known_integer(b)?),
+                Opcode::Umin => self.known_integer(b).or(self.known_integer(a)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Is `a` written as `b - 1`?
+    fn is_one_less(&self, a: Value, b: Value) -> bool {
+        match self.definition(a) {
+            Some(InstructionData::Binary { opcode: Opcode::Isub, args }) => {
+                args[0] == b && self.known_integer(args[1]) == Some(1)
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! Statements: control flow becomes blocks.
+//!
+//! What translates a statement says whether control comes out behind it.
+
+use super::place::{Address, Memory};
+use super::{Body, Operand, Place, Refusal, STOP_INTERVAL, Translator};
+use crate::compile::jit::layout;
+use crate::compile::jit::look;
+use crate::compile::jit::runtime::Context;
+use crate::compile::shape;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{self, AtomicRmwOp, BlockArg, InstBuilder, MemFlagsData, Value, types};
+use cranelift_frontend::Switch;
+use naga::{
+    AtomicFunction, BinaryOperator, Block, Expression as E, Function, Handle, Literal, ScalarKind,
+    Statement as S, SwitchCase, SwitchValue, TypeInner,
+};
+use std::mem::offset_of;
+
+/// A block that somebody may jump to.
+#[derive(Clone, Copy)]
+struct Target {
+    block: ir::Block,
+    is_used: bool,
+}
+
+/// The ways out of a loop or switch.
+pub(super) struct Exit {
+    breaks: Target,
+    /// `None` for a `switch`, where `continue` belongs to the loop around it.
+    continues: Option<Target>,
+}
+
+impl<'p> Translator<'p, '_> {
+    fn target(&mut self) -> Target {
+        Target { block: self.builder.create_block(), is_used: false }
+    }
+
+    fn jump(&mut self, target: &mut Target) {
+        target.is_used = true;
+        self.ins().jump(target.block, &[]);
+    }
+
+    /// Goes on in a block that nobody will jump to any more; is it reached at all?
+    fn land(&mut self, target: Target) -> bool {
+        self.builder.seal_block(target.block);
+        if target.is_used {
+            self.builder.switch_to_block(target.block);
+        }
+        target.is_used
+    }
+
+    pub(super) fn block(&mut self, body: &mut Body<'p>, block: &'p Block) -> Result<bool, Refusal> {
+        self.deeper()?;
+        let mut is_reached = true;
+        let known = self.bounds.len();
+        for statement in block {
+            is_reached = self.statement(body, statement)?;
+            if !is_reached {
+                break;
+            }
+        }
+        self.bounds.truncate(known);
+        self.depth -= 1;
+        Ok(is_reached)
+    }
+
+    fn statement(&mut self, body: &mut Body<'p>, statement: &'p S) -> Result<bool, Refusal> {
+        match statement {
+            S::Emit(range) => {
+                for expression in range.clone() {
+                    self.emit(body, expression)?;
+                }
+            }
+            S::Block(block) => return self.block(body, block),
+            S::If { condition, accept, reject } => {
+                if self.is_budget_check(body, *condition) {
+                    self.spend(body, accept)?;
+                } else {
+                    return self.branch(body, *condition, accept, reject);
+                }
+            }
+            S::Switch { selector, cases } => return self.switch(body, *selector, cases),
+            S::Loop { body: inner, continuing, break_if } => {
+                return self.repeat(body, inner, continuing, *break_if);
+            }
+            S::Break => {
+                let mut exit = body.exits.pop().expect("validated: a break is in a loop or switch");
+                self.jump(&mut exit.breaks);
+                body.exits.push(exit);
+                return Ok(false);
+            }
+            S::Continue => {
+                let targets = body.exits.iter_mut().rev().find_map(|e| e.continues.as_mut());
+                let target = targets.expect("validated: a continue is in a loop");
+                target.is_used = true;
+                let block = target.block;
+                self.ins().jump(block, &[]);
+                return Ok(false);
+            }
+            S::Return { value } => {
+                self.leave(body, *value);
+                return Ok(false);
+            }
+            S::Store { pointer, value } => self.store_statement(body, *pointer, *value)?,
+            S::Atomic { pointer, fun, value, result } => self.atomic(body, *pointer, fun, *value, *result),
+            S::Call { function, arguments, result } => {
+                self.call_statement(body, *function, arguments, *result)?;
+            }
+            _ => unreachable!("refused by the front: not part of the handler contract"),
+        }
+        self.check_size()?;
+        Ok(true)
+    }
+
+    fn branch(
+        &mut self,
+        body: &mut Body<'p>,
+        condition: Handle<E>,
+        accept: &'p Block,
+        reject: &'p Block,
+    ) -> Result<bool, Refusal> {
+        let condition = self.scalar(body, condition);
+        let mut end = self.target();
+        let yes = self.builder.create_block();
+        let mut is_certain = false;
+        if reject.is_empty() {
+            end.is_used = true;
+            self.ins().brif(condition, yes, &[], end.block, &[]);
+        } else {
+            let no = self.builder.create_block();
+            self.ins().brif(condition, yes, &[], no, &[]);
+            self.builder.seal_block(no);
+            self.builder.switch_to_block(no);
+            if self.block(body, reject)? {
+                self.jump(&mut end);
+            } else {
+                is_certain = true;
+            }
+        }
+        self.builder.seal_block(yes);
+        self.builder.switch_to_block(yes);
+        let known = self.bounds.len();
+        self.learn(condition);
+        if self.block(body, accept)? {
+            self.jump(&mut end);
+        }
+        // Behind a way that only leads here if the condition holds, it still does.
+        if !is_certain {
+            self.bounds.truncate(known);
+        }
+        Ok(self.land(end))
+    }
+
+    fn switch(
+        &mut self,
+        body: &mut Body<'p>,
+        selector: Handle<E>,
+        cases: &'p [SwitchCase],
+    ) -> Result<bool, Refusal> {
+        let selector = self.scalar(body, selector);
+        let mut end = self.target();
+        let blocks: Vec<_> = cases.iter().map(|_| self.builder.create_block()).collect();
+        let mut switch = Switch::new();
+        let mut default = None;
+        for (case, block) in cases.iter().zip(&blocks) {
+            match case.value {
+                SwitchValue::I32(value) => switch.set_entry(u128::from(value as u32), *block),
+                SwitchValue::U32(value) => switch.set_entry(u128::from(value), *block),
+                SwitchValue::Default => default = Some(*block),
+            }
+        }
+        if default.is_none() {
+            end.is_used = true;
+        }
+        switch.emit(&mut self.builder, selector, default.unwrap_or(end.block));
+        body.exits.push(Exit { breaks: end, continues: None });
+        for (index, case) in cases.iter().enumerate() {
+            self.builder.seal_block(blocks[index]);
+            self.builder.switch_to_block(blocks[index]);
+            if self.block(body, &case.body)? {
+                match blocks.get(index + 1) {
+                    Some(next) if case.fall_through => {
+                        self.ins().jump(*next, &[]);
+                    }
+                    _ => {
+                        let mut exit = body.exits.pop().expect("pushed above");
+                        self.jump(&mut exit.breaks);
+                        body.exits.push(exit);
+                    }
+                }
+            }
+        }
+        let exit = body.exits.pop().expect("pushed above");
+        Ok(self.land(exit.breaks))
+    }
+
+    fn repeat(
+        &mut self,
+        body: &mut Body<'p>,
+        inner: &'p Block,
+        continuing: &'p Block,
+        break_if: Option<Handle<E>>,
+    ) -> Result<bool, Refusal> {
+        let head = self.builder.create_block();
+        self.ins().jump(head, &[]);
+        self.builder.switch_to_block(head);
+        let (breaks, continues) = (self.target(), self.target());
+        body.exits.push(Exit { breaks, continues: Some(continues) });
+        let falls_through = self.block(body, inner)?;
+        let mut exit = body.exits.pop().expect("pushed above");
+        let mut continues = exit.continues.take().expect("pushed above");
+        if falls_through {
+            self.jump(&mut continues);
+        }
+        // `break` and `continue` in a `continuing` block belong to loops inside of it, but a budget that runs out
+        // there breaks out of this one.
+        body.exits.push(exit);
+        let comes_back = self.land(continues) && self.block(body, continuing)?;
+        let mut exit = body.exits.pop().expect("pushed above");
+        if comes_back {
+            match break_if {
+                Some(condition) => {
+                    let condition = self.scalar(body, condition);
+                    exit.breaks.is_used = true;
+                    self.ins().brif(condition, exit.breaks.block, &[], head, &[]);
+                }
+                None => {
+                    self.ins().jump(head, &[]);
+                }
+            }
+        }
+        self.builder.seal_block(head);
+        Ok(self.land(exit.breaks))
+    }
+
+    /// Is this the question of lowering whether the loop budget is used up?
+    fn is_budget_check(&self, body: &Body<'p>, condition: Handle<E>) -> bool {
+        let expressions = &body.function.expressions;
+        let E::Binary { op: BinaryOperator::Equal, left, .. } = expressions[condition] else { return false };
+        let E::Load { pointer } = expressions[left] else { return false };
+        self.is_fuel(body, pointer)
+    }
+
+    pub(super) fn is_fuel(&self, body: &Body<'p>, pointer: Handle<E>) -> bool {
+        let fuel = self.fuel.as_ref().expect("the lowered module has the variable");
+        matches!(body.function.expressions[pointer], E::GlobalVariable(global) if global == fuel.global)
+    }
+
+    /// The budget's check. What is left of it is in two variables, so that this one comparison is also the question
+    /// whether it is time to look at the stop word.
+    fn spend(&mut self, body: &mut Body<'p>, exhausted: &'p Block) -> Result<(), Refusal> {
+        let fuel = self.fuel.as_ref().expect("the lowered module has the variable");
+        let (now, later, budget) = (fuel.now, fuel.later, fuel.budget);
+        let [look, out, go_on] = [(); 3].map(|()| self.builder.create_block());
+        let left = self.builder.use_var(now);
+        self.ins().brif(left, go_on, &[], look, &[]);
+        self.builder.seal_block(look);
+        self.builder.set_cold_block(look);
+        self.builder.set_cold_block(out);
+        self.builder.switch_to_block(look);
+        if budget <= STOP_INTERVAL {
+            self.ins().jump(out, &[]);
+        } else {
+            let [ask, refill] = [(); 2].map(|()| self.builder.create_block());
+            let rest = self.builder.use_var(later);
+            self.ins().brif(rest, ask, &[], out, &[]);
+            self.builder.seal_block(ask);
+            self.builder.set_cold_block(ask);
+            self.builder.switch_to_block(ask);
+            let must_stop = self.look();
+            let interrupted = self.interrupted();
+            self.ins().brif(must_stop, interrupted, &[], refill, &[]);
+            self.builder.seal_block(refill);
+            self.builder.set_cold_block(refill);
+            self.builder.switch_to_block(refill);
+            let most = self.number(STOP_INTERVAL);
+            let portion = self.ins().umin(rest, most);
+            let rest = self.ins().isub(rest, portion);
+            self.builder.def_var(now, portion);
+            self.builder.def_var(later, rest);
+            self.ins().jump(go_on, &[]);
+        }
+        self.builder.seal_block(out);
+        self.builder.switch_to_block(out);
+        if self.block(body, exhausted)? {
+            self.ins().jump(go_on, &[]);
+        }
+        self.builder.seal_block(go_on);
+        self.builder.switch_to_block(go_on);
+        Ok(())
+    }
+
+    /// Asks whether the run must stop.
+    fn look(&mut self) -> Value {
+        let signature = match self.look {
+            Some(signature) => signature,
+            None => {
+                let signature = look::signature(self.isa);
+                *self.look.insert(self.builder.import_signature(signature))
+            }
+        };
+        let address = self.from_context(offset_of!(Context, look));
+        let context = self.context;
+        self.ins().call_indirect(signature, address, &[context]);
+        let at = Address::new(context, 0, Memory::Own);
+        self.load_scalar(at, offset_of!(Context, must_stop) as u32, types::I32)
+    }
+
+    fn interrupted(&mut self) -> ir::Block {
+        if let Some(block) = self.interrupted {
+            return block;
+        }
+        let block = self.builder.create_block();
+        self.builder.set_cold_block(block);
+        self.interrupted = Some(block);
+        block
+    }
+
+    /// Leaves the function in hand.
+    fn leave(&mut self, body: &mut Body<'p>, value: Option<Handle<E>>) {
+        let end = body.end;
+        let (Some(value), Some(result)) = (value, &body.function.result) else {
+            self.ins().jump(end, &[]);
+            return;
+        };
+        let inner = shape::inner(self.module, result.ty);
+        let operand = self.operand(body, value);
+        if let Some(to) = body.result_place {
+            self.put(to, inner, &operand);
+            self.ins().jump(end, &[]);
+        } else {
+            let scalars = self.scalars(&operand, inner);
+            let arguments: Vec<_> = scalars.iter().map(|scalar| BlockArg::Value(*scalar)).collect();
+            self.ins().jump(end, &arguments);
+        }
+    }
+
+    fn store_statement(
+        &mut self,
+        body: &mut Body<'p>,
+        pointer: Handle<E>,
+        value: Handle<E>,
+    ) -> Result<(), Refusal> {
+        if self.is_fuel(body, pointer)
+            && let E::Literal(Literal::U32(budget)) = body.function.expressions[value]
+        {
+            let now = self.number(budget.min(STOP_INTERVAL));
+            let later = self.number(budget.saturating_sub(STOP_INTERVAL));
+            let fuel = self.fuel.as_mut().expect("the lowered module has the variable");
+            fuel.budget = budget;
+            let variables = [fuel.now, fuel.later];
+            self.builder.def_var(variables[0], now);
+            self.builder.def_var(variables[1], later);
+            return Ok(());
+        }
+        let place = self.pointer(body, pointer);
+        let operand = self.operand(body, value);
+        let inner = body.type_of(self.module, value);
+        if let Place::Memory(at) = *place
+            && at.memory == Memory::Table
+        {
+            self.check_table_value(inner)?;
+            let target = super::place::pointee(self.module, body.type_of(self.module, pointer));
+            if let TypeInner::Atomic(_) = *target {
+                let value = self.scalars(&operand, inner)[0];
+                let address = self.address_value(at);
+                self.ins().atomic_store(MemFlagsData::trusted(), value, address);
+                return Ok(());
+            }
+        }
+        self.store(&place, inner, &operand);
+        Ok(())
+    }
+
+    fn atomic(
+        &mut self,
+        body: &mut Body<'p>,
+        pointer: Handle<E>,
+        fun: &AtomicFunction,
+        value: Handle<E>,
+        result: Option<Handle<E>>,
+    ) {
+        let Place::Memory(at) = *self.pointer(body, pointer) else {
+            unreachable!("validated: atomics are in tables, as there is no workgroup memory")
+        };
+        let address = self.address_value(at);
+        let is_signed = body.type_of(self.module, value).scalar_kind() == Some(ScalarKind::Sint);
+        let value = self.scalar(body, value);
+        // Tables are aligned to their elements, which are words.
+        let flags = MemFlagsData::trusted();
+        let operation = match *fun {
+            AtomicFunction::Add => AtomicRmwOp::Add,
+            AtomicFunction::Subtract => AtomicRmwOp::Sub,
+            AtomicFunction::And => AtomicRmwOp::And,
+            AtomicFunction::InclusiveOr => AtomicRmwOp::Or,
+            AtomicFunction::ExclusiveOr => AtomicRmwOp::Xor,
+            AtomicFunction::Min if is_signed => AtomicRmwOp::Smin,
+            AtomicFunction::Max if is_signed => AtomicRmwOp::Smax,
+            AtomicFunction::Min => AtomicRmwOp::Umin,
+            AtomicFunction::Max => AtomicRmwOp::Umax,
+            AtomicFunction::Exchange { compare: None } => AtomicRmwOp::Xchg,
+            AtomicFunction::Exchange { compare: Some(expected) } => {
+                let expected = self.scalar(body, expected);
+                let old = self.ins().atomic_cas(flags, address, expected, value);
+                let exchanged = self.ins().icmp(IntCC::Equal, old, expected);
+                if let Some(result) = result {
+                    self.set(body, result, Operand::Scalars([old, exchanged].into()));
+                }
+                return;
+            }
+        };
+        let old = self.ins().atomic_rmw(types::I32, flags, operation, address, value);
+        if let Some(result) = result {
+            self.set(body, result, Operand::Scalars([old].into()));
+        }
+    }
+
+    fn call_statement(
+        &mut self,
+        body: &mut Body<'p>,
+        function: Handle<Function>,
+        arguments: &[Handle<E>],
+        result: Option<Handle<E>>,
+    ) -> Result<(), Refusal> {
+        let arguments = arguments.iter().map(|argument| self.operand(body, *argument)).collect();
+        let value = self.inline(function, arguments)?;
+        if let (Some(result), Some(value)) = (result, value) {
+            self.set(body, result, value);
+        }
+        Ok(())
+    }
+
+    /// Bytes of a composed value at their offsets.
+    pub(super) fn compose_in_memory(
+        &mut self,
+        body: &mut Body<'p>,
+        inner: &TypeInner,
+        components: &[Handle<E>],
+    ) -> Result<Operand, Refusal> {
+        // A struct around one array is where the array is.
+        if let [component] = *components
+            && let operand @ Operand::Bytes(_) = self.operand(body, component)
+            && layout::size(self.module, inner)
+                == layout::size(self.module, body.type_of(self.module, component))
+        {
+            return Ok(operand);
+        }
+        let to = self.slot(layout::size(self.module, inner))?;
+        for (component, index) in components.iter().zip(0..) {
+            let operand = self.operand(body, *component);
+            let part = body.type_of(self.module, *component);
+            self.put(to.plus(layout::offset(inner, index)), part, &operand);
+        }
+        Ok(Operand::Bytes(to))
+    }
+}

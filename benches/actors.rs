@@ -2,7 +2,7 @@
 //! the separate crate in `benches/peers`.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ringwork::{Context, Handle, RingKernel, Runtime, message};
+use ringwork::{CacheSettings, Context, Handle, RingKernel, Runtime, message};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -107,5 +107,34 @@ fn instances(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, message_path, instances);
+/// What it takes to launch many kernels: with one handler, and with every handler compiled.
+fn launch(c: &mut Criterion) {
+    let mut group = c.benchmark_group("launch");
+    group.sample_size(10);
+    for (name, count, settings) in [
+        ("10,000 kernels with one handler", 10_000, CacheSettings::new()),
+        ("100 kernels without the cache", 100, CacheSettings::disabled()),
+    ] {
+        group.throughput(Throughput::Elements(count));
+        let setup = || {
+            let kernel = |index| {
+                RingKernel::<Request, Sum>::wgsl(format!("kernel {index}"), HANDLER)
+                    .initial_state(Count::default())
+            };
+            let runtime = Runtime::builder().cache(settings.clone()).build().unwrap();
+            (runtime, (0..count).map(kernel).collect::<Vec<_>>())
+        };
+        // The runtime goes out with its kernels, so that their end is not measured.
+        let launch = |(runtime, kernels): (Runtime, Vec<_>)| {
+            for kernel in kernels {
+                runtime.launch(kernel).unwrap();
+            }
+            runtime
+        };
+        group.bench_function(name, |b| b.iter_batched(setup, launch, BatchSize::PerIteration));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, message_path, instances, launch);
 criterion_main!(benches);

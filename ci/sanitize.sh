@@ -32,9 +32,10 @@ export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp exitcode=66 history_size=7 s
 status=0
 for program in $programs; do
     case $program in
-        # The interpreter and the compiler have one thread; what is theirs takes long here and shows nothing.
+        # The interpreter and the rest of the compiler have one thread; what is theirs takes long here and shows
+        # nothing.
         */suite-*) arguments=("${1:-guarantees}") ;;
-        *) arguments=(actor:: backend:: compute:: kernel:: message:: sync:: wire::) ;;
+        *) arguments=(actor:: backend:: compile::cache:: compute:: kernel:: message:: sync:: wire::) ;;
     esac
     echo "=== $(basename "$program") ${arguments[*]}"
     # RINGWORK_BACKEND: only the CPU's threads are ours. Tests with a time-out of their own run some ten times slower.

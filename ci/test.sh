@@ -12,7 +12,8 @@ cd "$(dirname "$0")/.."
 steps=()
 begun=$SECONDS
 current=preparation
-trap 'status=$?; [ $status -eq 0 ] || printf "\nFAILED in step \"%s\" after %d s\n" "$current" $((SECONDS - begun)) >&2' EXIT
+kept=
+trap 'status=$?; [ -z "$kept" ] || rm -r "$kept"; [ $status -eq 0 ] || printf "\nFAILED in step \"%s\" after %d s\n" "$current" $((SECONDS - begun)) >&2' EXIT
 
 # step TITLE COMMAND…: runs the command under a heading, and remembers how long it took.
 step() {
@@ -53,6 +54,10 @@ if ! command -v cc > /dev/null; then
 fi
 
 export CARGO_TERM_COLOR=never
+
+# Machine code that the tests keep goes to a folder of their own, which is empty at first.
+kept=$(mktemp -d)
+export RINGWORK_CACHE=$kept
 
 # ---- What is tested. The cheap checks come first.
 

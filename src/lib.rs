@@ -16,7 +16,8 @@
 //! 2. [`RingKernel`] describes a kernel: a WGSL handler ([`wgsl`](RingKernel::wgsl)), a Rust function
 //!    ([`native`](RingKernel::native)), or a Rust function with a receive loop and a thread of its own
 //!    ([`host`](RingKernel::host)); and its settings.
-//! 3. [`Runtime::launch`] checks and compiles it, and returns a [`Handle`]; [`Handle::activate`] lets it begin.
+//! 3. [`Runtime::launch`] checks and compiles it, and returns a [`Handle`]; [`Handle::activate`] lets it begin. Kernels
+//!    with the same handler share [one compilation](CacheSettings).
 //! 4. [`Handle::ask`] waits for the reply; [`Handle::send`] does not; [`Handle::request`] returns a [`Pending`] to be
 //!    waited for later. [`Handle::recv`] takes the replies that nobody asked for.
 //! 5. [`Runtime::link`] joins an [output](RingKernel::output) of one kernel to another kernel.
@@ -52,7 +53,8 @@
 //! | [`Cuda`](BackendKind::Cuda) | not there |
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes the CPU; [`Runtime::why`] says so. The environment variable
-//! `RINGWORK_BACKEND` replaces `Auto` and nothing else.
+//! `RINGWORK_BACKEND` replaces `Auto` and nothing else; `RINGWORK_CACHE` says [where](CacheSettings) compiled code may be
+//! kept on disk.
 //!
 //! # The map of the code
 //!
@@ -62,7 +64,7 @@
 //! | `sync` | locks, atomics and waiting, or their stand-ins under a model checker |
 //! | `wire` | slots and rings: the only byte layout |
 //! | `message` | [`Message`], [`DeviceMessage`], [`message!`], ids, priorities |
-//! | `compile` | WGSL to a checked and lowered program, and the interpreter that runs it |
+//! | `compile` | WGSL to a checked and lowered program, the interpreter that runs it, and the cache that keeps both |
 //! | `backend` | the traits of a device, and the CPU |
 //! | `compute` | buffers that host and handlers share |
 //! | `kernel` | what a user declares: kernels, settings, outputs, the context of a host kernel |
@@ -89,6 +91,7 @@ pub use actor::{
     Replies, Runtime, RuntimeBuilder, Snapshot, Telemetry, Termination,
 };
 pub use backend::{BackendKind, Capabilities, Execution};
+pub use compile::{CacheSettings, CacheStatistics};
 pub use compute::UnifiedBuffer;
 pub use error::{Error, Result, SendError, SendManyError, SendTimeoutError, TrySendError};
 pub use kernel::{Backpressure, Context, RestartPolicy, RestartState, RingKernel};

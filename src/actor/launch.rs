@@ -1,11 +1,11 @@
-//! From a declared kernel to a running one: checks, compiles, opens the port.
+//! From a declared kernel to a running one: checks, compiles or finds what was compiled, opens the port.
 
 use super::core::{Core, Engine, Facts, Inside, Memory};
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
 use super::services::Services;
 use crate::backend::{Code, Device, LaunchSpec, NativeHandler, PortControl, Shape};
-use crate::compile::{self, HandlerSource, OutputDecl, Program, TableDecl};
+use crate::compile::{Cache, HandlerSource, OutputDecl, Program, TableDecl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Body, HostFunction, KernelKind, Plain, Queue, RingKernel, Settings, invalid};
 use crate::message::{Layout, Message};
@@ -30,6 +30,8 @@ pub(super) trait Devices {
     fn device(&self) -> Result<Arc<dyn Device>>;
     /// The CPU.
     fn cpu(&self) -> Result<Arc<dyn Device>>;
+    /// The runtime's compiled handlers.
+    fn cache(&self) -> &Cache;
 }
 
 /// A kernel ready to be entered into the registry.
@@ -66,7 +68,7 @@ pub(super) fn launch<In: Message, Out: Message>(
     let control = Arc::new(PortControl::default());
     let (plain, plan, device, host) = match body {
         Body::Wgsl { text, plain } => {
-            let plan = plan_wgsl(&name, &text, &plain, &settings)?;
+            let plan = plan_wgsl(&name, &text, &plain, &settings, devices.cache())?;
             (Some(plain), Some(plan), Some(devices.device()?), None)
         }
         Body::Native { handler, state_size, plain } => {
@@ -159,7 +161,13 @@ fn check_messages<In, Out>(kernel: &str, plain: &Plain<In, Out>, settings: &Sett
         .try_for_each(|layout| limit(kernel, "output value", layout, MOST_MESSAGE))
 }
 
-fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: &Settings) -> Result<Plan> {
+fn plan_wgsl<In, Out>(
+    name: &str,
+    text: &str,
+    plain: &Plain<In, Out>,
+    settings: &Settings,
+    cache: &Cache,
+) -> Result<Plan> {
     check_messages(name, plain, settings)?;
     if let Some((layout, _)) = &settings.initial_state {
         limit(name, "state", layout, MOST_STATE)?;
@@ -185,7 +193,7 @@ fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: 
             len: table.len,
         })
         .collect();
-    let program = compile::compile(&HandlerSource {
+    let handler = cache.handler(&HandlerSource {
         name,
         text,
         input: plain.input,
@@ -195,6 +203,7 @@ fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: 
         tables: &tables,
         loop_budget: settings.loop_budget,
     })?;
+    let program = &*handler.program;
     if settings.initial_state.is_some() && !program.has_state() {
         return Err(invalid(
             name,
@@ -222,10 +231,10 @@ fn plan_wgsl<In, Out>(name: &str, text: &str, plain: &Plain<In, Out>, settings: 
     Ok(Plan {
         shape,
         initial_state,
-        background_only: settings.background || interruption_would_show(&program),
+        background_only: settings.background || interruption_would_show(program),
         on_probation: false,
         tables,
-        code: Code::Handler(Arc::new(program)),
+        code: Code::Handler(handler),
     })
 }
 

@@ -12,6 +12,7 @@ use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
 use crate::backend::{self, BackendKind, Capabilities, Device};
+use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings, CacheStatistics};
 use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Inlet, RingKernel};
@@ -129,6 +130,7 @@ struct Inner {
     why: Mutex<String>,
     device: Mutex<Option<Arc<dyn Device>>>,
     cpu: Mutex<Option<Arc<dyn Device>>>,
+    cache: Cache,
     /// One change of links at a time.
     linking: Mutex<()>,
 }
@@ -144,6 +146,7 @@ impl std::fmt::Debug for Runtime {
 #[must_use = "a builder does nothing until it builds"]
 pub struct RuntimeBuilder {
     backend: BackendKind,
+    cache: CacheSettings,
 }
 
 impl RuntimeBuilder {
@@ -154,11 +157,18 @@ impl RuntimeBuilder {
         self
     }
 
+    /// How compiled handlers are kept; [`CacheSettings`] says how unless set.
+    pub fn cache(mut self, settings: CacheSettings) -> Self {
+        self.cache = settings;
+        self
+    }
+
     /// Makes the runtime. Devices are opened at the first device kernel or buffer.
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name;
+    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name, if
+    /// `RINGWORK_CACHE` is empty, or for a setting of the cache (the error names it, its value and its bound);
     /// [unavailable](Error::is_unavailable) if this build does not have the backend.
     pub fn build(self) -> Result<Runtime> {
         let mut wanted = self.backend;
@@ -168,6 +178,7 @@ impl RuntimeBuilder {
             wanted = name.parse()?;
         }
         backend::check(wanted)?;
+        let cache = Cache::new(&self.cache, std::env::var_os(CACHE_VARIABLE).as_deref())?;
         Ok(Runtime(Arc::new(Inner {
             services: Arc::new(Services {
                 pool: Pool::new(),
@@ -179,6 +190,7 @@ impl RuntimeBuilder {
             why: Mutex::new("no device has been opened yet".to_owned()),
             device: Mutex::new(None),
             cpu: Mutex::new(None),
+            cache,
             linking: Mutex::new(()),
         })))
     }
@@ -201,6 +213,10 @@ impl Devices for Inner {
             return Ok(cpu.clone());
         }
         Ok(cpu.insert(backend::open(BackendKind::Cpu)?.0).clone())
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.cache
     }
 }
 
@@ -325,6 +341,29 @@ impl Runtime {
     /// Why device kernels run where they run; on the CPU, also by which engine.
     pub fn why(&self) -> String {
         lock(&self.0.why).clone()
+    }
+
+    /// What the cache of compiled handlers holds and what happened in it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let runtime = ringwork::Runtime::new()?;
+    /// assert_eq!(runtime.cache_statistics().entries, 0);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn cache_statistics(&self) -> CacheStatistics {
+        self.0.cache.statistics()
+    }
+
+    /// Forgets all compiled handlers, in memory and on disk, where the folder may be shared with other processes.
+    /// Running kernels keep theirs; the statistics go on counting.
+    ///
+    /// # Errors
+    ///
+    /// [unavailable](Error::is_unavailable) if files could not be removed; it names one.
+    pub fn clear_cache(&self) -> Result<()> {
+        self.0.cache.clear()
     }
 
     /// Takes the last dead letters of all kernels (256 at most), oldest first.

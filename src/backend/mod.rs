@@ -5,7 +5,7 @@
 
 pub(crate) mod cpu;
 
-use crate::compile::Program;
+use crate::compile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Token;
 use std::fmt;
@@ -138,7 +138,7 @@ pub(crate) enum Shape {
 #[derive(Clone)]
 pub(crate) enum Code {
     /// A lowered WGSL handler.
-    Handler(Arc<Program>),
+    Handler(Arc<compile::Handler>),
     /// A Rust function.
     Native(Arc<dyn NativeHandler>),
 }

@@ -1,7 +1,9 @@
 //! From WGSL text to something that runs: parse, contract, lowering, engines.
 //!
-//! [`compile`] is the one way in. Everything above sees a [`Program`] and an [`Executable`]; naga stays inside.
+//! [`Cache::handler`] is the way in, through [`compile`] for what is not kept already. Everything above sees a
+//! [`Program`] and an [`Executable`]; naga stays inside.
 
+mod cache;
 mod float;
 mod front;
 #[cfg(test)]
@@ -17,6 +19,10 @@ mod speed;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "jit")]
+use cache::KeyBuilder;
+pub(crate) use cache::{Cache, Handler, Key, Store, VARIABLE as CACHE_VARIABLE};
+pub use cache::{CacheSettings, CacheStatistics};
 pub(crate) use interp::Interpreter;
 pub(crate) use program::{Program, StateFacts};
 
@@ -210,10 +216,14 @@ pub(crate) fn engine() -> &'static str {
     engine
 }
 
-/// The best engine there is for a program, and its name.
-pub(crate) fn executable(program: Arc<Program>) -> (Arc<dyn Executable>, &'static str) {
+/// The best engine there is for a program, and its name. Machine code is looked for where it is kept, if anywhere.
+pub(crate) fn executable(
+    program: Arc<Program>,
+    #[cfg_attr(not(feature = "jit"), expect(unused_variables, reason = "only machine code is kept"))]
+    kept: Option<&(Arc<Store>, Key)>,
+) -> (Arc<dyn Executable>, &'static str) {
     #[cfg(feature = "jit")]
-    let engine = match jit::translate(&program).map(|code| jit::load(&code)) {
+    let engine = match machine_code(&program, kept).map(|code| jit::load(&code)) {
         Ok(Ok(handler)) => return (Arc::new(handler), JIT),
         Ok(Err(_)) => "interpreter: the system gives no executable memory",
         Err(interpreter) => interpreter,
@@ -221,6 +231,29 @@ pub(crate) fn executable(program: Arc<Program>) -> (Arc<dyn Executable>, &'stati
     #[cfg(not(feature = "jit"))]
     let engine = ONLY_INTERPRETER;
     (Arc::new(Interpreter::new(program)), engine)
+}
+
+/// A program's machine code: what is kept under its handler's key, or else it is translated.
+#[cfg(feature = "jit")]
+fn machine_code(
+    program: &Program,
+    kept: Option<&(Arc<Store>, Key)>,
+) -> std::result::Result<jit::MachineCode, &'static str> {
+    let (Some((store, handler)), Ok(host)) = (kept, jit::host_key()) else { return jit::translate(program) };
+    let key = KeyBuilder::new("machine code").bytes(handler.bytes()).text(&host).finish();
+    store.get_or_build(
+        &key,
+        // SAFETY: the store only gives what `to_bytes` made below under the same key, which has the handler with all
+        // that went into its program, this library's sources and `host_key`; and only from files that nobody but the
+        // user whom the process runs as could write.
+        |bytes| unsafe { jit::MachineCode::from_bytes(bytes) }.ok(),
+        || {
+            jit::translate(program).map(|code| {
+                let bytes = code.to_bytes();
+                (code, bytes)
+            })
+        },
+    )
 }
 
 /// Parses a handler, checks it against its contract and lowers it.

@@ -1,8 +1,8 @@
 //! What [`compile`](super::compile) makes: a lowered module and the facts that backends plan with.
 
-use super::{EmitSlot, TableUse};
+use super::{EmitSlot, TableDecl, TableUse};
 use naga::valid::ModuleInfo;
-use naga::{Function, GlobalVariable, Handle, Module};
+use naga::{ArraySize, Function, GlobalVariable, Handle, Module, TypeInner};
 
 /// A handler that passed every check, lowered: the input of every engine.
 ///
@@ -68,5 +68,17 @@ impl Program {
     /// Bytes of the state, 0 without one.
     pub fn state_size(&self) -> u32 {
         self.state.as_ref().map_or(0, |s| s.size)
+    }
+
+    /// Are these tables, which have the right names and elements, as long as the handler declares them? The one fact
+    /// about tables that may differ between kernels with one program.
+    pub fn fits(&self, bound: &[TableDecl]) -> bool {
+        self.tables.iter().zip(&self.table_globals).all(|(table, global)| {
+            let needed = match self.module.types[self.module.global_variables[*global].ty].inner {
+                TypeInner::Array { size: ArraySize::Constant(count), .. } => count.get() as usize,
+                _ => 1,
+            };
+            bound.iter().any(|bound| bound.name == table.name && bound.len >= needed)
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! The suite that every backend has to pass. `RINGWORK_BACKEND` says on which one it runs.
 
+mod cache;
 mod common;
 mod errors;
 mod guarantees;

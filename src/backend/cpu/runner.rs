@@ -1,7 +1,7 @@
 //! Runs one message: the part that serial and parallel rounds share.
 
 use crate::backend::{Code, Fault, LaunchSpec, NativeHandler};
-use crate::compile::{self, EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
+use crate::compile::{EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
 use crate::wire::{KIND_EMIT, KIND_REPLY};
 use std::sync::Arc;
 
@@ -45,8 +45,9 @@ pub(super) fn units(bytes: usize) -> Box<[u128]> {
 impl Runner {
     pub(super) fn new(spec: &LaunchSpec, tables: Vec<TableView>) -> Self {
         let (engine, name, privates_size, emits) = match &spec.code {
-            Code::Handler(program) => {
-                let (code, name) = compile::executable(program.clone());
+            Code::Handler(handler) => {
+                let (code, name) = handler.executable();
+                let program = &handler.program;
                 (Engine::Compiled(code), name, program.privates_size as usize, program.emits.clone())
             }
             Code::Native(handler) => (Engine::Native(handler.clone()), "native", 0, Vec::new()),

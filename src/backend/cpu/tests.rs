@@ -109,7 +109,7 @@ fn emitting() -> Code {
         tables: &[],
         loop_budget: 100,
     });
-    Code::Handler(Arc::new(program.unwrap()))
+    Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
 
 proptest! {
@@ -212,7 +212,7 @@ fn endless(budget: u32) -> Code {
         tables: &[],
         loop_budget: budget,
     });
-    Code::Handler(Arc::new(program.unwrap()))
+    Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
 
 #[test]

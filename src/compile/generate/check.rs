@@ -2,6 +2,8 @@
 
 use super::shrink::Handlers;
 use super::{GeneratedHandler, Trace, run_series};
+#[cfg(feature = "jit")]
+use crate::compile::jit;
 use crate::compile::{Executable, Interpreter, Program};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -15,7 +17,14 @@ pub(crate) type Engine = (&'static str, fn(Arc<Program>) -> Option<Arc<dyn Execu
 
 /// Every engine of this crate, the reference first.
 pub(crate) fn engines() -> Vec<Engine> {
-    vec![("interpreter", |program| Some(Arc::new(Interpreter::new(program))))]
+    vec![
+        ("interpreter", |program| Some(Arc::new(Interpreter::new(program)))),
+        #[cfg(feature = "jit")]
+        ("jit", |program| {
+            let code = jit::translate(&program).ok()?;
+            Some(Arc::new(jit::load(&code).expect("the system gives executable memory")))
+        }),
+    ]
 }
 
 /// How long a failing handler is made smaller.

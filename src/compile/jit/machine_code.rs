@@ -28,13 +28,12 @@ pub(super) struct Sizes {
 
 impl MachineCode {
     /// Bytes of the instructions.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a cache of machine code on disk"))]
+    #[cfg(test)]
     pub(crate) fn code_size(&self) -> usize {
         self.code.len()
     }
 
     /// The bytes to keep.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a cache of machine code on disk"))]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let Sizes { message, state, reply, privates, ref tables } = self.sizes;
         let mut bytes = MAGIC.to_vec();
@@ -60,10 +59,11 @@ impl MachineCode {
     /// The bytes may be run: the caller owes that they come from `to_bytes`, for the very program they are used for,
     /// under the [`host_key`](super::host_key) of this process, and that nobody else could write them since. The
     /// checksum finds accidents and not forgeries.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a cache of machine code on disk"))]
     pub(crate) unsafe fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let damaged = || Error::new(ErrorKind::Invalid, "the machine code is damaged or of another version".to_owned());
-        let (body, sum) = bytes.split_last_chunk::<8>().map(|(body, sum)| (body, *sum)).ok_or_else(damaged)?;
+        let damaged =
+            || Error::new(ErrorKind::Invalid, "the machine code is damaged or of another version".to_owned());
+        let (body, sum) =
+            bytes.split_last_chunk::<8>().map(|(body, sum)| (body, *sum)).ok_or_else(damaged)?;
         if checksum(body) != u64::from_le_bytes(sum) {
             return Err(damaged());
         }

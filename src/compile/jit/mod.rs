@@ -73,7 +73,6 @@ pub(crate) fn check_host() -> std::result::Result<(), &'static str> {
 /// # Errors
 ///
 /// `Unavailable` if there is no code generator for this machine.
-#[cfg_attr(not(test), expect(dead_code, reason = "for a cache of machine code on disk"))]
 pub(crate) fn host_key() -> Result<String> {
     let isa = host().map_err(unavailable)?;
     let features: Vec<_> = isa.isa_flags().iter().map(ToString::to_string).collect();
@@ -105,7 +104,10 @@ pub(crate) fn translate(program: &Program) -> std::result::Result<MachineCode, &
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("ringwork-jit".into()).stack_size(16 << 20);
         let thread = thread.spawn_scoped(scope, || generate(program, isa));
-        thread.map_err(|_| "interpreter: there is no thread to compile on")?.join().unwrap_or(Err("interpreter: the code generator panicked"))
+        thread
+            .map_err(|_| "interpreter: there is no thread to compile on")?
+            .join()
+            .unwrap_or(Err("interpreter: the code generator panicked"))
     })
 }
 
@@ -259,7 +261,12 @@ impl Executable for JitHandler {
         // SAFETY: the code reads and writes only what the frame has, as just checked, and the tables, which whoever
         // made their views keeps valid; it was made for this signature, and `self` keeps it in memory.
         let code = unsafe {
-            (self.entry)(&mut context, frame.message.as_ptr(), frame.state.as_mut_ptr(), frame.reply.as_mut_ptr())
+            (self.entry)(
+                &mut context,
+                frame.message.as_ptr(),
+                frame.state.as_mut_ptr(),
+                frame.reply.as_mut_ptr(),
+            )
         };
         const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
         match code {

@@ -18,8 +18,7 @@ use crate::compile::shape;
 use crate::compile::{Program, TableView};
 use cranelift_codegen::ir::immediates::Offset32;
 use cranelift_codegen::ir::{
-    self, AbiParam, InstBuilder, SigRef, StackSlotData, StackSlotKind, Type, Value,
-    types,
+    self, AbiParam, InstBuilder, SigRef, StackSlotData, StackSlotKind, Type, Value, types,
 };
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -261,7 +260,8 @@ impl<'p, 'b> Translator<'p, 'b> {
             if self.analysis.measured.contains(global) {
                 let at = Offset32::new(view + offset_of!(TableView, bytes) as i32);
                 let bytes = self.ins().load(types::I64, place::fixed_flags(), views, at);
-                let stride = layout::stride(shape::inner(self.module, self.module.global_variables[*global].ty));
+                let stride =
+                    layout::stride(shape::inner(self.module, self.module.global_variables[*global].ty));
                 let elements = if stride.is_power_of_two() {
                     self.ins().ushr_imm_u(bytes, i64::from(stride.trailing_zeros()))
                 } else {
@@ -313,7 +313,11 @@ impl<'p, 'b> Translator<'p, 'b> {
 
     /// Fails if there is too much already.
     fn check_size(&self) -> Result<(), Refusal> {
-        if self.builder.func.dfg.num_insts() > MOST_INSTRUCTIONS { Err(Refusal::Instructions) } else { Ok(()) }
+        if self.builder.func.dfg.num_insts() > MOST_INSTRUCTIONS {
+            Err(Refusal::Instructions)
+        } else {
+            Ok(())
+        }
     }
 
     /// Calls a service.
@@ -400,7 +404,11 @@ impl<'p, 'b> Translator<'p, 'b> {
     }
 
     /// Inlines a function; its result, if it has one.
-    fn inline(&mut self, handle: Handle<Function>, arguments: Vec<Operand>) -> Result<Option<Operand>, Refusal> {
+    fn inline(
+        &mut self,
+        handle: Handle<Function>,
+        arguments: Vec<Operand>,
+    ) -> Result<Option<Operand>, Refusal> {
         self.calls += 1;
         if self.calls > MOST_CALLS {
             return Err(Refusal::Calls);

@@ -459,7 +459,8 @@ impl<'p> Translator<'p, '_> {
         // A struct around one array is where the array is.
         if let [component] = *components
             && let operand @ Operand::Bytes(_) = self.operand(body, component)
-            && layout::size(self.module, inner) == layout::size(self.module, body.type_of(self.module, component))
+            && layout::size(self.module, inner)
+                == layout::size(self.module, body.type_of(self.module, component))
         {
             return Ok(operand);
         }

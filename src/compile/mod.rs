@@ -2,6 +2,7 @@
 //!
 //! [`compile`] is the one way in. Everything above sees a [`Program`] and an [`Executable`]; naga stays inside.
 
+mod batch;
 mod float;
 mod front;
 mod interp;
@@ -13,6 +14,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use batch::{Batch, BatchEnd, Ending, Places};
 pub(crate) use interp::Interpreter;
 pub(crate) use program::{Program, StateFacts};
 
@@ -121,6 +123,13 @@ impl<'a> StopCheck<'a> {
         Self { word, deadline, slice, slice_end: Cell::new(None) }
     }
 
+    /// The stop word.
+    #[inline]
+    fn word(&self) -> u32 {
+        // Relaxed: as in `must_stop`.
+        self.word.load(Ordering::Relaxed)
+    }
+
     /// Must the run stop?
     #[cold]
     pub(crate) fn must_stop(&self) -> bool {
@@ -188,6 +197,18 @@ pub(crate) trait Executable: Send + Sync {
     ///
     /// If a part of the frame is smaller than the handler's types.
     fn run(&self, frame: &mut Frame<'_>) -> Outcome;
+
+    /// Runs many messages, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), or if the output has no room for all replies.
+    fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
+        let (privates, tables, stop) = (std::mem::take(&mut batch.privates), batch.tables, batch.stop);
+        batch.each(|message, state, reply| {
+            self.run(&mut Frame { message, state, reply, privates, tables, stop })
+        })
+    }
 }
 
 /// Name of the engine that makes machine code; other names are `interpreter: ` and the reason.

@@ -77,6 +77,9 @@ impl Translator<'_, '_> {
             }
             match (most, self.known_integer(bound.limit)) {
                 (Some(most), Some(limit)) => limit != 0 && limit - 1 <= most,
+                (Some(most), None) => {
+                    self.greatest(bound.limit).is_some_and(|limit| limit != 0 && limit - 1 <= most)
+                }
                 _ => self.is_one_less(b, bound.limit),
             }
         })

@@ -121,8 +121,8 @@ struct Translator<'p, 'b> {
     /// Constants that are too large for instructions, and where each is.
     constants: Vec<u8>,
     known_constants: HashMap<Vec<u32>, u32>,
-    /// Values that are known not to be NaN.
-    numbers: std::collections::HashSet<Value>,
+    /// Floats that are known not to be NaN, with the least and greatest number they can be.
+    ranges: HashMap<Value, (f32, f32)>,
     stack: u32,
     calls: usize,
     depth: u32,
@@ -190,7 +190,7 @@ pub(super) fn translate<'p>(
         signatures: Vec::new(),
         constants: Vec::new(),
         known_constants: HashMap::new(),
-        numbers: Default::default(),
+        ranges: HashMap::new(),
         stack: 0,
         calls: 0,
         depth: 0,
@@ -213,7 +213,7 @@ impl<'p, 'b> Translator<'p, 'b> {
     fn float(&mut self, value: f32) -> Value {
         let constant = self.ins().f32const(value);
         if !value.is_nan() {
-            self.numbers.insert(constant);
+            self.ranges.insert(constant, (value, value));
         }
         constant
     }

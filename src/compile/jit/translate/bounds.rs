@@ -89,6 +89,10 @@ impl Translator<'_, '_> {
     fn greatest(&self, value: Value) -> Option<u32> {
         match *self.definition(value)? {
             InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } => Some(imm.bits() as u32),
+            InstructionData::Unary { opcode: Opcode::FcvtToSintSat | Opcode::FcvtToUintSat, arg } => {
+                let (least, most) = self.ranges.get(&arg)?;
+                (*least >= 0.0 && *most < u32::MAX as f32).then_some(*most as u32)
+            }
             InstructionData::Binary { opcode, args: [a, b] } => match opcode {
                 Opcode::Band => self.known_integer(b).or(self.known_integer(a)),
                 Opcode::Urem => self.known_integer(b)?.checked_sub(1),

@@ -1,6 +1,6 @@
 //! How many words a value of a type takes, where its components are in WGSL's memory layout, and what a constant is.
 
-use naga::{ArraySize, Arena, Expression as E, Handle, Literal, Module, Type, TypeInner, VectorSize};
+use naga::{Arena, ArraySize, Expression as E, Handle, Literal, Module, Type, TypeInner, VectorSize};
 
 /// Words of a value: one for each scalar in it. A table of no fixed size has none.
 pub(super) fn words(module: &Module, inner: &TypeInner) -> u32 {

@@ -1,11 +1,11 @@
 //! Shared by the tests of the front, the lowering and the engines.
 
+#[cfg(feature = "jit")]
+use super::jit::{self, JitHandler};
 use super::{
     Executable, Frame, HandlerSource, Interpreter, Outcome, OutputDecl, Program, StopCheck, TableDecl,
     TableView, compile,
 };
-#[cfg(feature = "jit")]
-use super::jit::{self, JitHandler};
 use crate::error::Result;
 use crate::message::{Field, FieldKind, Layout, Scalar};
 use std::sync::Arc;
@@ -142,13 +142,19 @@ impl Bench {
             reply: self.reply.clone(),
             privates: self.privates.clone(),
             // SAFETY: a test's views are of slices that it does not touch until the run is over.
-            tables: tables.iter().map(|t| unsafe { std::slice::from_raw_parts(t.data, t.bytes) }.to_vec()).collect(),
+            tables: tables
+                .iter()
+                .map(|t| unsafe { std::slice::from_raw_parts(t.data, t.bytes) }.to_vec())
+                .collect(),
         };
         let mut results = self.engines().into_iter().map(|engine| {
             let mut run = before.clone();
             let outcome = run.on(engine, message, &StopCheck::new(&self.stop_word, None, None));
             if outcome != Outcome::Done {
-                assert_eq!(run.state, before.state, "the state was touched by a run that ended as {outcome:?}");
+                assert_eq!(
+                    run.state, before.state,
+                    "the state was touched by a run that ended as {outcome:?}"
+                );
             }
             (outcome, run)
         });

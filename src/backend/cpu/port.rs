@@ -4,8 +4,8 @@ use super::parallel::{self, SharedPool, Workers};
 use super::runner::{Ran, Round, Runner, Scratch, fault, units};
 use super::storage::CpuStorage;
 use crate::backend::{
-    Around, Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, STOP_AFTER_MESSAGE, Shape,
-    Until,
+    Around, Completion, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress, STOP_AFTER_MESSAGE,
+    Shape, Until,
 };
 use crate::compile::{Ending, FaultCode, Places, StopCheck};
 use crate::error::Result;

@@ -1,9 +1,9 @@
 //! From the lowered module to instructions: places for everything first, then each function, callees first.
 
 use super::code::{Address, Op};
-use crate::compile::shape::{constant, inner, leaves, words};
 use super::{Border, Code, EmitBorder};
 use crate::compile::Program;
+use crate::compile::shape::{constant, inner, leaves, words};
 use naga::{AddressSpace, Function, GlobalVariable, Handle, Module, TypeInner};
 use std::collections::HashMap;
 

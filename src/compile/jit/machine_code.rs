@@ -62,8 +62,10 @@ impl MachineCode {
     /// checksum finds accidents and not forgeries.
     #[cfg_attr(not(test), expect(dead_code, reason = "for a cache of machine code on disk"))]
     pub(crate) unsafe fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let damaged = || Error::new(ErrorKind::Invalid, "the machine code is damaged or of another version".to_owned());
-        let (body, sum) = bytes.split_last_chunk::<8>().map(|(body, sum)| (body, *sum)).ok_or_else(damaged)?;
+        let damaged =
+            || Error::new(ErrorKind::Invalid, "the machine code is damaged or of another version".to_owned());
+        let (body, sum) =
+            bytes.split_last_chunk::<8>().map(|(body, sum)| (body, *sum)).ok_or_else(damaged)?;
         if checksum(body) != u64::from_le_bytes(sum) {
             return Err(damaged());
         }

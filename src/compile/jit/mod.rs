@@ -105,7 +105,10 @@ pub(crate) fn translate(program: &Program) -> std::result::Result<MachineCode, &
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("ringwork-jit".into()).stack_size(16 << 20);
         let thread = thread.spawn_scoped(scope, || generate(program, isa));
-        thread.map_err(|_| "interpreter: there is no thread to compile on")?.join().unwrap_or(Err("interpreter: the code generator panicked"))
+        thread
+            .map_err(|_| "interpreter: there is no thread to compile on")?
+            .join()
+            .unwrap_or(Err("interpreter: the code generator panicked"))
     })
 }
 
@@ -271,8 +274,7 @@ impl JitHandler {
         // SAFETY: the code reads and writes only what it was translated for, which is there (the caller), and the
         // tables, which whoever made their views keeps valid; it was made for this signature, and `self` keeps it
         // in memory. It takes any alignment but the tables', whose words are aligned.
-        let code =
-            unsafe { (self.entry)(context, message.as_ptr(), state.as_mut_ptr(), reply.as_mut_ptr()) };
+        let code = unsafe { (self.entry)(context, message.as_ptr(), state.as_mut_ptr(), reply.as_mut_ptr()) };
         const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
         match code {
             translate::DONE => Outcome::Done,

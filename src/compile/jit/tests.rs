@@ -50,7 +50,9 @@ fn code_survives_as_bytes() {
         assert!(unsafe { MachineCode::from_bytes(&bytes[..damage]) }.is_err());
     }
     let key = host_key().unwrap();
-    assert!(key.contains(cranelift_codegen::VERSION) && key.contains("opt_level") && key == host_key().unwrap());
+    assert!(
+        key.contains(cranelift_codegen::VERSION) && key.contains("opt_level") && key == host_key().unwrap()
+    );
 }
 
 #[test]
@@ -105,7 +107,8 @@ fn huge_call_trees_are_left_to_the_interpreter_at_once() {
         let mut text = format!("fn f0(x: u32) -> u32 {{ {body} }}\n");
         for level in 1..depth {
             let below = level - 1;
-            writeln!(text, "fn f{level}(x: u32) -> u32 {{ return f{below}(x) + f{below}(x + 1u); }}").unwrap();
+            writeln!(text, "fn f{level}(x: u32) -> u32 {{ return f{below}(x) + f{below}(x + 1u); }}")
+                .unwrap();
         }
         let top = depth - 1;
         text + &format!(

@@ -18,8 +18,7 @@ use crate::compile::shape;
 use crate::compile::{Program, TableView};
 use cranelift_codegen::ir::immediates::Offset32;
 use cranelift_codegen::ir::{
-    self, AbiParam, InstBuilder, SigRef, StackSlotData, StackSlotKind, Type, Value,
-    types,
+    self, AbiParam, InstBuilder, SigRef, StackSlotData, StackSlotKind, Type, Value, types,
 };
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -219,14 +218,14 @@ impl<'p, 'b> Translator<'p, 'b> {
     }
 
     /// A part of the context.
-    fn from_context(&mut self, offset: usize) -> Value {
+    fn context_field(&mut self, offset: usize) -> Value {
         let context = self.context;
         self.ins().load(types::I64, place::fixed_flags(), context, Offset32::new(offset as i32))
     }
 
     /// The whole function.
     fn handler(&mut self, state: Value, reply: Value) -> Result<(), Refusal> {
-        self.privates = self.from_context(offset_of!(Context, privates));
+        self.privates = self.context_field(offset_of!(Context, privates));
         self.tables();
         self.private_variables()?;
         let entry = &self.module.functions[self.program.entry];
@@ -252,7 +251,7 @@ impl<'p, 'b> Translator<'p, 'b> {
 
     /// Places of the tables, and the lengths of those that are asked for theirs.
     fn tables(&mut self) {
-        let views = self.from_context(offset_of!(Context, tables));
+        let views = self.context_field(offset_of!(Context, tables));
         for (index, global) in self.program.table_globals.iter().enumerate() {
             let view = (index * size_of::<TableView>()) as i32;
             let at = Offset32::new(view + offset_of!(TableView, data) as i32);
@@ -261,7 +260,8 @@ impl<'p, 'b> Translator<'p, 'b> {
             if self.analysis.measured.contains(global) {
                 let at = Offset32::new(view + offset_of!(TableView, bytes) as i32);
                 let bytes = self.ins().load(types::I64, place::fixed_flags(), views, at);
-                let stride = layout::stride(shape::inner(self.module, self.module.global_variables[*global].ty));
+                let stride =
+                    layout::stride(shape::inner(self.module, self.module.global_variables[*global].ty));
                 let elements = if stride.is_power_of_two() {
                     self.ins().ushr_imm_u(bytes, i64::from(stride.trailing_zeros()))
                 } else {
@@ -313,13 +313,17 @@ impl<'p, 'b> Translator<'p, 'b> {
 
     /// Fails if there is too much already.
     fn check_size(&self) -> Result<(), Refusal> {
-        if self.builder.func.dfg.num_insts() > MOST_INSTRUCTIONS { Err(Refusal::Instructions) } else { Ok(()) }
+        if self.builder.func.dfg.num_insts() > MOST_INSTRUCTIONS {
+            Err(Refusal::Instructions)
+        } else {
+            Ok(())
+        }
     }
 
     /// Calls a service.
     fn call(&mut self, service: Service, arguments: &[Value]) -> Option<Value> {
         let signature = self.signature(service.signature());
-        let services = self.from_context(offset_of!(Context, services));
+        let services = self.context_field(offset_of!(Context, services));
         let at = Offset32::new((service as usize * size_of::<*const ()>()) as i32);
         let address = self.ins().load(types::I64, place::fixed_flags(), services, at);
         let call = self.ins().call_indirect(signature, address, arguments);
@@ -400,7 +404,11 @@ impl<'p, 'b> Translator<'p, 'b> {
     }
 
     /// Inlines a function; its result, if it has one.
-    fn inline(&mut self, handle: Handle<Function>, arguments: Vec<Operand>) -> Result<Option<Operand>, Refusal> {
+    fn inline(
+        &mut self,
+        handle: Handle<Function>,
+        arguments: Vec<Operand>,
+    ) -> Result<Option<Operand>, Refusal> {
         self.calls += 1;
         if self.calls > MOST_CALLS {
             return Err(Refusal::Calls);
@@ -501,7 +509,7 @@ impl<'p, 'b> Translator<'p, 'b> {
             }
             start as u32
         });
-        let base = self.from_context(offset_of!(Context, constants));
+        let base = self.context_field(offset_of!(Context, constants));
         Operand::Bytes(Address::new(base, at as i32, Memory::Fixed))
     }
 

@@ -1,9 +1,9 @@
 //! Expressions: each is evaluated once, where its `Emit` stands.
 
 use super::super::code::{Address, Op, Operand, TablePlace, Whole};
-use crate::compile::shape::{self, element, leaves, part, pointee, words};
 use super::super::{math, pack, whole};
 use super::{Body, Place};
+use crate::compile::shape::{self, element, leaves, part, pointee, words};
 use naga::{
     AddressSpace, BinaryOperator, Expression as E, Handle, MathFunction, RelationalFunction, ScalarKind,
     SwizzleComponent, TypeInner, VectorSize,

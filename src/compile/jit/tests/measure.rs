@@ -23,7 +23,13 @@ fn time(mut call: impl FnMut()) -> f64 {
 }
 
 /// Prints what a handler and its twin take, and their results' words for comparison.
-fn compare(name: &str, source: &HandlerSource<'_>, message: &[u8], tables: &[TableView], twin: &mut dyn FnMut()) {
+fn compare(
+    name: &str,
+    source: &HandlerSource<'_>,
+    message: &[u8],
+    tables: &[TableView],
+    twin: &mut dyn FnMut(),
+) {
     let program = compile(source).unwrap();
     let mut compiling = f64::INFINITY;
     for _ in 0..20 {
@@ -166,11 +172,7 @@ fn fir() {
         name: "Filter",
         size: 260,
         align: 4,
-        fields: &[
-            scalar("next", 0, Scalar::U32),
-            array("taps", 4, F32, 32),
-            array("past", 132, F32, 32),
-        ],
+        fields: &[scalar("next", 0, Scalar::U32), array("taps", 4, F32, 32), array("past", 132, F32, 32)],
     };
     let text = "fn on_message(m: Sample, s: ptr<function, Filter>) -> Score {
                     (*s).past[(*s).next & 31u] = m.value;
@@ -249,7 +251,13 @@ fn k_means() {
         count: f32,
     }
     #[inline(never)]
-    fn twin(p: &[f32; 3], weight: f32, s: &mut (u32, f32), centroids: &mut [Centroid], reply: &mut (u32, f32)) {
+    fn twin(
+        p: &[f32; 3],
+        weight: f32,
+        s: &mut (u32, f32),
+        centroids: &mut [Centroid],
+        reply: &mut (u32, f32),
+    ) {
         let mut fuel = 1_000_000u32;
         let (mut best, mut least) = (0, 3e38);
         let mut i = 0;
@@ -272,7 +280,8 @@ fn k_means() {
         *s = (s.0.wrapping_add(1), s.1 + least * weight);
         *reply = (best as u32, least.sqrt());
     }
-    let tables = [TableDecl { name: "centroids".into(), element_size: 16, element_name: "Centroid", len: 16 }];
+    let tables =
+        [TableDecl { name: "centroids".into(), element_size: 16, element_name: "Centroid", len: 16 }];
     let source =
         HandlerSource { input: POINT, output: CLUSTER, state: Some(STATE), tables: &tables, ..source(text) };
     let make = || -> Vec<Centroid> {
@@ -398,12 +407,6 @@ fn fraud() {
     let message = [120f32.to_bits(), 23, 4];
     let (mut history, mut reply) = (History::default(), 0.0);
     compare("fraud", &source, bytemuck::cast_slice(&message), &[], &mut || {
-        twin(
-            black_box(120.0),
-            black_box(23),
-            black_box(4),
-            black_box(&mut history),
-            black_box(&mut reply),
-        );
+        twin(black_box(120.0), black_box(23), black_box(4), black_box(&mut history), black_box(&mut reply));
     });
 }

@@ -152,7 +152,9 @@ impl<'p> Translator<'p, '_> {
             E::As { expr, kind, convert } => self.conversion(body, expr, kind, convert.is_some()),
             E::ArrayLength(base) => {
                 let E::GlobalVariable(global) = body.function.expressions[base] else {
-                    unreachable!("validated: only a table has no fixed size, and it is not inside of a struct")
+                    unreachable!(
+                        "validated: only a table has no fixed size, and it is not inside of a struct"
+                    )
                 };
                 Operand::Scalars([self.lengths[&global]].into())
             }

@@ -378,7 +378,9 @@ impl Translator<'_, '_> {
     pub(super) fn write_out(&mut self, to: Address, inner: &TypeInner, value: &Operand) {
         if to.memory == Memory::Own && layout::is_dense(self.module, inner) {
             match value {
-                Operand::Bytes(from) if from.memory != Memory::Table => return self.copy_bytes(to, *from, layout::size(self.module, inner)),
+                Operand::Bytes(from) if from.memory != Memory::Table => {
+                    return self.copy_bytes(to, *from, layout::size(self.module, inner));
+                }
                 Operand::Zero => return self.zero_bytes(to, layout::size(self.module, inner)),
                 _ => {}
             }
@@ -483,7 +485,8 @@ impl Translator<'_, '_> {
         let at = Address::new(state, 0, Memory::Own);
         let indexed = self.analysis.facts(self.program.entry).argument(argument);
         let place = self.place(ty, indexed, Home::At(at))?;
-        let mut taken = TakenState { place: place.clone(), argument, scalars: Vec::new(), backups: Vec::new() };
+        let mut taken =
+            TakenState { place: place.clone(), argument, scalars: Vec::new(), backups: Vec::new() };
         self.take_part(&mut taken, &place, shape::inner(self.module, ty), at, &mut Vec::new())?;
         Ok(taken)
     }

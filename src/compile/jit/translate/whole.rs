@@ -44,7 +44,13 @@ impl<'p> Translator<'p, '_> {
     }
 
     /// A function that mixes components; `None` if it works on each alone.
-    fn whole(&mut self, fun: M, kind: ScalarKind, all: &[&[Value]], matrix: [usize; 2]) -> Option<Vec<Value>> {
+    fn whole(
+        &mut self,
+        fun: M,
+        kind: ScalarKind,
+        all: &[&[Value]],
+        matrix: [usize; 2],
+    ) -> Option<Vec<Value>> {
         let a = all[0];
         let b = all.get(1).copied().unwrap_or_default();
         Some(match fun {

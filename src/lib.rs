@@ -48,8 +48,8 @@
 //! | `jit` (default) | machine code for WGSL handlers on the CPU, by Cranelift; without it they are interpreted |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
-//! with all its calls inlined), the interpreter runs a handler, with the same results and some ten to a hundred times
-//! slower; [`Telemetry::engine`] says so, and why.
+//! with all its calls inlined), the interpreter runs a handler: with the same results, and 20 to 70 times slower where it
+//! has something to compute. [`Telemetry::engine`] says so, and why.
 //!
 //! | backend | in this version |
 //! |---|---|

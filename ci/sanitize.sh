@@ -32,8 +32,8 @@ export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp exitcode=66 history_size=7 s
 status=0
 for program in $programs; do
     case $program in
-        # The interpreter and the rest of the compiler have one thread; what is theirs takes long here and shows
-        # nothing.
+        # The engines and the compiler have one thread; what is theirs takes long here and shows nothing. Machine code
+        # is not instrumented either way.
         */suite-*) arguments=("${1:-guarantees}") ;;
         *) arguments=(actor:: backend:: compile::cache:: compute:: kernel:: message:: sync:: wire::) ;;
     esac

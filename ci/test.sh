@@ -64,8 +64,12 @@ export RINGWORK_CACHE=$kept
 step "format" cargo fmt --all -- --check
 step "import rules" ci/imports.sh
 step "lints" cargo clippy --all-targets -- -D warnings
+step "lints, without features" cargo clippy --all-targets --no-default-features -- -D warnings
 step "build, with the examples" cargo build --all-targets
 step "unit, integration and documentation tests" cargo test
+# Handlers are interpreted then; what does not run handlers was tested above.
+step "unit tests and handlers, without features" cargo test --no-default-features --lib
+step "integration tests, without features" cargo test --no-default-features --test suite
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 step "examples, optimised" cargo build --release --examples
 step "integration tests, optimised" cargo test --release --test '*'

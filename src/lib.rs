@@ -1,8 +1,8 @@
 //! Ringwork: GPU-native actors.
 //!
 //! An actor, here called a *kernel*, has a handler, a state and bounded queues. The handler is written once, in WGSL;
-//! the program talks to it from ordinary synchronous Rust. **This version runs handlers on the CPU**, by an
-//! interpreter: backends for GPUs are not part of it yet, and asking for one is an
+//! the program talks to it from ordinary synchronous Rust. **This version runs handlers on the CPU**, as machine code
+//! made at launch: backends for GPUs are not part of it yet, and asking for one is an
 //! [error](Error::is_unavailable).
 //!
 //! # A first example
@@ -44,11 +44,17 @@
 //!
 //! # Backends and features
 //!
-//! There are no cargo features in this version.
+//! | feature | what it adds |
+//! |---|---|
+//! | `jit` (default) | machine code for WGSL handlers on the CPU, by Cranelift; without it they are interpreted |
+//!
+//! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
+//! with all its calls inlined), the interpreter runs a handler: with the same results, and 20 to 70 times slower where it
+//! has something to compute. [`Telemetry::engine`] says so, and why.
 //!
 //! | backend | in this version |
 //! |---|---|
-//! | [`Cpu`](BackendKind::Cpu) | always there; WGSL handlers are interpreted, native ones are called |
+//! | [`Cpu`](BackendKind::Cpu) | always there; WGSL handlers are compiled or interpreted, native ones are called |
 //! | [`Wgpu`](BackendKind::Wgpu) | not there |
 //! | [`Cuda`](BackendKind::Cuda) | not there |
 //!
@@ -64,7 +70,7 @@
 //! | `sync` | locks, atomics and waiting, or their stand-ins under a model checker |
 //! | `wire` | slots and rings: the only byte layout |
 //! | `message` | [`Message`], [`DeviceMessage`], [`message!`], ids, priorities |
-//! | `compile` | WGSL to a checked and lowered program, the interpreter that runs it, and the cache that keeps both |
+//! | `compile` | WGSL to a checked and lowered program, what runs it (the interpreter, and the JIT in `compile/jit`), and the cache that keeps both |
 //! | `backend` | the traits of a device, and the CPU |
 //! | `compute` | buffers that host and handlers share |
 //! | `kernel` | what a user declares: kernels, settings, outputs, the context of a host kernel |

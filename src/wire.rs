@@ -82,6 +82,25 @@ impl SlotRing {
     /// As [`push`](Self::push).
     #[inline]
     pub(crate) fn push_with(&mut self, token: Token, kind: u32, len: usize, fill: impl FnOnce(&mut [u8])) {
+        self.push_if(token, kind, len, |payload| {
+            fill(payload);
+            true
+        });
+    }
+
+    /// Fills the next slot's payload in place; the slot stays free if `fill` says `false`.
+    ///
+    /// # Panics
+    ///
+    /// As [`push`](Self::push).
+    #[inline]
+    pub(crate) fn push_if(
+        &mut self,
+        token: Token,
+        kind: u32,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) {
         assert!(self.free() > 0, "a full slot ring was pushed to");
         if self.storage.is_empty() {
             self.allocate();
@@ -90,8 +109,9 @@ impl SlotRing {
         let slot: &mut [u8] = bytemuck::cast_slice_mut(&mut self.storage[at..at + self.units]);
         let (header, payload) = slot.split_at_mut(16);
         header.copy_from_slice(bytemuck::bytes_of(&SlotHeader { token, kind, len: len as u32 }));
-        fill(&mut payload[..len]);
-        self.tail = self.tail.wrapping_add(1);
+        if fill(&mut payload[..len]) {
+            self.tail = self.tail.wrapping_add(1);
+        }
     }
 
     #[cold]

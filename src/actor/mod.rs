@@ -7,10 +7,6 @@
 mod admin;
 mod ask;
 mod cell;
-#[cfg_attr(
-    not(loom),
-    expect(clippy::missing_const_for_thread_local, reason = "loom's thread_local! takes no const block")
-)]
 mod core;
 mod dead_letters;
 mod direct;

@@ -3,6 +3,7 @@
 //! [`Cache::handler`] is the way in, through [`compile`] for what is not kept already. Everything above sees a
 //! [`Program`] and an [`Executable`]; naga stays inside.
 
+mod batch;
 mod cache;
 mod float;
 mod front;
@@ -19,6 +20,7 @@ mod speed;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use batch::{Batch, BatchEnd, Ending, Places};
 #[cfg(feature = "jit")]
 use cache::KeyBuilder;
 pub(crate) use cache::{Cache, Handler, Key, Store, VARIABLE as CACHE_VARIABLE};
@@ -131,6 +133,13 @@ impl<'a> StopCheck<'a> {
         Self { word, deadline, slice, slice_end: Cell::new(None) }
     }
 
+    /// The stop word.
+    #[inline]
+    fn word(&self) -> u32 {
+        // Relaxed: as in `must_stop`.
+        self.word.load(Ordering::Relaxed)
+    }
+
     /// Must the run stop?
     #[cold]
     pub(crate) fn must_stop(&self) -> bool {
@@ -198,6 +207,18 @@ pub(crate) trait Executable: Send + Sync {
     ///
     /// If a part of the frame is smaller than the handler's types.
     fn run(&self, frame: &mut Frame<'_>) -> Outcome;
+
+    /// Runs many messages, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), or if the output has no room for all replies.
+    fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
+        let (privates, tables, stop) = (std::mem::take(&mut batch.privates), batch.tables, batch.stop);
+        batch.each(|message, state, reply| {
+            self.run(&mut Frame { message, state, reply, privates, tables, stop })
+        })
+    }
 }
 
 /// Name of the engine that makes machine code; other names are `interpreter: ` and the reason.

@@ -1,5 +1,6 @@
 //! Handlers end to end: every shape, tables, and realistic handlers against twins in Rust, bit for bit.
 
+mod engine;
 mod realistic;
 mod shapes;
 mod tables;

@@ -1,9 +1,9 @@
 //! A round on all cores: stateless messages in chunks, instances in blocks; outputs in the order of the messages.
 
 use super::port::instance_of;
-use super::runner::{Ran, Runner, Scratch};
+use super::runner::{Ran, Round, Runner, Scratch, fault};
 use crate::backend::{Around, Fault, PortControl, STOP_NOW, Shape};
-use crate::compile::StopCheck;
+use crate::compile::{Ending, Places, StopCheck};
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, SlotHeader, SlotRing};
 use std::collections::VecDeque;
@@ -141,6 +141,9 @@ impl Lane {
     /// Runs the lane's messages; `states` belong to the instances from `first` on.
     fn run(&mut self, job: &Job<'_>, states: &mut [u8], first: usize) {
         let stop = StopCheck::new(&job.control.stop, None, None);
+        if job.runner.takes_batches() {
+            return self.run_batches(job, states, first, &stop);
+        }
         let size = job.runner.state_size;
         for &index in &self.messages {
             // The kernel is being terminated: what has not begun does not.
@@ -165,6 +168,42 @@ impl Lane {
                 // The kernel is being terminated: what this lane has not done is not confirmed.
                 Ran::Interrupted => return,
             }
+        }
+    }
+}
+
+impl Lane {
+    /// As [`run`](Self::run), for a handler that takes batches.
+    fn run_batches(&mut self, job: &Job<'_>, states: &mut [u8], first: usize, stop: &StopCheck<'_>) {
+        let size = job.runner.state_size;
+        let mut rest = self.messages.as_slice();
+        while !rest.is_empty() {
+            let end = job.runner.run_batch(
+                &mut self.scratch,
+                Round {
+                    input: job.input,
+                    places: Places::Listed(rest),
+                    shape: job.shape,
+                    states,
+                    first_instance: first,
+                    output: &mut self.out,
+                    stop,
+                    // The kernel is being terminated: what has not begun does not, and what this lane has not done
+                    // is not confirmed.
+                    stop_at: STOP_NOW,
+                    waiting: None,
+                    last: None,
+                },
+            );
+            let Ending::Fault(code) = end.why else { return };
+            let (header, message) = job.input.get(rest[end.completed] as usize);
+            let instance = instance_of(job.shape, message);
+            if let Some(reset) = job.reset {
+                let at = (instance - first) * size;
+                states[at..at + size].copy_from_slice(&reset[instance * size..(instance + 1) * size]);
+            }
+            self.faults.push_back((header.token, fault(code)));
+            rest = &rest[end.completed + 1..];
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A kernel's port on the CPU: two rings, the states, and the loop that runs handlers between them.
 
 use super::parallel::{self, SharedPool, Workers};
-use super::runner::{Ran, Runner, Scratch, units};
+use super::runner::{Ran, Round, Runner, Scratch, fault, units};
 use super::storage::CpuStorage;
 use crate::backend::{
-    Around, Completion, DeviceStorage, Fault, LaunchSpec, One, Port, PortControl, Progress, Shape, Until,
+    Around, Completion, DeviceStorage, Fault, LaunchSpec, One, Port, PortControl, Progress,
+    STOP_AFTER_MESSAGE, Shape, Until,
 };
-use crate::compile::{FaultCode, StopCheck};
+use crate::compile::{Ending, FaultCode, Places, StopCheck};
 use crate::error::Result;
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_FAULT, KIND_MESSAGE, SlotRing};
@@ -113,15 +114,18 @@ impl CpuPort {
 
     /// One message after the other, until told to leave.
     fn run_serially(&mut self, until: &Until) -> Progress {
+        // Relaxed: read by a `terminate` that found the port held for all its timeout.
+        self.control.one_at_a_time.store(true, Ordering::Relaxed);
+        if self.runner.takes_batches() {
+            return self.run_in_batches(until);
+        }
         let Self { runner, shape, input, output, states, reset, scratch, control, cost, .. } = self;
         let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.state_size;
         let begun = is_background(until).then(Instant::now);
-        let stride = (LOOK / cost.max(1.0)) as usize;
+        let stride = messages_between_looks(*cost);
         let mut unlooked = 0;
-        // Relaxed: read by a `terminate` that found the port held for all its timeout.
-        control.one_at_a_time.store(true, Ordering::Relaxed);
         while input.len() > 0 {
             if control.stop_requested() || output.free() < runner.slots_per_message() {
                 return Progress::Stopped;
@@ -152,12 +156,63 @@ impl CpuPort {
             }
             unlooked += 1;
             if let Some(begun) = begun
-                && (unlooked >= stride || *cost == 0.0)
+                && unlooked >= stride
             {
                 unlooked = 0;
                 if begun.elapsed() >= LONGEST_SERIAL {
                     break;
                 }
+            }
+        }
+        Progress::Done
+    }
+
+    /// As [`run_serially`](Self::run_serially), for a handler that takes batches.
+    fn run_in_batches(&mut self, until: &Until) -> Progress {
+        let Self { runner, shape, input, output, states, reset, scratch, control, cost, .. } = self;
+        let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+        let states: &mut [u8] = bytemuck::cast_slice_mut(states);
+        let size = runner.state_size;
+        let begun = is_background(until).then(Instant::now);
+        let most = if begun.is_some() { messages_between_looks(*cost) } else { usize::MAX };
+        while input.len() > 0 {
+            if output.free() == 0 {
+                return Progress::Stopped;
+            }
+            let end = runner.run_batch(
+                scratch,
+                Round {
+                    input,
+                    places: Places::First(input.len().min(output.free()).min(most)),
+                    shape: *shape,
+                    states,
+                    first_instance: 0,
+                    output,
+                    stop: &stop,
+                    stop_at: STOP_AFTER_MESSAGE,
+                    waiting: Some(&control.waiting),
+                    last: until.token,
+                },
+            );
+            input.consume(end.completed);
+            match end.why {
+                Ending::Stopped => return Progress::Stopped,
+                Ending::Interrupted => return Progress::Interrupted,
+                Ending::Fault(code) => {
+                    let (header, message) = input.get(0);
+                    let (token, first) = (header.token, instance_of(*shape, message) * size);
+                    if let Some(reset) = reset {
+                        states[first..first + size].copy_from_slice(&reset[first..first + size]);
+                    }
+                    input.consume(1);
+                    self.record_fault(token, fault(code));
+                    return Progress::Stopped;
+                }
+                Ending::Last => break,
+                Ending::Finished => {}
+            }
+            if begun.is_some_and(|begun| begun.elapsed() >= LONGEST_SERIAL) {
+                break;
             }
         }
         Progress::Done
@@ -313,6 +368,11 @@ fn push_fault(output: &mut SlotRing, panics: &mut VecDeque<String>, token: Token
         }
     };
     output.push_fault(token, code);
+}
+
+/// Of messages that cost so many nanoseconds; 0 is not known.
+fn messages_between_looks(cost: f64) -> usize {
+    if cost == 0.0 { 1 } else { ((LOOK / cost) as usize).clamp(1, LOOK as usize) }
 }
 
 /// Nobody waits on this thread: the background driver.

@@ -1,9 +1,13 @@
 //! Runs one message: the part that serial and parallel rounds share.
 
-use crate::backend::{Code, Fault, LaunchSpec, NativeHandler};
-use crate::compile::{EmitSlot, Executable, FaultCode, Frame, Outcome, StopCheck, TableView};
-use crate::wire::{KIND_EMIT, KIND_REPLY};
+use crate::backend::{Code, Fault, LaunchSpec, NativeHandler, Shape};
+use crate::compile::{
+    Batch, BatchEnd, EmitSlot, Executable, FaultCode, Frame, Outcome, Places, StopCheck, TableView,
+};
+use crate::message::Token;
+use crate::wire::{KIND_EMIT, KIND_REPLY, SlotRing};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// How a handler is called.
 enum Engine {
@@ -31,11 +35,33 @@ pub(super) struct Scratch {
     pub(super) privates: Box<[u128]>,
 }
 
+/// Messages for [`Runner::run_batch`]; the fields are those of [`Batch`].
+pub(super) struct Round<'a> {
+    pub input: &'a SlotRing,
+    pub places: Places<'a>,
+    pub shape: Shape,
+    pub states: &'a mut [u8],
+    pub first_instance: usize,
+    pub output: &'a mut SlotRing,
+    pub stop: &'a StopCheck<'a>,
+    pub stop_at: u32,
+    pub waiting: Option<&'a AtomicUsize>,
+    pub last: Option<Token>,
+}
+
 /// How one message ended.
 pub(super) enum Ran {
     Done,
     Faulted(Fault),
     Interrupted,
+}
+
+/// What the layer above calls it.
+pub(super) fn fault(code: FaultCode) -> Fault {
+    match code {
+        FaultCode::LoopBudget => Fault::LoopBudget,
+        FaultCode::EmitOverflow => Fault::EmitOverflow,
+    }
 }
 
 pub(super) fn units(bytes: usize) -> Box<[u128]> {
@@ -78,6 +104,40 @@ impl Runner {
         self.emits.iter().map(|emit| emit.size).max().unwrap_or(0).max(self.reply_size as u32)
     }
 
+    /// Can it run batches? Emitted values would have to come before the reply, and a panic needs more care.
+    pub(super) fn takes_batches(&self) -> bool {
+        self.emits.is_empty() && matches!(self.engine, Engine::Compiled(_))
+    }
+
+    /// Runs messages, replies into `output`. If one faults or is interrupted, its state is as before it.
+    ///
+    /// # Panics
+    ///
+    /// If the handler does not [take batches](Self::takes_batches).
+    pub(super) fn run_batch(&self, scratch: &mut Scratch, round: Round<'_>) -> BatchEnd {
+        let Engine::Compiled(code) = &self.engine else { panic!("a native handler takes no batches") };
+        code.run_batch(&mut Batch {
+            input: round.input,
+            places: round.places,
+            message_size: self.message_size,
+            state_size: self.state_size,
+            states: round.states,
+            first_instance: round.first_instance,
+            instance_at: match round.shape {
+                Shape::Instances { field_offset, .. } => Some(field_offset as usize),
+                Shape::Stateless | Shape::Serial => None,
+            },
+            reply_size: self.reply_size,
+            output: round.output,
+            privates: bytemuck::cast_slice_mut(&mut scratch.privates),
+            tables: &self.tables,
+            stop: round.stop,
+            stop_at: round.stop_at,
+            waiting: round.waiting,
+            last: round.last,
+        })
+    }
+
     /// Runs the handler. If the message faults or is interrupted, the state is as before it; else emitted values
     /// and reply are in the scratch memory for [`results`](Self::results).
     #[inline]
@@ -114,8 +174,7 @@ impl Runner {
                 match code.run(&mut frame) {
                     Outcome::Done => Ran::Done,
                     Outcome::Interrupted => Ran::Interrupted,
-                    Outcome::Fault(FaultCode::LoopBudget) => Ran::Faulted(Fault::LoopBudget),
-                    Outcome::Fault(FaultCode::EmitOverflow) => Ran::Faulted(Fault::EmitOverflow),
+                    Outcome::Fault(code) => Ran::Faulted(fault(code)),
                 }
             }
         }

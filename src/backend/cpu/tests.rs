@@ -112,11 +112,32 @@ fn emitting() -> Code {
     Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
 
+/// Counts and adds as [`Count`] does; runs out of its budget on the value 13.
+fn counting(has_state: bool) -> Code {
+    let text = "fn on_message(m: Input, s: ptr<function, Tally>) -> Tally {
+                  s.count += 1u; s.sum += m.value;
+                  while m.value == 13u {}
+                  return *s;
+                }";
+    let stateless = "fn on_message(m: Input) -> Tally { while m.value == 13u {} return Tally(1u, m.value); }";
+    let program = compile::compile(&HandlerSource {
+        name: "counting",
+        text: if has_state { text } else { stateless },
+        input: <Input as crate::DeviceMessage>::LAYOUT,
+        output: <Tally as crate::DeviceMessage>::LAYOUT,
+        state: has_state.then_some(<Tally as crate::DeviceMessage>::LAYOUT),
+        outputs: &[],
+        tables: &[],
+        loop_budget: 100,
+    });
+    Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
     #[test]
     fn a_round_on_all_cores_equals_a_serial_one(
-        kind in 0..3,
+        kind in 0..5,
         instances in 1u32..20,
         reset in any::<bool>(),
         values in prop::collection::vec((any::<u32>(), 0u32..40), 64..300),
@@ -126,9 +147,11 @@ proptest! {
         let make = || match kind {
             0 => port(Code::Native(Arc::new(Count)), Shape::Stateless, 512).0,
             1 => port(emitting(), Shape::Stateless, 512).0,
-            _ => {
+            2 => port(counting(false), Shape::Stateless, 512).0,
+            kind => {
                 let shape = Shape::Instances { count: instances, field_offset: 0 };
-                let mut port = port(Code::Native(Arc::new(Count)), shape, 512).0;
+                let code = if kind == 3 { counting(true) } else { Code::Native(Arc::new(Count)) };
+                let mut port = port(code, shape, 512).0;
                 if reset {
                     port.reset_on_fault(Some(vec![7; 8 * instances as usize].into()));
                 }
@@ -185,17 +208,43 @@ fn a_panic_takes_the_state_back_and_stops_a_serial_round() {
 
 #[test]
 fn a_stop_between_messages_leaves_the_rest_in_the_port() {
-    let (mut port, control) = port(Code::Native(Arc::new(Count)), Shape::Serial, 8);
-    push(&mut port, &[1, 2].map(|value| Input { to: 0, value }));
-    control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+    for code in [Code::Native(Arc::new(Count)), counting(true)] {
+        let (mut port, control) = port(code, Shape::Serial, 8);
+        push(&mut port, &[1, 2].map(|value| Input { to: 0, value }));
+        control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+        assert_eq!(port.progress(&STAY), Progress::Stopped);
+        assert!(pop(&mut port).is_empty());
+        control.stop.store(0, Ordering::Relaxed);
+        assert_eq!(port.progress(&Until { token: Some(1), ..STAY }), Progress::Done);
+        assert_eq!(pop(&mut port).len(), 1);
+        assert_eq!((port.free(), control.waiting.load(Ordering::Relaxed)), (7, 1));
+        port.clear();
+        assert_eq!((port.free(), control.waiting.load(Ordering::Relaxed)), (8, 0));
+    }
+}
+
+#[test]
+fn a_fault_in_a_batch_stops_behind_it_with_the_state_before_it() {
+    let (mut port, control) = port(counting(true), Shape::Serial, 8);
+    push(&mut port, &[1, 2, 13, 4].map(|value| Input { to: 0, value }));
+    port.pretend_cost(1.0);
     assert_eq!(port.progress(&STAY), Progress::Stopped);
-    assert!(pop(&mut port).is_empty());
-    control.stop.store(0, Ordering::Relaxed);
-    assert_eq!(port.progress(&Until { token: Some(1), ..STAY }), Progress::Done);
-    assert_eq!(pop(&mut port).len(), 1);
-    assert_eq!(port.free(), 7);
-    port.clear();
-    assert_eq!((port.free(), control.waiting.load(Ordering::Relaxed)), (8, 0));
+    let out = pop(&mut port);
+    assert_eq!((out.len(), out[2].as_str()), (3, "3 faults: the handler used up its loop budget"));
+    assert_eq!(control.waiting.load(Ordering::Relaxed), 1);
+    assert_eq!(port.read_state().unwrap(), bytemuck::bytes_of(&Tally { count: 2, sum: 3 }));
+    assert_eq!(port.progress(&Until { token: Some(4), ..STAY }), Progress::Done);
+    assert_eq!(port.read_state().unwrap(), bytemuck::bytes_of(&Tally { count: 3, sum: 7 }));
+}
+
+#[test]
+fn the_port_says_what_runs_its_handler() {
+    assert_eq!(port(Code::Native(Arc::new(Count)), Shape::Serial, 8).0.engine(), "native");
+    let engine = port(counting(true), Shape::Serial, 8).0.engine();
+    assert_eq!(engine, compile::engine());
+    assert_eq!(engine == "jit", cfg!(feature = "jit"));
+    let device = super::CpuDevice::open();
+    assert!(device.capabilities().name.ends_with(&format!(" threads, {engine})")));
 }
 
 fn endless(budget: u32) -> Code {

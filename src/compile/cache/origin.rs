@@ -43,6 +43,7 @@ macro_rules! sources {
 
 sources! {
     "../../Cargo.toml"
+    "batch.rs"
     "float.rs"
     "front/contract.rs"
     "front/declare.rs"

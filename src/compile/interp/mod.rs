@@ -1,4 +1,5 @@
-//! The interpreter: the reference for every other engine, and the engine where there is no other.
+//! The interpreter: the reference for every other engine, and the engine where there is no other or where a handler is
+//! too large for it.
 //!
 //! It decodes the lowered module once into a flat list of instructions (`decode`) and runs those (`code`). A value
 //! is one word for each scalar in it; bytes in WGSL layout are met only at the borders, in messages, state, replies,

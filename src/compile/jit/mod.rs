@@ -14,7 +14,7 @@ mod translate;
 
 pub(crate) use machine_code::MachineCode;
 
-use super::{Executable, FaultCode, Frame, Outcome, Program, shape};
+use super::{Batch, BatchEnd, Executable, FaultCode, Frame, Outcome, Program, StopCheck, TableView, shape};
 use crate::error::{Error, ErrorKind, Result};
 use analysis::Analysis;
 use cranelift_codegen::control::ControlPlane;
@@ -229,45 +229,51 @@ pub(crate) fn load(code: &MachineCode) -> Result<JitHandler> {
 }
 
 impl JitHandler {
-    /// Does the frame have all that the code will touch?
+    /// Do parts of these sizes, and the tables, have all that the code will touch?
     #[inline]
-    fn check(&self, frame: &Frame<'_>) {
+    fn check(&self, [message, state, reply, privates]: [usize; 4], tables: &[TableView]) {
         let sizes = &self.sizes;
-        let fits = frame.message.len() >= sizes.message as usize
-            && frame.state.len() >= sizes.state as usize
-            && frame.reply.len() >= sizes.reply as usize
-            && frame.privates.len() >= sizes.privates as usize
-            && frame.tables.len() == sizes.tables.len();
+        let fits = message >= sizes.message as usize
+            && state >= sizes.state as usize
+            && reply >= sizes.reply as usize
+            && privates >= sizes.privates as usize
+            && tables.len() == sizes.tables.len();
         assert!(fits, "a frame is too small for its handler");
-        for (view, bytes) in frame.tables.iter().zip(&sizes.tables) {
+        for (view, bytes) in tables.iter().zip(&sizes.tables) {
             assert!(view.bytes >= *bytes as usize, "a table is too small for its handler");
         }
     }
-}
 
-impl Executable for JitHandler {
     #[inline]
-    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
-        self.check(frame);
-        let mut context = Context {
+    fn context(&self, privates: &mut [u8], tables: &[TableView], stop: &StopCheck<'_>) -> Context {
+        Context {
             services: &SERVICES,
             look: self.look,
-            stop: std::ptr::from_ref(frame.stop).cast(),
+            stop: std::ptr::from_ref(stop).cast(),
             must_stop: 0,
-            privates: frame.privates.as_mut_ptr(),
-            tables: frame.tables.as_ptr(),
+            privates: privates.as_mut_ptr(),
+            tables: tables.as_ptr(),
             constants: self.constants.as_ptr(),
-        };
-        // SAFETY: the code reads and writes only what the frame has, as just checked, and the tables, which whoever
-        // made their views keeps valid; it was made for this signature, and `self` keeps it in memory.
-        let code = unsafe {
-            (self.entry)(
-                &mut context,
-                frame.message.as_ptr(),
-                frame.state.as_mut_ptr(),
-                frame.reply.as_mut_ptr(),
-            )
-        };
+        }
+    }
+
+    /// Calls the code.
+    ///
+    /// # Safety
+    ///
+    /// The sizes of all that is passed have been [checked](Self::check), and what the context points to is there.
+    #[inline]
+    unsafe fn call(
+        &self,
+        context: &mut Context,
+        message: &[u8],
+        state: &mut [u8],
+        reply: &mut [u8],
+    ) -> Outcome {
+        // SAFETY: the code reads and writes only what it was translated for, which is there (the caller), and the
+        // tables, which whoever made their views keeps valid; it was made for this signature, and `self` keeps it
+        // in memory. It takes any alignment but the tables', whose words are aligned.
+        let code = unsafe { (self.entry)(context, message.as_ptr(), state.as_mut_ptr(), reply.as_mut_ptr()) };
         const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
         match code {
             translate::DONE => Outcome::Done,
@@ -275,5 +281,27 @@ impl Executable for JitHandler {
             LOOP_BUDGET => Outcome::Fault(FaultCode::LoopBudget),
             _ => Outcome::Fault(FaultCode::EmitOverflow),
         }
+    }
+}
+
+impl Executable for JitHandler {
+    #[inline]
+    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
+        let Frame { message, state, reply, privates, tables, stop } = frame;
+        self.check([message.len(), state.len(), reply.len(), privates.len()], tables);
+        let mut context = self.context(privates, tables, stop);
+        // SAFETY: just checked; the frame outlives the call.
+        unsafe { self.call(&mut context, message, state, reply) }
+    }
+
+    fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
+        let (privates, tables, stop) = (std::mem::take(&mut batch.privates), batch.tables, batch.stop);
+        self.check([batch.message_size, batch.state_size, batch.reply_size, privates.len()], tables);
+        let mut context = self.context(privates, tables, stop);
+        batch.each(|message, state, reply| {
+            // SAFETY: `each` passes slices of just the sizes that were checked; what the context points to is
+            // borrowed above.
+            unsafe { self.call(&mut context, message, state, reply) }
+        })
     }
 }

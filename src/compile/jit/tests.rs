@@ -2,6 +2,7 @@
 //! tested where the interpreter is: every handler there runs on both.
 
 mod measure;
+mod shapes;
 
 use super::{JitHandler, MachineCode, host_key, load, translate};
 use crate::compile::tests::*;

@@ -3,8 +3,11 @@
 //! `cargo test --release --lib compile::jit::tests::measure -- --ignored --nocapture --test-threads 1`
 
 use super::*;
-use crate::compile::{TableDecl, TableView};
+use crate::compile::{Batch, Interpreter, Places, TableDecl, TableView};
+use crate::wire::SlotRing;
 use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 const SAMPLE: &Layout =
     &Layout { name: "Sample", size: 4, align: 4, fields: &[scalar("value", 0, Scalar::F32)] };
@@ -22,7 +25,34 @@ fn time(mut call: impl FnMut()) -> f64 {
     best
 }
 
-/// Prints what a handler and its twin take, and their results' words for comparison.
+/// Nanoseconds of one message on an engine.
+fn time_engine(
+    engine: &dyn Executable,
+    program: &Program,
+    reply_size: u32,
+    message: &[u8],
+    tables: &[TableView],
+) -> f64 {
+    let word = AtomicU32::new(0);
+    let stop = StopCheck::new(&word, None, None);
+    let mut state = vec![0u8; program.state_size() as usize];
+    let mut reply = vec![0u8; reply_size as usize];
+    let mut privates = vec![0u8; program.privates_size as usize];
+    let engine = black_box(engine);
+    time(|| {
+        let outcome = engine.run(&mut Frame {
+            message: black_box(message),
+            state: &mut state,
+            reply: &mut reply,
+            privates: &mut privates,
+            tables,
+            stop: &stop,
+        });
+        assert_eq!(outcome, Outcome::Done);
+    })
+}
+
+/// Prints what a handler and its twin take.
 fn compare(
     name: &str,
     source: &HandlerSource<'_>,
@@ -30,7 +60,7 @@ fn compare(
     tables: &[TableView],
     twin: &mut dyn FnMut(),
 ) {
-    let program = compile(source).unwrap();
+    let program = Arc::new(compile(source).unwrap());
     let mut compiling = f64::INFINITY;
     for _ in 0..20 {
         let begin = Instant::now();
@@ -42,29 +72,44 @@ fn compare(
         std::fs::write(format!("{folder}/{name}.bin"), &code.code).unwrap();
     }
     let handler = load(&code).unwrap();
-    let word = AtomicU32::new(0);
-    let stop = StopCheck::new(&word, None, None);
-    let mut state = vec![0u8; program.state_size() as usize];
-    let mut reply = vec![0u8; source.output.size as usize];
-    let mut privates = vec![0u8; program.privates_size as usize];
-    let handler: &dyn Executable = black_box(&handler);
-    let ours = time(|| {
-        let outcome = handler.run(&mut Frame {
-            message: black_box(message),
-            state: &mut state,
-            reply: &mut reply,
-            privates: &mut privates,
-            tables,
-            stop: &stop,
-        });
-        assert_eq!(outcome, Outcome::Done);
-    });
+    let ours = time_engine(&handler, &program, source.output.size, message, tables);
     let theirs = time(twin);
+    let interpreter = Interpreter::new(program.clone());
+    let slow = time_engine(&interpreter, &program, source.output.size, message, tables);
     println!(
-        "{name}: {ours:.1} ns, in Rust {theirs:.1} ns ({:.2}); {} bytes in {compiling:.2} ms",
+        "{name}: {ours:.1} ns, in Rust {theirs:.1} ns ({:.2}), interpreted {slow:.0} ns; \
+         {} bytes in {compiling:.2} ms",
         ours / theirs,
         code.code_size()
     );
+}
+
+#[test]
+#[ignore = "a measurement: run it alone, in release"]
+fn compiling_what_is_nearly_too_large() {
+    for (kind, statement) in [
+        ("loops", "for (var i = 0u; i < m.a[0]; i++) { x = x * 3u + i; }"),
+        ("branches", "if x > 77u { x -= m.a[1]; } else { y += x / 3u; }"),
+        ("straight", "x = (x ^ y) * 5u + m.a[2]; y = max(y, x) - 7u;"),
+        ("vectors", "v = normalize(v * 2.0 + vec4(f32(x), 1.0, 2.0, 3.0)); w += v * w.x;"),
+    ] {
+        let mut accepted = (0, Duration::ZERO);
+        for count in (1..).map(|step| step * 250) {
+            let mut text = String::from(
+                "fn on_message(m: In) -> Out { var r: array<u32, 8>; var x = 1u; var y = 2u; \
+                                         var v = vec4(1.0); var w = vec4(2.0);",
+            );
+            (0..count).for_each(|_| text += statement);
+            text += "r[0] = x; r[1] = y; r[2] = u32(v.x + w.y); return Out(r); }";
+            let program = program(&text);
+            let begin = Instant::now();
+            match translate(&program) {
+                Ok(_) => accepted = (count, begin.elapsed()),
+                Err(_) => break,
+            }
+        }
+        println!("{kind}: {} statements in {:?}", accepted.0, accepted.1);
+    }
 }
 
 /// Like `min` in `lower.rs`.
@@ -100,6 +145,43 @@ fn trivial() {
         add(black_box(&message), black_box(&mut reply));
     };
     compare("trivial", &source, &message.to_ne_bytes(), &[], &mut twin);
+}
+
+#[test]
+#[ignore = "a measurement: run it alone, in release"]
+fn a_batch_of_trivial_messages() {
+    let text = "fn on_message(m: Sample) -> Score { return Score(m.value + 1.0); }";
+    let program = compile(&HandlerSource { input: SAMPLE, output: SCORE, ..source(text) }).unwrap();
+    let handler = load(&translate(&program).unwrap()).unwrap();
+    let handler: &dyn Executable = black_box(&handler);
+    let word = AtomicU32::new(0);
+    let stop = StopCheck::new(&word, None, None);
+    let waiting = AtomicUsize::new(0);
+    let mut privates = vec![0u8; program.privates_size as usize];
+    let (mut input, mut output) = (SlotRing::new(32, 4), SlotRing::new(32, 4));
+    (0..32).for_each(|token| input.push(token, 0, &1.5f32.to_ne_bytes()));
+    let batch = time(|| {
+        let end = handler.run_batch(&mut Batch {
+            input: &input,
+            places: Places::First(32),
+            message_size: 4,
+            state_size: 0,
+            states: &mut [],
+            first_instance: 0,
+            instance_at: None,
+            reply_size: 4,
+            output: &mut output,
+            privates: &mut privates,
+            tables: &[],
+            stop: &stop,
+            stop_at: 1,
+            waiting: Some(&waiting),
+            last: None,
+        });
+        assert_eq!(end.completed, 32);
+        output.clear();
+    });
+    println!("a batch of 32: {:.1} ns a message, slots and headers included", batch / 32.0);
 }
 
 #[test]

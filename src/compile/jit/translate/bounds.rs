@@ -77,6 +77,9 @@ impl Translator<'_, '_> {
             }
             match (most, self.known_integer(bound.limit)) {
                 (Some(most), Some(limit)) => limit != 0 && limit - 1 <= most,
+                (Some(most), None) => {
+                    self.greatest(bound.limit).is_some_and(|limit| limit != 0 && limit - 1 <= most)
+                }
                 _ => self.is_one_less(b, bound.limit),
             }
         })
@@ -86,6 +89,10 @@ impl Translator<'_, '_> {
     fn greatest(&self, value: Value) -> Option<u32> {
         match *self.definition(value)? {
             InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } => Some(imm.bits() as u32),
+            InstructionData::Unary { opcode: Opcode::FcvtToSintSat | Opcode::FcvtToUintSat, arg } => {
+                let (least, most) = self.ranges.get(&arg)?;
+                (*least >= 0.0 && *most < u32::MAX as f32).then_some(*most as u32)
+            }
             InstructionData::Binary { opcode, args: [a, b] } => match opcode {
                 Opcode::Band => self.known_integer(b).or(self.known_integer(a)),
                 Opcode::Urem => self.known_integer(b)?.checked_sub(1),

@@ -343,23 +343,21 @@ impl<'p> Translator<'p, '_> {
 
     /// A float to an integer; `needs_limit` if it may be larger than the largest float that lowering lets through.
     fn float_to_int(&mut self, x: Value, to: ScalarKind, needs_limit: bool) -> Value {
+        let (least, most) = self.ranges.get(&x).copied().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let is_signed = to == ScalarKind::Sint;
-        let integer = if is_signed {
+        let limit = if is_signed { MOST_SIGNED } else { MOST_UNSIGNED };
+        let needs_limit = needs_limit && most > limit as f32;
+        // The signed conversion is the shorter one.
+        let integer = if is_signed || (least >= 0.0 && most <= MOST_SIGNED as f32) {
             self.ins().fcvt_to_sint_sat(types::I32, x)
         } else {
             self.ins().fcvt_to_uint_sat(types::I32, x)
         };
-        match (needs_limit, is_signed) {
-            (false, _) => integer,
-            (true, true) => {
-                let most = self.number(MOST_SIGNED);
-                self.ins().smin(integer, most)
-            }
-            (true, false) => {
-                let most = self.number(MOST_UNSIGNED);
-                self.ins().umin(integer, most)
-            }
+        if !needs_limit {
+            return integer;
         }
+        let limit = self.number(limit);
+        if is_signed { self.ins().smin(integer, limit) } else { self.ins().umin(integer, limit) }
     }
 
     fn convert(&mut self, x: Value, from: ScalarKind, to: ScalarKind) -> Value {

@@ -103,38 +103,48 @@ impl Translator<'_, '_> {
     pub(super) fn float_min(&mut self, a: Value, b: Value) -> Value {
         let is_less = self.ins().fcmp(FloatCC::LessThan, b, a);
         let least = self.ins().select(is_less, b, a);
-        self.unless_nan(a, b, least)
+        let result = self.unless_nan(a, b, least);
+        match (self.ranges.get(&a).copied(), self.ranges.get(&b).copied()) {
+            (Some(a), Some(b)) => self.in_range(result, a.0.min(b.0), a.1.min(b.1)),
+            (Some(known), None) | (None, Some(known)) => self.in_range(result, f32::NEG_INFINITY, known.1),
+            (None, None) => result,
+        }
     }
 
     /// `b` if `a < b`, else `a`; a NaN gives way to the other.
     pub(super) fn float_max(&mut self, a: Value, b: Value) -> Value {
         let is_less = self.ins().fcmp(FloatCC::LessThan, a, b);
         let most = self.ins().select(is_less, b, a);
-        self.unless_nan(a, b, most)
+        let result = self.unless_nan(a, b, most);
+        match (self.ranges.get(&a).copied(), self.ranges.get(&b).copied()) {
+            (Some(a), Some(b)) => self.in_range(result, a.0.max(b.0), a.1.max(b.1)),
+            (Some(known), None) | (None, Some(known)) => self.in_range(result, known.0, f32::INFINITY),
+            (None, None) => result,
+        }
+    }
+
+    fn in_range(&mut self, value: Value, least: f32, most: f32) -> Value {
+        self.ranges.insert(value, (least, most));
+        value
     }
 
     /// `result` is `a` or `b`, and `a` if one of them is a NaN: makes it `b` if `a` is one.
     fn unless_nan(&mut self, a: Value, b: Value, result: Value) -> Value {
-        let result = if self.numbers.contains(&a) {
-            result
-        } else {
-            // A branch that is never taken costs less than a selection, which Cranelift makes of a taken one.
-            let [nan, end] = [(); 2].map(|()| self.builder.create_block());
-            self.builder.append_block_param(end, types::F32);
-            let is_nan = self.ins().fcmp(FloatCC::Unordered, a, a);
-            self.ins().brif(is_nan, nan, &[], end, &[BlockArg::Value(result)]);
-            self.builder.seal_block(nan);
-            self.builder.set_cold_block(nan);
-            self.builder.switch_to_block(nan);
-            self.ins().jump(end, &[BlockArg::Value(b)]);
-            self.builder.seal_block(end);
-            self.builder.switch_to_block(end);
-            self.builder.block_params(end)[0]
-        };
-        if self.numbers.contains(&a) || self.numbers.contains(&b) {
-            self.numbers.insert(result);
+        if self.ranges.contains_key(&a) {
+            return result;
         }
-        result
+        // A branch that is never taken costs less than a selection, which Cranelift makes of a taken one.
+        let [nan, end] = [(); 2].map(|()| self.builder.create_block());
+        self.builder.append_block_param(end, types::F32);
+        let is_nan = self.ins().fcmp(FloatCC::Unordered, a, a);
+        self.ins().brif(is_nan, nan, &[], end, &[BlockArg::Value(result)]);
+        self.builder.seal_block(nan);
+        self.builder.set_cold_block(nan);
+        self.builder.switch_to_block(nan);
+        self.ins().jump(end, &[BlockArg::Value(b)]);
+        self.builder.seal_block(end);
+        self.builder.switch_to_block(end);
+        self.builder.block_params(end)[0]
     }
 
     pub(super) fn float_clamp(&mut self, x: Value, low: Value, high: Value) -> Value {

@@ -244,7 +244,9 @@ impl<'p> Translator<'p, '_> {
 
     /// The opposite of a condition.
     fn opposite(&mut self, condition: Value) -> Value {
-        if let Some(InstructionData::IntCompare { cond, args: [a, b], .. }) = self.definition(condition).copied() {
+        if let Some(InstructionData::IntCompare { cond, args: [a, b], .. }) =
+            self.definition(condition).copied()
+        {
             return self.ins().icmp(cond.complement(), a, b);
         }
         self.ins().icmp_imm_u(IntCC::Equal, condition, 0)
@@ -318,7 +320,7 @@ impl<'p> Translator<'p, '_> {
                 *self.look.insert(self.builder.import_signature(signature))
             }
         };
-        let address = self.from_context(offset_of!(Context, look));
+        let address = self.context_field(offset_of!(Context, look));
         let context = self.context;
         self.ins().call_indirect(signature, address, &[context]);
         let at = Address::new(context, 0, Memory::Own);

@@ -137,10 +137,7 @@ fn measure<R: Realistic>(runtime: &Runtime) -> f64 {
 
 fn main() {
     let runtime = Runtime::new().expect("the CPU is always there");
-    println!(
-        "Nanoseconds per message in batches of {MESSAGES}, medians of {ROUNDS} rounds; {:?}\n",
-        runtime.why()
-    );
+    println!("Nanoseconds per message in batches of {MESSAGES}, medians of {ROUNDS} rounds.\n");
     println!("| handler | loop over the twin | native kernel | WGSL kernel | WGSL / native | launch, ms |");
     println!("|---|---:|---:|---:|---:|---:|");
     let ratios = [

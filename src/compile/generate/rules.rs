@@ -69,7 +69,8 @@ impl Rules<'_> {
         let in_loop = Flow { can_break: true, can_continue: true, ..flow };
         match statement {
             Stmt::Let(id, value) => {
-                self.runtime(value);
+                self.expr(value);
+                self.require(value.is_wholly_runtime());
                 self.declare(*id);
             }
             Stmt::Const(id, value) => {

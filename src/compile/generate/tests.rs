@@ -1,7 +1,9 @@
 //! Generated handlers through every engine, and that there is enough in them.
 
 use super::check::{compare_engines, count};
-use super::{Floats, GeneratedHandler, check, strategy};
+use super::{Floats, GeneratedHandler, Trace, check, run_series, strategy};
+use crate::compile::Interpreter;
+use std::sync::Arc;
 
 #[test]
 fn engines_agree_on_generated_handlers() {
@@ -22,6 +24,22 @@ fn handlers_use_floats_as_far_as_asked() {
             }
         });
     }
+}
+
+#[test]
+fn saved_handlers_are_read_back() {
+    check("saved", &strategy(Floats::All), 50, |handler| {
+        let read = GeneratedHandler::read(&handler.text, &handler.data());
+        let trace = |handler: &GeneratedHandler| -> Result<Trace, String> {
+            let program = Arc::new(handler.compile().map_err(|error| error.to_string())?);
+            Ok(run_series(&Interpreter::new(program.clone()), &program, handler))
+        };
+        match trace(handler)?.difference(&trace(&read)?) {
+            Some(difference) => Err(difference),
+            None if read.data() != handler.data() => Err("its data changed".to_string()),
+            None => Ok(()),
+        }
+    });
 }
 
 #[test]

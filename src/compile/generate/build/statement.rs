@@ -81,7 +81,12 @@ impl Builder {
             1 => {
                 let ty = self.local_type();
                 let value = self.expr(&ty, 3, Need::Runtime);
-                Stmt::Let(self.declare(ty, Role::Value), value)
+                // The front looks through a `let` for constants, as it does through a composite.
+                if value.is_wholly_runtime() {
+                    Stmt::Let(self.declare(ty, Role::Value), value)
+                } else {
+                    Stmt::Var(self.declare(ty.clone(), Role::Variable), ty, Some(value))
+                }
             }
             2 => {
                 let kind = self.kind();

@@ -1,6 +1,6 @@
 //! Machine code for handlers, by Cranelift.
 //!
-//! [`translate`] turns a lowered program into [`MachineCode`]: position-independent bytes that may be kept and used
+//! [`translate()`] turns a lowered program into [`MachineCode`]: position-independent bytes that may be kept and used
 //! again by the same library on the same kind of processor ([`host_key`]). [`load`] makes them executable.
 
 mod analysis;

@@ -1,12 +1,13 @@
 //! What floats are made of: half floats, fractions and exponents. One implementation for all engines of the CPU.
 
-/// Rounds to the nearest half float, ties to even; what is too large becomes infinite.
+/// Rounds to the nearest half float, ties to even; what is too large becomes infinite. A NaN loses its sign, which
+/// depends on the order in which a processor got its operands.
 pub(super) fn float_to_half(x: f32) -> u16 {
     let bits = x.to_bits();
     let sign = (bits >> 16) as u16 & 0x8000;
     let magnitude = bits & 0x7fff_ffff;
     if magnitude > 0x7f80_0000 {
-        return sign | 0x7e00;
+        return 0x7e00;
     }
     // Halves are spaced 2^-24 below 2^-14; adding 0.5, whose neighbours in f32 are 2^-24 apart, rounds to that.
     if magnitude < 0x3880_0000 {

@@ -1,4 +1,5 @@
-//! The reference engine against what WGSL and the handler contract say.
+//! The reference engine against what WGSL and the handler contract say; the other engines have to agree with it on all
+//! of these handlers (see [`Bench`](crate::compile::tests::Bench)).
 
 mod control;
 mod expressions;

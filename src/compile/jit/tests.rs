@@ -144,6 +144,14 @@ fn what_is_too_large_or_too_deep_is_left_to_the_interpreter() {
 }
 
 #[test]
+fn a_large_frame_is_walked_page_by_page() {
+    let text = "fn on_message(m: In) -> Out { var r: array<u32, 8>; var a: array<u32, 15000>; \
+                for (var i = 0u; i < 15000u; i++) { a[i] = i * m.a[0]; } r[0] = a[m.a[1]]; return Out(r); }";
+    let code = translate(&program(text)).unwrap();
+    assert_eq!(run(&load(&code).unwrap(), &[3, 14_999, 0, 0, 0, 0, 0, 0])[0], 44_997);
+}
+
+#[test]
 fn an_interrupted_run_leaves_the_state_alone() {
     let text = "fn on_message(m: In, s: ptr<function, State>) -> Out { var r: array<u32, 8>; s.n += 1u; \
                 loop { s.sum += 1.0; if s.sum < 0.0 { break; } } return Out(r); }";

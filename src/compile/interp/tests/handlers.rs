@@ -399,25 +399,3 @@ fn newton_on_a_nested_message() {
     assert_eq!(float_of(&bench).to_bits(), x.to_bits());
     assert!((x - 2f32.cbrt()).abs() < 1e-6);
 }
-
-#[test]
-#[ignore = "a measurement: run it alone, in release"]
-fn time_per_message() {
-    let sum = "fn on_message(m: In) -> Out { var r: array<u32, 8>; \
-               for (var i = 0u; i < 8u; i++) { r[0] += m.a[i]; } return Out(r); }";
-    let floats = "fn on_message(m: In) -> Out { var x = f32(m.a[0]); var v = vec4(x); \
-                  for (var i = 0u; i < 100u; i++) { x = sqrt(x * 1.5 + 2.0); v = v * 0.5 + vec4(x, 1.0, 2.0, 3.0); } \
-                  var r: array<u32, 8>; r[0] = u32(dot(v, v)); return Out(r); }";
-    for (name, text) in [("sum of 8", sum), ("100 vector steps", floats)] {
-        let begin = std::time::Instant::now();
-        let mut bench = Bench::new(&source(text)).unwrap();
-        println!("{name}: {:?} to compile", begin.elapsed());
-        let message = [1u32, 2, 3, 4, 5, 6, 7, 8];
-        let runs = 20_000;
-        let begin = std::time::Instant::now();
-        for _ in 0..runs {
-            assert_eq!(bench.run(bytemuck::cast_slice(&message)), Outcome::Done);
-        }
-        println!("{name}: {:?} a message", begin.elapsed() / runs);
-    }
-}

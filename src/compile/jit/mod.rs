@@ -24,7 +24,7 @@ use cranelift_codegen::{Context as CompilationContext, ir};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module as _};
 use machine_code::Sizes;
-use runtime::{Context, SERVICES};
+use runtime::{Context, Fixed, SERVICES};
 use std::sync::{Mutex, OnceLock};
 
 /// Bytes of stack that a handler may use, spilled registers included: a thread that drives kernels usually has 2 MiB
@@ -32,7 +32,8 @@ use std::sync::{Mutex, OnceLock};
 const MOST_FRAME: u32 = 128 << 10;
 
 /// A way to call a handler.
-type Entry = unsafe extern "C" fn(*mut Context, *const u8, *mut u8, *mut u8) -> u32;
+type Entry =
+    unsafe extern "C" fn(*mut Context, *const u8, *mut u8, *mut u8, *mut u8, *const TableView) -> u32;
 
 /// The code generator for this machine, or the engine to take instead.
 fn host() -> std::result::Result<&'static OwnedTargetIsa, &'static str> {
@@ -203,14 +204,15 @@ impl Drop for Loaded {
 /// A handler in executable memory.
 pub(crate) struct JitHandler {
     entry: Entry,
-    look: *const (),
+    fixed: Fixed,
     sizes: Sizes,
-    constants: Box<[u8]>,
+    /// Holds the constants that `fixed` points to.
+    _constants: Box<[u8]>,
     /// Holds the memory that `entry` points into.
     _memory: Loaded,
 }
 
-// SAFETY: `look` is the address of a function that stays for ever.
+// SAFETY: what `fixed` points to stays as long as the handler, and nobody writes to it.
 unsafe impl Send for JitHandler {}
 // SAFETY: as above.
 unsafe impl Sync for JitHandler {}
@@ -226,8 +228,9 @@ pub(crate) fn load(code: &MachineCode) -> Result<JitHandler> {
     // SAFETY: the bytes were made by `generate` with this signature, for this host (who makes `MachineCode` from
     // bytes owes that they are such), and the memory stays as long as the handler.
     let entry = unsafe { std::mem::transmute::<*const (), Entry>(memory.address()) };
-    let (sizes, constants) = (code.sizes.clone(), code.constants.clone().into());
-    Ok(JitHandler { entry, look, sizes, constants, _memory: memory })
+    let constants: Box<[u8]> = code.constants.clone().into();
+    let fixed = Fixed { services: &SERVICES, look, constants: constants.as_ptr() };
+    Ok(JitHandler { entry, fixed, sizes: code.sizes.clone(), _constants: constants, _memory: memory })
 }
 
 impl JitHandler {
@@ -247,16 +250,8 @@ impl JitHandler {
     }
 
     #[inline]
-    fn context(&self, privates: &mut [u8], tables: &[TableView], stop: &StopCheck<'_>) -> Context {
-        Context {
-            services: &SERVICES,
-            look: self.look,
-            stop: std::ptr::from_ref(stop).cast(),
-            must_stop: 0,
-            privates: privates.as_mut_ptr(),
-            tables: tables.as_ptr(),
-            constants: self.constants.as_ptr(),
-        }
+    fn context(&self, stop: &StopCheck<'_>) -> Context {
+        Context { fixed: &self.fixed, stop: std::ptr::from_ref(stop).cast(), must_stop: 0 }
     }
 
     /// Calls the code.
@@ -271,11 +266,22 @@ impl JitHandler {
         message: &[u8],
         state: &mut [u8],
         reply: &mut [u8],
+        privates: &mut [u8],
+        tables: &[TableView],
     ) -> Outcome {
         // SAFETY: the code reads and writes only what it was translated for, which is there (the caller), and the
         // tables, which whoever made their views keeps valid; it was made for this signature, and `self` keeps it
         // in memory. It takes any alignment but the tables', whose words are aligned.
-        let code = unsafe { (self.entry)(context, message.as_ptr(), state.as_mut_ptr(), reply.as_mut_ptr()) };
+        let code = unsafe {
+            (self.entry)(
+                context,
+                message.as_ptr(),
+                state.as_mut_ptr(),
+                reply.as_mut_ptr(),
+                privates.as_mut_ptr(),
+                tables.as_ptr(),
+            )
+        };
         const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
         match code {
             translate::DONE => Outcome::Done,
@@ -291,19 +297,19 @@ impl Executable for JitHandler {
     fn run(&self, frame: &mut Frame<'_>) -> Outcome {
         let Frame { message, state, reply, privates, tables, stop } = frame;
         self.check([message.len(), state.len(), reply.len(), privates.len()], tables);
-        let mut context = self.context(privates, tables, stop);
+        let mut context = self.context(stop);
         // SAFETY: just checked; the frame outlives the call.
-        unsafe { self.call(&mut context, message, state, reply) }
+        unsafe { self.call(&mut context, message, state, reply, privates, tables) }
     }
 
     fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
         let (privates, tables, stop) = (std::mem::take(&mut batch.privates), batch.tables, batch.stop);
         self.check([batch.message_size, batch.state_size, batch.reply_size, privates.len()], tables);
-        let mut context = self.context(privates, tables, stop);
+        let mut context = self.context(stop);
         batch.each(|message, state, reply| {
             // SAFETY: `each` passes slices of just the sizes that were checked; what the context points to is
             // borrowed above.
-            unsafe { self.call(&mut context, message, state, reply) }
+            unsafe { self.call(&mut context, message, state, reply, privates, tables) }
         })
     }
 }

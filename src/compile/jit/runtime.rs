@@ -1,19 +1,23 @@
 //! What machine code calls: a table of functions whose address it gets with every run, so that the code itself is
 //! nothing but position-independent bytes.
 
-use crate::compile::{StopCheck, TableView, float};
+use crate::compile::{StopCheck, float};
 
-/// What machine code gets besides the message, the state and the reply.
+/// What machine code gets besides what it works on.
 #[repr(C)]
 pub(super) struct Context {
-    pub services: *const Services,
-    /// Asks whether the run must stop; see [`look`](super::look).
-    pub look: *const (),
+    pub fixed: *const Fixed,
     pub stop: *const (),
     /// What `look` found out.
     pub must_stop: u32,
-    pub privates: *mut u8,
-    pub tables: *const TableView,
+}
+
+/// What is the same in all runs of a handler.
+#[repr(C)]
+pub(super) struct Fixed {
+    pub services: *const Services,
+    /// Asks whether the run must stop; see [`look`](super::look).
+    pub look: *const (),
     pub constants: *const u8,
 }
 

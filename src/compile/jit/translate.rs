@@ -13,7 +13,7 @@ mod whole;
 
 use super::analysis::Analysis;
 use super::layout;
-use super::runtime::{Context, Service, Signature};
+use super::runtime::{Context, Fixed, Service, Signature};
 use crate::compile::shape;
 use crate::compile::{Program, TableView};
 use cranelift_codegen::ir::immediates::Offset32;
@@ -159,8 +159,8 @@ pub(super) fn translate<'p>(
 ) -> Result<Translated, Refusal> {
     let mut function = ir::Function::new();
     function.signature.call_conv = isa.default_call_conv();
-    // Context, message, state, reply.
-    function.signature.params.extend([AbiParam::new(types::I64); 4]);
+    // Context, message, state, reply, private segment, tables: what most handlers need is in registers at once.
+    function.signature.params.extend([AbiParam::new(types::I64); 6]);
     function.signature.returns.push(AbiParam::new(types::I32));
     let mut builder_context = FunctionBuilderContext::new();
     let mut builder = FunctionBuilder::new(&mut function, &mut builder_context);
@@ -169,8 +169,8 @@ pub(super) fn translate<'p>(
     builder.switch_to_block(entry);
     builder.seal_block(entry);
     let parameters: Vec<Value> = builder.block_params(entry).to_vec();
-    let &[context, message, state, reply] = parameters.as_slice() else {
-        unreachable!("the signature has four parameters")
+    let &[context, message, state, reply, privates, tables] = parameters.as_slice() else {
+        unreachable!("the signature has six parameters")
     };
     let mut translator = Translator {
         program,
@@ -180,7 +180,7 @@ pub(super) fn translate<'p>(
         isa,
         context,
         message,
-        privates: context,
+        privates,
         globals: HashMap::new(),
         lengths: HashMap::new(),
         fuel: None,
@@ -195,7 +195,7 @@ pub(super) fn translate<'p>(
         calls: 0,
         depth: 0,
     };
-    translator.handler(state, reply)?;
+    translator.handler(state, reply, tables)?;
     let Translator { builder, constants, .. } = translator;
     builder.finalize(isa.frontend_config());
     Ok(Translated { function, constants })
@@ -218,16 +218,16 @@ impl<'p, 'b> Translator<'p, 'b> {
         constant
     }
 
-    /// A part of the context.
-    fn context_field(&mut self, offset: usize) -> Value {
-        let context = self.context;
-        self.ins().load(types::I64, place::fixed_flags(), context, Offset32::new(offset as i32))
+    /// A part of what is fixed, by its offset.
+    fn fixed(&mut self, offset: usize) -> Value {
+        let (context, at) = (self.context, Offset32::new(offset_of!(Context, fixed) as i32));
+        let fixed = self.ins().load(types::I64, place::fixed_flags(), context, at);
+        self.ins().load(types::I64, place::fixed_flags(), fixed, Offset32::new(offset as i32))
     }
 
     /// The whole function.
-    fn handler(&mut self, state: Value, reply: Value) -> Result<(), Refusal> {
-        self.privates = self.context_field(offset_of!(Context, privates));
-        self.tables();
+    fn handler(&mut self, state: Value, reply: Value, tables: Value) -> Result<(), Refusal> {
+        self.tables(tables);
         self.private_variables()?;
         let entry = &self.module.functions[self.program.entry];
         let mut arguments = Vec::new();
@@ -251,8 +251,7 @@ impl<'p, 'b> Translator<'p, 'b> {
     }
 
     /// Places of the tables, and the lengths of those that are asked for theirs.
-    fn tables(&mut self) {
-        let views = self.context_field(offset_of!(Context, tables));
+    fn tables(&mut self, views: Value) {
         for (index, global) in self.program.table_globals.iter().enumerate() {
             let view = (index * size_of::<TableView>()) as i32;
             let at = Offset32::new(view + offset_of!(TableView, data) as i32);
@@ -324,7 +323,7 @@ impl<'p, 'b> Translator<'p, 'b> {
     /// Calls a service.
     fn call(&mut self, service: Service, arguments: &[Value]) -> Option<Value> {
         let signature = self.signature(service.signature());
-        let services = self.context_field(offset_of!(Context, services));
+        let services = self.fixed(offset_of!(Fixed, services));
         let at = Offset32::new((service as usize * size_of::<*const ()>()) as i32);
         let address = self.ins().load(types::I64, place::fixed_flags(), services, at);
         let call = self.ins().call_indirect(signature, address, arguments);
@@ -510,7 +509,7 @@ impl<'p, 'b> Translator<'p, 'b> {
             }
             start as u32
         });
-        let base = self.context_field(offset_of!(Context, constants));
+        let base = self.fixed(offset_of!(Fixed, constants));
         Operand::Bytes(Address::new(base, at as i32, Memory::Fixed))
     }
 

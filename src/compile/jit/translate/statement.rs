@@ -6,7 +6,7 @@ use super::place::{Address, Memory};
 use super::{Body, Operand, Place, Refusal, STOP_INTERVAL, Translator};
 use crate::compile::jit::layout;
 use crate::compile::jit::look;
-use crate::compile::jit::runtime::Context;
+use crate::compile::jit::runtime::{Context, Fixed};
 use crate::compile::shape;
 use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
 use cranelift_codegen::ir::{
@@ -320,7 +320,7 @@ impl<'p> Translator<'p, '_> {
                 *self.look.insert(self.builder.import_signature(signature))
             }
         };
-        let address = self.context_field(offset_of!(Context, look));
+        let address = self.fixed(offset_of!(Fixed, look));
         let context = self.context;
         self.ins().call_indirect(signature, address, &[context]);
         let at = Address::new(context, 0, Memory::Own);

@@ -238,11 +238,12 @@ impl JitHandler {
     #[inline]
     fn check(&self, [message, state, reply, privates]: [usize; 4], tables: &[TableView]) {
         let sizes = &self.sizes;
-        let fits = message >= sizes.message as usize
-            && state >= sizes.state as usize
-            && reply >= sizes.reply as usize
-            && privates >= sizes.privates as usize
-            && tables.len() == sizes.tables.len();
+        // No `&&`: one branch for all of them.
+        let fits = (message >= sizes.message as usize)
+            & (state >= sizes.state as usize)
+            & (reply >= sizes.reply as usize)
+            & (privates >= sizes.privates as usize)
+            & (tables.len() == sizes.tables.len());
         assert!(fits, "a frame is too small for its handler");
         for (view, bytes) in tables.iter().zip(&sizes.tables) {
             assert!(view.bytes >= *bytes as usize, "a table is too small for its handler");

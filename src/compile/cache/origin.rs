@@ -74,6 +74,7 @@ sources! {
     "jit/translate/math.rs"
     "jit/translate/place.rs"
     "jit/translate/statement.rs"
+    "jit/translate/unroll.rs"
     "jit/translate/whole.rs"
     "lower.rs"
     "lower/rewrite.rs"

@@ -30,7 +30,7 @@ pub(super) struct Analysis {
 }
 
 /// A variable or pointer argument.
-enum Root {
+pub(super) enum Root {
     Local(Handle<LocalVariable>),
     Argument(u32),
     Global(Handle<GlobalVariable>),
@@ -156,7 +156,7 @@ impl Root {
 }
 
 /// Where a pointer comes from, the constant indices up to its first dynamic one, and whether there is none.
-fn trace(function: &Function, mut pointer: Handle<E>) -> (Option<Root>, Path, bool) {
+pub(super) fn trace(function: &Function, mut pointer: Handle<E>) -> (Option<Root>, Path, bool) {
     // From the pointer to the root; `None` is a dynamic index.
     let mut steps = Vec::new();
     let root = loop {
@@ -181,7 +181,7 @@ fn trace(function: &Function, mut pointer: Handle<E>) -> (Option<Root>, Path, bo
 }
 
 /// Visits every statement of a block and of the blocks inside.
-fn visit(block: &Block, with: &mut dyn FnMut(&S)) {
+pub(super) fn visit(block: &Block, with: &mut dyn FnMut(&S)) {
     for statement in block {
         with(statement);
         match statement {

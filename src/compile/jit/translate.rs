@@ -9,6 +9,7 @@ mod expression;
 mod math;
 mod place;
 mod statement;
+mod unroll;
 mod whole;
 
 use super::analysis::Analysis;

@@ -30,6 +30,27 @@ impl Translator<'_, '_> {
         }
     }
 
+    /// What a comparison of two constants says.
+    pub(super) fn known_condition(&self, condition: Value) -> Option<bool> {
+        let Some(InstructionData::IntCompare { cond, args: [a, b], .. }) = self.definition(condition) else {
+            return None;
+        };
+        let (a, b) = (self.known_integer(*a)?, self.known_integer(*b)?);
+        let (signed_a, signed_b) = (a as i32, b as i32);
+        Some(match cond {
+            IntCC::Equal => a == b,
+            IntCC::NotEqual => a != b,
+            IntCC::UnsignedLessThan => a < b,
+            IntCC::UnsignedLessThanOrEqual => a <= b,
+            IntCC::UnsignedGreaterThan => a > b,
+            IntCC::UnsignedGreaterThanOrEqual => a >= b,
+            IntCC::SignedLessThan => signed_a < signed_b,
+            IntCC::SignedLessThanOrEqual => signed_a <= signed_b,
+            IntCC::SignedGreaterThan => signed_a > signed_b,
+            IntCC::SignedGreaterThanOrEqual => signed_a >= signed_b,
+        })
+    }
+
     /// Remembers what a condition says that holds from here on.
     pub(super) fn learn(&mut self, condition: Value) {
         let Some(InstructionData::IntCompare { cond, args, .. }) = self.definition(condition) else { return };

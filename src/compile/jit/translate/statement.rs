@@ -21,7 +21,7 @@ use std::mem::offset_of;
 
 /// A block that somebody may jump to.
 #[derive(Clone, Copy)]
-struct Target {
+pub(super) struct Target {
     block: ir::Block,
     is_used: bool,
 }
@@ -34,17 +34,17 @@ pub(super) struct Exit {
 }
 
 impl<'p> Translator<'p, '_> {
-    fn target(&mut self) -> Target {
+    pub(super) fn target(&mut self) -> Target {
         Target { block: self.builder.create_block(), is_used: false }
     }
 
-    fn jump(&mut self, target: &mut Target) {
+    pub(super) fn jump(&mut self, target: &mut Target) {
         target.is_used = true;
         self.ins().jump(target.block, &[]);
     }
 
     /// Goes on in a block that nobody will jump to any more; is it reached at all?
-    fn land(&mut self, target: Target) -> bool {
+    pub(super) fn land(&mut self, target: Target) -> bool {
         self.builder.seal_block(target.block);
         if target.is_used {
             self.builder.switch_to_block(target.block);
@@ -123,6 +123,9 @@ impl<'p> Translator<'p, '_> {
         reject: &'p Block,
     ) -> Result<bool, Refusal> {
         let condition = self.scalar(body, condition);
+        if let Some(condition) = self.known_condition(condition) {
+            return self.block(body, if condition { accept } else { reject });
+        }
         let mut end = self.target();
         let yes = self.builder.create_block();
         let mut is_certain = false;
@@ -210,10 +213,41 @@ impl<'p> Translator<'p, '_> {
         continuing: &'p Block,
         break_if: Option<Handle<E>>,
     ) -> Result<bool, Refusal> {
+        if break_if.is_none()
+            && let Some(plan) = self.plan_unrolling(body, inner, continuing)
+        {
+            return self.unroll(body, &plan, inner, continuing);
+        }
         let head = self.builder.create_block();
         self.ins().jump(head, &[]);
         self.builder.switch_to_block(head);
-        let (breaks, continues) = (self.target(), self.target());
+        let breaks = self.target();
+        let (mut breaks, comes_back) = self.iteration(body, breaks, inner, continuing)?;
+        if comes_back {
+            match break_if {
+                Some(condition) => {
+                    let condition = self.scalar(body, condition);
+                    breaks.is_used = true;
+                    self.ins().brif(condition, breaks.block, &[], head, &[]);
+                }
+                None => {
+                    self.ins().jump(head, &[]);
+                }
+            }
+        }
+        self.builder.seal_block(head);
+        Ok(self.land(breaks))
+    }
+
+    /// One iteration of a loop; `breaks` lead to where it is left. Says whether another one may follow.
+    pub(super) fn iteration(
+        &mut self,
+        body: &mut Body<'p>,
+        breaks: Target,
+        inner: &'p Block,
+        continuing: &'p Block,
+    ) -> Result<(Target, bool), Refusal> {
+        let continues = self.target();
         body.exits.push(Exit { breaks, continues: Some(continues) });
         let falls_through = self.block(body, inner)?;
         let mut exit = body.exits.pop().expect("pushed above");
@@ -225,21 +259,8 @@ impl<'p> Translator<'p, '_> {
         // there breaks out of this one.
         body.exits.push(exit);
         let comes_back = self.land(continues) && self.block(body, continuing)?;
-        let mut exit = body.exits.pop().expect("pushed above");
-        if comes_back {
-            match break_if {
-                Some(condition) => {
-                    let condition = self.scalar(body, condition);
-                    exit.breaks.is_used = true;
-                    self.ins().brif(condition, exit.breaks.block, &[], head, &[]);
-                }
-                None => {
-                    self.ins().jump(head, &[]);
-                }
-            }
-        }
-        self.builder.seal_block(head);
-        Ok(self.land(exit.breaks))
+        let exit = body.exits.pop().expect("pushed above");
+        Ok((exit.breaks, comes_back))
     }
 
     /// The opposite of a condition.
@@ -272,6 +293,9 @@ impl<'p> Translator<'p, '_> {
         let (now, later, budget) = (fuel.now, fuel.later, fuel.budget);
         let [look, out, go_on] = [(); 3].map(|()| self.builder.create_block());
         let left = self.builder.use_var(now);
+        if self.known_integer(left).is_some_and(|left| left > 0) {
+            return Ok(());
+        }
         // The second target is the one that follows at once.
         let is_used_up = self.ins().icmp_imm_u(IntCC::Equal, left, 0);
         self.ins().brif(is_used_up, look, &[], go_on, &[]);

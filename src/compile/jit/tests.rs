@@ -3,6 +3,7 @@
 
 mod measure;
 mod shapes;
+mod unroll;
 
 use super::{JitHandler, MachineCode, host_key, load, translate};
 use crate::compile::tests::*;

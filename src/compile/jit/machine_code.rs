@@ -27,12 +27,6 @@ pub(super) struct Sizes {
 }
 
 impl MachineCode {
-    /// Bytes of the instructions.
-    #[cfg(test)]
-    pub(crate) fn code_size(&self) -> usize {
-        self.code.len()
-    }
-
     /// The bytes to keep.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let Sizes { message, state, reply, privates, ref tables } = self.sizes;

@@ -1,7 +1,6 @@
 //! What only machine code has: its limits, its bytes, its memory. That it computes what the interpreter computes is
 //! tested where the interpreter is: every handler there runs on both.
 
-mod measure;
 mod shapes;
 mod unroll;
 

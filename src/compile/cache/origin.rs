@@ -80,6 +80,7 @@ sources! {
     "mod.rs"
     "program.rs"
     "shape.rs"
+    "uses.rs"
 }
 
 #[cfg(test)]

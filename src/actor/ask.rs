@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// A reply that is on its way.
 ///
-/// Dropping it cancels the interest, not the message: the message is still handled, and its reply is dropped and
-/// counted as late.
+/// Dropping it cancels the interest, not the message: the message is still handled, and its reply is dropped; one
+/// that comes after that is counted as late.
 ///
 /// # Example
 ///

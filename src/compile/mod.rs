@@ -19,6 +19,7 @@ mod shape;
 mod speed;
 #[cfg(test)]
 mod tests;
+mod uses;
 
 pub(crate) use batch::{Batch, BatchEnd, Ending, Places};
 #[cfg(feature = "jit")]

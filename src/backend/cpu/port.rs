@@ -155,11 +155,9 @@ impl CpuPort {
                 break;
             }
             unlooked += 1;
-            if let Some(begun) = begun
-                && unlooked >= stride
-            {
+            if unlooked >= stride {
                 unlooked = 0;
-                if begun.elapsed() >= LONGEST_SERIAL {
+                if is_time(begun, runner, &stop) {
                     break;
                 }
             }
@@ -174,7 +172,8 @@ impl CpuPort {
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.state_size;
         let begun = is_background(until).then(Instant::now);
-        let most = if begun.is_some() { messages_between_looks(*cost) } else { usize::MAX };
+        let looks = begun.is_some() || runner.has_loops;
+        let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
         while input.len() > 0 {
             if output.free() == 0 {
                 return Progress::Stopped;
@@ -211,7 +210,7 @@ impl CpuPort {
                 Ending::Last => break,
                 Ending::Finished => {}
             }
-            if begun.is_some_and(|begun| begun.elapsed() >= LONGEST_SERIAL) {
+            if is_time(begun, runner, &stop) {
                 break;
             }
         }
@@ -373,6 +372,15 @@ fn push_fault(output: &mut SlotRing, panics: &mut VecDeque<String>, token: Token
 /// Of messages that cost so many nanoseconds; 0 is not known.
 fn messages_between_looks(cost: f64) -> usize {
     if cost == 0.0 { 1 } else { ((LOOK / cost) as usize).clamp(1, LOOK as usize) }
+}
+
+/// Is it time to hand out what is done? Asked between two messages: of the background driver (`begun` is when its round
+/// did), for those that wait for it; of a caller, whose time is up, unless the handler cannot take long.
+fn is_time(begun: Option<Instant>, runner: &Runner, stop: &StopCheck<'_>) -> bool {
+    match begun {
+        Some(begun) => begun.elapsed() >= LONGEST_SERIAL,
+        None => runner.has_loops && stop.must_stop(),
+    }
 }
 
 /// Nobody waits on this thread: the background driver.

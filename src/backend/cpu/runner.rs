@@ -24,6 +24,8 @@ pub(super) struct Runner {
     pub(super) state_size: usize,
     reply_size: usize,
     privates_size: usize,
+    /// The handler has loops: many messages, each over before it looks at the clock, can take long.
+    pub(super) has_loops: bool,
     emits: Vec<EmitSlot>,
     tables: Vec<TableView>,
 }
@@ -70,13 +72,14 @@ pub(super) fn units(bytes: usize) -> Box<[u128]> {
 
 impl Runner {
     pub(super) fn new(spec: &LaunchSpec, tables: Vec<TableView>) -> Self {
-        let (engine, name, privates_size, emits) = match &spec.code {
+        let (engine, name, privates_size, has_loops, emits) = match &spec.code {
             Code::Handler(handler) => {
                 let (code, name) = handler.executable();
                 let program = &handler.program;
-                (Engine::Compiled(code), name, program.privates_size as usize, program.emits.clone())
+                let privates = program.privates_size as usize;
+                (Engine::Compiled(code), name, privates, program.has_loops, program.emits.clone())
             }
-            Code::Native(handler) => (Engine::Native(handler.clone()), "native", 0, Vec::new()),
+            Code::Native(handler) => (Engine::Native(handler.clone()), "native", 0, false, Vec::new()),
         };
         Self {
             engine,
@@ -85,6 +88,7 @@ impl Runner {
             state_size: spec.initial_state.len(),
             reply_size: spec.reply_size as usize,
             privates_size,
+            has_loops,
             emits,
             tables,
         }

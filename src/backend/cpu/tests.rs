@@ -297,3 +297,36 @@ fn exchange_hands_results_straight_out_and_keeps_what_was_interrupted() {
     assert_eq!(port.exchange(&mut one, &until, &mut |_| panic!("it does not end")), 1);
     assert_eq!(port.free(), 7);
 }
+
+/// Messages that are each over before the handler itself looks at the clock.
+#[test]
+fn a_round_for_a_caller_ends_at_its_deadline_between_messages_too() {
+    let sines = "x = sin(x + 0.5); ".repeat(20);
+    for emits in [false, true] {
+        let outputs = [OutputDecl {
+            name: "odd".into(),
+            layout: <Tally as crate::DeviceMessage>::LAYOUT,
+            max_per_message: 1,
+        }];
+        let program = compile::compile(&HandlerSource {
+            name: "slow",
+            text: &format!(
+                "fn on_message(m: Input) -> Tally {{ var x = f32(m.value); \
+                 for (var i = 0u; i < 2000u; i++) {{ {sines} }} return Tally(m.to, u32(x)); }}"
+            ),
+            input: <Input as crate::DeviceMessage>::LAYOUT,
+            output: <Tally as crate::DeviceMessage>::LAYOUT,
+            state: None,
+            outputs: &outputs[..usize::from(emits)],
+            tables: &[],
+            loop_budget: 100_000,
+        });
+        let code = Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)));
+        let (mut port, _) = port(code, Shape::Stateless, 512);
+        push(&mut port, &[Input { to: 0, value: 1 }; 100]);
+        let deadline = Some(std::time::Instant::now() + std::time::Duration::from_millis(2));
+        port.progress(&Until { token: None, deadline, slice: None });
+        let handled = pop(&mut port).len();
+        assert!(handled < 100, "all {handled} were handled within 2 ms, or the deadline was passed");
+    }
+}

@@ -81,6 +81,7 @@ sources! {
     "mod.rs"
     "program.rs"
     "shape.rs"
+    "uses.rs"
 }
 
 #[cfg(test)]

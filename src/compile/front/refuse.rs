@@ -2,11 +2,13 @@
 
 use super::report::Reporter;
 use super::scan::{Word, declaration, parameter};
+use crate::compile::uses::uses;
 use crate::error::{Error, Result};
 use naga::{
-    AddressSpace, Block, Expression as E, Function, GlobalVariable, Module, Scalar, ScalarKind, Span,
+    AddressSpace, Block, Expression as E, Function, GlobalVariable, Handle, Module, Scalar, ScalarKind, Span,
     Statement as S, StorageAccess, TypeInner,
 };
+use std::collections::HashSet;
 
 /// How deep statements may be inside each other, `else if` counting like a block: engines walk them recursively.
 const DEPTH_LIMIT: u32 = 300;
@@ -137,6 +139,18 @@ fn refuse_parameters(
     Ok(())
 }
 
+/// Can this statement of a loop's body end in that loop's `continue`?
+fn continues(statement: &S) -> bool {
+    let among = |block: &Block| block.iter().any(continues);
+    match statement {
+        S::Continue => true,
+        S::Block(block) => among(block),
+        S::If { accept, reject, .. } => among(accept) || among(reject),
+        S::Switch { cases, .. } => cases.iter().any(|case| among(&case.body)),
+        _ => false,
+    }
+}
+
 struct Walk<'a> {
     module: &'a Module,
     function: &'a Function,
@@ -166,8 +180,10 @@ impl Walk<'_> {
             S::Block(block) => self.block(block, depth),
             S::If { accept, reject, .. } => self.block(accept, depth).and_then(|()| self.block(reject, depth)),
             S::Switch { cases, .. } => cases.iter().try_for_each(|case| self.block(&case.body, depth)),
-            S::Loop { body, continuing, .. } => {
-                self.block(body, depth).and_then(|()| self.block(continuing, depth))
+            S::Loop { body, continuing, break_if } => {
+                self.block(body, depth)?;
+                self.block(continuing, depth)?;
+                self.passed_over(body, continuing, *break_if)
             }
             S::Kill => self.error(span, "`discard` is for fragment shaders; write `return`"),
             S::ControlBarrier(_) | S::MemoryBarrier(_) => self.error(
@@ -197,6 +213,29 @@ impl Walk<'_> {
                 None => Ok(()),
             },
             S::Break | S::Continue | S::Return { .. } | S::Call { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses a `continue` that leads past the computation of a value which `continuing` uses. WGSL forbids it, naga
+    /// does not look, and an engine would find there what was in that place before, or nothing.
+    fn passed_over(&self, body: &Block, continuing: &Block, break_if: Option<Handle<E>>) -> Result<()> {
+        let passed =
+            body.iter().skip_while(|statement| !continues(statement)).flat_map(|statement| match statement {
+                S::Emit(range) => range.clone().collect(),
+                S::Call { result, .. } | S::Atomic { result, .. } => {
+                    result.iter().copied().collect::<Vec<_>>()
+                }
+                _ => Vec::new(),
+            });
+        let mut used = HashSet::new();
+        uses(self.function, continuing, &mut used);
+        used.extend(break_if);
+        match passed.into_iter().find(|e| used.contains(e)) {
+            None => Ok(()),
+            Some(e) => self.error(
+                self.function.expressions.get_span(e),
+                "a `continue` before this leads past it, but `continuing` uses it; move it to before that `continue`",
+            ),
         }
     }
 
@@ -232,7 +271,7 @@ impl Walk<'_> {
     }
 
     /// The error for a write through this pointer, if it leads to a table declared `read`.
-    fn read_only(&self, pointer: naga::Handle<E>) -> Option<impl Fn(Span) -> Error + '_> {
+    fn read_only(&self, pointer: Handle<E>) -> Option<impl Fn(Span) -> Error + '_> {
         let global = &self.module.global_variables[self.function.originating_global(pointer)?];
         let AddressSpace::Storage { access } = global.space else { return None };
         (!access.contains(StorageAccess::STORE)).then_some(move |span| {

@@ -283,3 +283,35 @@ fn errors_about_types_and_variables() {
         refused(before(function), wanted);
     }
 }
+
+/// WGSL forbids it, but naga takes it: pointers would be those of an earlier iteration, or lead nowhere.
+#[test]
+fn a_continue_past_what_continuing_uses_is_refused() {
+    let what =
+        "a `continue` before this leads past it, but `continuing` uses it; move it to before that `continue`";
+    for (column, body) in [
+        (
+            56,
+            "loop { if r[0] < 1u { r[0]++; continue; } let p = &r[m.a[0]]; continuing { *p += 1u; break if r[1] > 9u; } }",
+        ),
+        (
+            72,
+            "loop { switch r[0] { case 1u: { continue; } default: { } } let k = r[1] + 1u; continuing { break if k > 9u; } }",
+        ),
+        (
+            51,
+            "loop { { if r[0] < 1u { continue; } } let f = g(r[0]); continuing { if f > 1u { r[0] = 1u; } break if true; } }",
+        ),
+    ] {
+        let text = format!("fn g(x: u32) -> u32 {{ return x + 1u; }} {}", inside(body));
+        refused(text, &format!("3:{column}: {what}"));
+    }
+    for body in [
+        // Computed before it, computed by nobody else, or another loop's.
+        "loop { let p = &r[m.a[0]]; if r[0] < 1u { continue; } let k = r[2]; r[3] = k; continuing { *p += 1u; break if r[1] > 9u; } }",
+        "loop { if r[0] < 1u { continue; } let k = r[2]; r[3] = k; continuing { let j = r[3]; r[2] = j; break if j > 9u; } }",
+        "loop { loop { if r[0] < 1u { continue; } break; } let k = r[2]; continuing { r[3] = k; break if true; } }",
+    ] {
+        crate::compile::compile(&source(&inside(body))).unwrap_or_else(|error| panic!("{error}"));
+    }
+}

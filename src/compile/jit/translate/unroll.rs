@@ -4,7 +4,8 @@
 //! checks go. Cranelift does not do that by itself.
 
 use super::{Body, MOST_INSTRUCTIONS, Place, Refusal, Translator};
-use crate::compile::jit::analysis::{Root, trace, visit};
+use crate::compile::jit::analysis::{Root, trace};
+use crate::compile::uses::visit;
 use cranelift_codegen::ir::{InstBuilder, types};
 use cranelift_frontend::Variable;
 use naga::{

@@ -48,6 +48,7 @@ pub(super) use rewrite::map_operands;
 
 use super::front::{CAPABILITIES, Parsed};
 use super::program::{PrivateSlot, Program};
+use super::uses::visit;
 use super::{EmitSlot, FaultCode};
 use crate::error::{Error, ErrorKind, Result};
 use naga::proc::Layouter;
@@ -209,7 +210,7 @@ fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<Function>> {
     is_reached[root.index()] = true;
     for (handle, function) in module.functions.iter().rev() {
         if is_reached[handle.index()] {
-            walk(&function.body, &mut |s| {
+            visit(&function.body, &mut |s| {
                 if let S::Call { function, .. } = s {
                     is_reached[function.index()] = true;
                 }
@@ -219,32 +220,9 @@ fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<Function>> {
     module.functions.iter().map(|(handle, _)| handle).filter(|handle| is_reached[handle.index()]).collect()
 }
 
-/// Visits every statement of a block and of the blocks inside.
-fn walk(block: &Block, visit: &mut dyn FnMut(&S)) {
-    block.iter().for_each(|statement| walk_statement(statement, visit));
-}
-
-/// Visits a statement and those inside it.
-fn walk_statement(statement: &S, visit: &mut dyn FnMut(&S)) {
-    visit(statement);
-    match statement {
-        S::Block(block) => walk(block, visit),
-        S::If { accept, reject, .. } => {
-            walk(accept, visit);
-            walk(reject, visit);
-        }
-        S::Switch { cases, .. } => cases.iter().for_each(|case| walk(&case.body, visit)),
-        S::Loop { body, continuing, .. } => {
-            walk(body, visit);
-            walk(continuing, visit);
-        }
-        _ => {}
-    }
-}
-
 fn any(block: &Block, test: &dyn Fn(&S) -> bool) -> bool {
     let mut found = false;
-    walk(block, &mut |s| found |= test(s));
+    visit(block, &mut |s| found |= test(s));
     found
 }
 

@@ -1,25 +1,28 @@
-//! Which expressions a block of a handler uses.
+//! What is in a block of a handler: its statements, and the expressions that they use.
 
 use naga::{Block, Expression as E, Function, Handle, Statement as S};
 use std::collections::HashSet;
 
 /// Visits every statement of a block and of the blocks inside.
 pub(super) fn visit(block: &Block, with: &mut dyn FnMut(&S)) {
-    for statement in block {
-        with(statement);
-        match statement {
-            S::Block(block) => visit(block, with),
-            S::If { accept, reject, .. } => {
-                visit(accept, with);
-                visit(reject, with);
-            }
-            S::Switch { cases, .. } => cases.iter().for_each(|case| visit(&case.body, with)),
-            S::Loop { body, continuing, .. } => {
-                visit(body, with);
-                visit(continuing, with);
-            }
-            _ => {}
+    block.iter().for_each(|statement| visit_statement(statement, with));
+}
+
+/// Visits a statement and those inside it.
+pub(super) fn visit_statement(statement: &S, with: &mut dyn FnMut(&S)) {
+    with(statement);
+    match statement {
+        S::Block(block) => visit(block, with),
+        S::If { accept, reject, .. } => {
+            visit(accept, with);
+            visit(reject, with);
         }
+        S::Switch { cases, .. } => cases.iter().for_each(|case| visit(&case.body, with)),
+        S::Loop { body, continuing, .. } => {
+            visit(body, with);
+            visit(continuing, with);
+        }
+        _ => {}
     }
 }
 

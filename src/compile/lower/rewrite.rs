@@ -1,6 +1,7 @@
 //! Rewrites one function: its expressions in their order with new ones between them, then its statements.
 
-use super::{FaultCode, Library, fault_literal, walk_statement};
+use super::{FaultCode, Library, fault_literal};
+use crate::compile::uses::visit_statement;
 use naga::valid::FunctionInfo;
 use naga::{
     Arena, ArraySize, BinaryOperator, Block, Expression as E, Function, Handle, Literal, MathFunction,
@@ -294,7 +295,7 @@ impl Rewriter<'_> {
         let condition = old.iter().position(is_condition).filter(|end| {
             let mut leaves = false;
             for statement in old.iter().take(*end) {
-                walk_statement(statement, &mut |s| leaves |= matches!(s, S::Continue | S::Loop { .. }));
+                visit_statement(statement, &mut |s| leaves |= matches!(s, S::Continue | S::Loop { .. }));
             }
             !leaves
         });

@@ -55,6 +55,9 @@ pub(crate) enum ErrorKind {
     Deadlock,
     /// A backend or device is not there.
     Unavailable,
+    /// A device was there, and is gone.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU is always there"))]
+    DeviceLost,
 }
 
 /// The text of a panic, as far as it has one.
@@ -106,6 +109,8 @@ predicates! {
     is_deadlock: Deadlock;
     /// The backend or device asked for is not available here; the text has the reason.
     is_unavailable: Unavailable;
+    /// The device that the kernel runs on is gone: unplugged, reset by its driver, or destroyed.
+    is_device_lost: DeviceLost;
 }
 
 impl fmt::Display for Error {

@@ -1,6 +1,6 @@
 //! Lifecycle calls: activate, deactivate, terminate, fail, and what needs the port between messages.
 
-use super::core::{Core, Memory, inside};
+use super::core::{Core, Engine, Memory, inside};
 use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::{Meta, Slot};
@@ -98,21 +98,53 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 format!("kernel `{}` is a host kernel: its state is its function's own", self.name()),
             ));
         }
-        if !self.seize(deadline_in(PATIENCE)) {
-            return Err(Error::timed_out(
-                format!("{call} of kernel `{}`, whose handler runs,", self.name()),
-                PATIENCE,
-            ));
+        let mut result = Err(self.terminated_error());
+        let settled = self.seize_settled(deadline_in(PATIENCE), |engine| {
+            if let Some(port) = &mut engine.port {
+                result = body(port.as_mut(), &mut engine.memory);
+            }
+        });
+        if settled {
+            return result;
+        }
+        Err(Error::timed_out(format!("{call} of kernel `{}`, whose handler runs,", self.name()), PATIENCE))
+    }
+
+    /// Runs `body` with the port between two messages, and nothing of it at a device; `false`, without having run it,
+    /// at the deadline.
+    pub(super) fn seize_settled(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        body: impl FnOnce(&mut Engine<Out>),
+    ) -> bool {
+        if !self.seize(deadline) {
+            return false;
         }
         // SAFETY: the gate was just taken.
-        let result = unsafe {
-            self.engine.with(|engine| match &mut engine.port {
-                Some(port) => body(port.as_mut(), &mut engine.memory),
-                None => Err(self.terminated_error()),
+        let settled = unsafe {
+            self.engine.with(|engine| {
+                let settled = self.settle(engine, deadline);
+                if settled {
+                    body(engine);
+                }
+                settled
             })
         };
         self.release();
-        result
+        settled
+    }
+
+    /// Waits until the device has nothing of this kernel, and hands out what came back; `false` at the deadline. The
+    /// gate is held.
+    fn settle(self: &Arc<Self>, engine: &mut Engine<Out>, deadline: Option<Instant>) -> bool {
+        let settled = engine.port.as_mut().is_none_or(|port| port.recall(deadline));
+        if self.facts.dispatched {
+            self.hand_out(engine);
+            if settled {
+                self.hot.gate.clear(gate::AWAY);
+            }
+        }
+        settled
     }
 
     /// Ends the kernel for good because of a fault: everybody who waits gets the cause.
@@ -219,7 +251,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.control.stop.store(STOP_NOW, Ordering::Relaxed);
         self.hot.gate.clear(gate::ACTIVE);
         if held || self.seize(grace) {
-            return self.end_seized();
+            return self.end_seized(grace);
         }
         let mut mailbox = lock(&self.mailbox);
         // Under the lock: the holder enters its results under it, and looks for the bit first.
@@ -227,7 +259,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if before & gate::BUSY == 0 {
             // The holder came back at the last moment.
             drop(mailbox);
-            return self.end_seized();
+            return self.end_seized(grace);
         }
         if before & gate::DIRECT != 0 {
             // It never was in the mailbox; its sender, who runs it, has it.
@@ -253,16 +285,25 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.close_books(begun, true)
     }
 
-    fn end_seized(self: &Arc<Self>) -> Termination<In> {
+    fn end_seized(self: &Arc<Self>, grace: Option<Instant>) -> Termination<In> {
         // SAFETY: the gate was just taken.
-        let cut_short = unsafe {
+        let (cut_short, settled) = unsafe {
             self.engine.with(|engine| {
+                let settled = self.settle(engine, grace);
                 engine.port = None;
-                std::mem::take(&mut engine.cut_short)
+                (std::mem::take(&mut engine.cut_short), settled)
             })
         };
-        let in_hand = if cut_short { lock(&self.mailbox).in_flight.pop_front() } else { None };
-        let end = self.close_books(in_hand.into_iter().collect(), false);
+        let mut mailbox = lock(&self.mailbox);
+        let begun = match (settled, cut_short) {
+            // The device does not come back with them.
+            (false, _) => mailbox.in_flight.len().saturating_sub(self.waiting()),
+            (true, true) => mailbox.in_flight.len().min(1),
+            (true, false) => 0,
+        };
+        let begun = mailbox.in_flight.drain(..begun).collect();
+        drop(mailbox);
+        let end = self.close_books(begun, !settled);
         self.release();
         end
     }
@@ -310,7 +351,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.with_port("snapshot", |port, memory| {
             let states: Arc<[u8]> = port.read_state()?.into();
             memory.snapshot = Some(states.clone());
-            memory.arrange_restart(port, self.facts.restart);
+            memory.arrange_restart(port, self.facts.restart)?;
             Ok(states)
         })
     }

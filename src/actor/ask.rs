@@ -89,7 +89,7 @@ impl<In: Message, Out: Message> Asked<Out> for Core<In, Out> {
 
     fn drive(self: Arc<Self>, token: Token) {
         if Self::may_drive() {
-            self.drive_as_caller(Some(token), None);
+            self.drive_as_caller(Some(token), None, false);
         }
     }
 
@@ -378,7 +378,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let reply = loop {
             for _ in 0..if cfg!(loom) { 1 } else { 32 } {
                 // A round may have brought our reply; if not, a look at the clock before the next one.
-                if cell.is_ready(token) || (may_run && self.drive_as_caller(Some(token), deadline)) {
+                if cell.is_ready(token) || (may_run && self.drive_as_caller(Some(token), deadline, true)) {
                     break;
                 }
                 spin();

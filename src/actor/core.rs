@@ -125,6 +125,8 @@ pub(super) struct Facts<In, Out> {
     pub(super) background_only: bool,
     /// Begins on the background driver, until it has shown itself to be fast: nothing could interrupt it.
     pub(super) on_probation: bool,
+    /// The port gives rounds of messages to a device, and is not there while they run.
+    pub(super) dispatched: bool,
     /// What runs the handler.
     pub(super) engine: &'static str,
     pub(super) launched: Instant,
@@ -191,14 +193,14 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Tells the port what a faulted instance restarts with.
-    pub(super) fn arrange_restart(&self, port: &mut dyn Port, policy: RestartPolicy) {
-        let RestartPolicy::OneForOne { state, .. } = policy else { return };
+    pub(super) fn arrange_restart(&self, port: &mut dyn Port, policy: RestartPolicy) -> crate::Result<()> {
+        let RestartPolicy::OneForOne { state, .. } = policy else { return Ok(()) };
         let initial = || Arc::from(self.initial.repeat(self.instances));
         port.reset_on_fault(match state {
             RestartState::Current => None,
             RestartState::Initial => Some(initial()),
             RestartState::Snapshot => Some(self.snapshot.clone().unwrap_or_else(initial)),
-        });
+        })
     }
 }
 
@@ -239,14 +241,14 @@ impl<In: Message, Out: Message> Core<In, Out> {
     ) -> Arc<Self> {
         let has_port = facts.plain.is_some();
         let mut bits = 0;
-        if !outlets.is_empty() || !has_port {
+        if !outlets.is_empty() || !has_port || facts.dispatched {
             bits |= gate::INDIRECT;
         }
         // A host kernel's own thread is the only one that handles its messages.
         if facts.background_only || facts.on_probation || !has_port {
             bits |= gate::BACKGROUND;
         }
-        Arc::new(Self {
+        let core = Arc::new(Self {
             hot: Hot { gate: Gate::new(bits), spinners: AtomicU32::new(0), direct: AtomicU64::new(0) },
             engine: Guarded::new(engine),
             handled: AtomicU64::new(0),
@@ -263,7 +265,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
             latency: Histogram::default(),
             facts,
             control,
-        })
+        });
+        if core.facts.dispatched {
+            let told = Arc::downgrade(&core);
+            core.control.on_ready(Box::new(move || {
+                if let Some(core) = told.upgrade() {
+                    core.come_back();
+                }
+            }));
+        }
+        core
     }
 
     pub(super) fn name(&self) -> &str {

@@ -37,6 +37,8 @@ enum Round {
     Stalled,
     /// A message was left in the middle, or the kernel stopped.
     Stopped,
+    /// The device has what there is, and will tell.
+    UnderWay,
 }
 
 impl<In: Message, Out: Message> Core<In, Out> {
@@ -49,20 +51,26 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
-        let until = Until { token: None, deadline, slice: Some(SLICE) };
+        let until = Until { token: None, deadline, slice: Some(SLICE), patient: true };
         // SAFETY: the gate is held.
         let round = unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
         round == Round::Moved
     }
 
-    /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was.
-    pub(super) fn drive_as_caller(self: &Arc<Self>, own: Option<Token>, deadline: Option<Instant>) -> bool {
+    /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was. A `patient` caller
+    /// waits for a device that has the message.
+    pub(super) fn drive_as_caller(
+        self: &Arc<Self>,
+        own: Option<Token>,
+        deadline: Option<Instant>,
+        patient: bool,
+    ) -> bool {
         let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
         if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
-        let until = Until { token: own, deadline, slice: Some(SLICE) };
+        let until = Until { token: own, deadline, slice: Some(SLICE), patient };
         // SAFETY: the gate is held.
         unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
@@ -78,7 +86,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let handled = || self.handled.load(Ordering::Relaxed);
         let (before, begun) = (handled(), Instant::now());
-        let until = Until { token: None, deadline: None, slice: None };
+        let until = Until { token: None, deadline: None, slice: None, patient: false };
         for _ in 0..ROUNDS {
             // SAFETY: the gate is held.
             let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
@@ -124,14 +132,30 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// One round: feed, run, hand out. The gate is held.
     fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until, most: usize) -> Round {
+        // A device is given all it can take: what a round costs, it costs for one message too.
+        let most = if self.facts.dispatched { usize::MAX } else { most };
         let (in_port, stalled) = self.feed(engine, most);
         if in_port == 0 {
             return if stalled { Round::Stalled } else { Round::Empty };
         }
         let Some(port) = &mut engine.port else { return Round::Empty };
+        if self.facts.dispatched {
+            // Before the device has anything: it may tell at once.
+            self.hot.gate.set(gate::AWAY);
+        }
         let inside = Inside::enter(self.facts.id);
         let progress = port.progress(until);
         drop(inside);
+        if progress == Progress::UnderWay {
+            return Round::UnderWay;
+        }
+        if self.facts.dispatched {
+            self.hot.gate.clear(gate::AWAY);
+        }
+        if progress == Progress::Lost {
+            self.lose(engine);
+            return Round::Stopped;
+        }
         if progress == Progress::Interrupted {
             engine.trusted = 0;
             engine.cut_short = self.stopped_now();
@@ -146,7 +170,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
     fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
         // A handler that is not known to be fast gets its messages one by one: no reply waits for the message after
         // it, which may take for ever.
-        let slow = self.facts.shape == Shape::Serial && self.hot.gate.load() & gate::BACKGROUND != 0;
+        let slow = self.facts.shape == Shape::Serial
+            && !self.facts.dispatched
+            && self.hot.gate.load() & gate::BACKGROUND != 0;
         let most = if slow { 1 } else { most };
         loop {
             let (in_port, stalled) = self.feed_once(engine, most);
@@ -226,7 +252,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
-    fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
+    pub(super) fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
         let plain = self.plain();
         let Engine { port: Some(port), finished, settled, emitted, reply_places, growth, .. } = engine else {
             return false;
@@ -325,6 +351,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 }
             }
         }
+    }
+
+    /// The port's device is gone: hands out what had come back, and fails the kernel. The gate is held.
+    fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) {
+        self.hand_out(engine);
+        let cause = engine.port.as_ref().and_then(|port| port.failure());
+        self.fail(&cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost")));
     }
 
     pub(super) fn fault_error(&self, fault: &Fault) -> Error {

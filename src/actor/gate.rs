@@ -24,8 +24,10 @@ pub(crate) const STALLED: u32 = 1 << 6;
 pub(crate) const ABANDONED: u32 = 1 << 7;
 /// The holder runs messages that never were in the mailbox, and nobody has accounted for the one in hand.
 pub(crate) const DIRECT: u32 = 1 << 8;
-/// Every message has to go through the mailbox (kernels with outputs, host kernels).
+/// Every message has to go through the mailbox (kernels with outputs, on a device, host kernels).
 pub(crate) const INDIRECT: u32 = 1 << 9;
+/// What is queued is at the device, which clears the bit when something comes back.
+pub(crate) const AWAY: u32 = 1 << 10;
 
 /// The word. All operations are sequentially consistent: each is one half of a "publish, then look" pair whose
 /// other half is on another thread (push and look at `QUEUED` against clear `QUEUED` and look at the mailbox).

@@ -4,7 +4,7 @@ use super::core::{Core, Engine, Facts, Inside, Memory};
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
 use super::services::Services;
-use crate::backend::{Code, Device, LaunchSpec, NativeHandler, PortControl, Shape};
+use crate::backend::{Code, Device, Execution, LaunchSpec, NativeHandler, PortControl, Shape};
 use crate::compile::{Cache, HandlerSource, OutputDecl, Program, TableDecl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Body, HostFunction, KernelKind, Plain, Queue, RingKernel, Settings, invalid};
@@ -19,6 +19,10 @@ const SERIAL_ROUND: u32 = 32;
 const STATELESS_ROUND: u32 = 4096;
 /// Messages of a kernel with instances fed at once.
 const INSTANCES_ROUND: u32 = 1 << 16;
+/// Messages of a serial kernel given to a device at once, at most: one invocation runs them one after the other.
+const DISPATCHED_SERIAL_ROUND: u32 = 1024;
+/// … and of any other kernel.
+const DISPATCHED_ROUND: u32 = 1 << 16;
 /// Bytes of state one instance may have.
 const MOST_STATE: u32 = 1024;
 /// Bytes a message may have.
@@ -84,7 +88,11 @@ pub(super) fn launch<In: Message, Out: Message>(
     let launched = Instant::now();
     let outlets =
         settings.outputs.iter().map(|output| (output.name.clone(), output.make(&settings))).collect();
-    let background_only = plan.as_ref().is_some_and(|plan| plan.background_only);
+    let dispatched =
+        device.as_ref().is_some_and(|device| device.capabilities().execution == Execution::Dispatched);
+    // What runs on a device is never interrupted, and never on a caller's thread.
+    let background_only =
+        settings.background || plan.as_ref().is_some_and(|plan| plan.background_only && !dispatched);
     let on_probation = plan.as_ref().is_some_and(|plan| plan.on_probation);
     let mut engine_name = "host";
     let engine = match (plan, plain, device) {
@@ -93,6 +101,8 @@ pub(super) fn launch<In: Message, Out: Message>(
             let memory = Memory { initial: plan.initial_state.clone(), instances, snapshot: None };
             let capacity = u32::try_from(settings.queue_capacity).unwrap_or(u32::MAX);
             let round = match shape {
+                Shape::Serial if dispatched => capacity.clamp(SERIAL_ROUND, DISPATCHED_SERIAL_ROUND),
+                _ if dispatched => capacity.clamp(SERIAL_ROUND, DISPATCHED_ROUND),
                 Shape::Serial => SERIAL_ROUND,
                 Shape::Stateless => capacity.clamp(SERIAL_ROUND, STATELESS_ROUND),
                 Shape::Instances { .. } => capacity.clamp(SERIAL_ROUND, INSTANCES_ROUND),
@@ -112,7 +122,7 @@ pub(super) fn launch<In: Message, Out: Message>(
                 }),
             })?;
             engine_name = port.engine();
-            memory.arrange_restart(port.as_mut(), settings.restart);
+            memory.arrange_restart(port.as_mut(), settings.restart)?;
             Engine::new(Some(port), memory)
         }
         _ => Engine::new(None, Memory { initial: Vec::new(), instances: 0, snapshot: None }),
@@ -128,6 +138,7 @@ pub(super) fn launch<In: Message, Out: Message>(
         restart: settings.restart,
         background_only,
         on_probation,
+        dispatched,
         engine: engine_name,
         launched,
     };
@@ -231,7 +242,7 @@ fn plan_wgsl<In, Out>(
     Ok(Plan {
         shape,
         initial_state,
-        background_only: settings.background || interruption_would_show(program),
+        background_only: interruption_would_show(program),
         on_probation: false,
         tables,
         code: Code::Handler(handler),
@@ -262,7 +273,7 @@ fn plan_native<In, Out>(
         code: Code::Native(handler),
         shape: shape_of(name, state_size > 0, plain.input, settings)?,
         initial_state,
-        background_only: settings.background,
+        background_only: false,
         on_probation: !settings.background,
         tables: Vec::new(),
     })

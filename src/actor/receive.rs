@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// A kernel whose handlers fill a queue, whatever its types.
 pub(super) trait Feeder: AnyKernel {
-    /// Runs handlers on this thread if the port is free; `true` if it was.
-    fn drive(self: Arc<Self>, deadline: Option<Instant>) -> bool;
+    /// Runs handlers on this thread if the port is free; `true` if it was. Whoever is `patient` waits for a device.
+    fn drive(self: Arc<Self>, deadline: Option<Instant>, patient: bool) -> bool;
     /// Something was taken from a queue: the kernel may go on.
     fn made_room(self: Arc<Self>);
     /// Why nothing comes any more.
@@ -23,8 +23,8 @@ pub(super) trait Feeder: AnyKernel {
 }
 
 impl<In: Message, Out: Message> Feeder for Core<In, Out> {
-    fn drive(self: Arc<Self>, deadline: Option<Instant>) -> bool {
-        !self.is_host() && Self::may_drive() && self.drive_as_caller(None, deadline)
+    fn drive(self: Arc<Self>, deadline: Option<Instant>, patient: bool) -> bool {
+        !self.is_host() && Self::may_drive() && self.drive_as_caller(None, deadline, patient)
     }
 
     fn made_room(self: Arc<Self>) {
@@ -51,7 +51,7 @@ pub(super) fn try_receive<T, K: Feeder + ?Sized>(
     queue: &Queue<T>,
     kernel: &Arc<K>,
 ) -> Result<Option<Tagged<T>>> {
-    let value = queue.pop().or_else(|| if kernel.clone().drive(None) { queue.pop() } else { None });
+    let value = queue.pop().or_else(|| if kernel.clone().drive(None, false) { queue.pop() } else { None });
     if value.is_some() {
         kernel.clone().made_room();
     } else if queue.is_closed() && queue.len() == 0 {
@@ -76,7 +76,7 @@ pub(super) fn receive<T, K: Feeder + ?Sized>(
             let what = format!("receive from kernel `{}`", kernel.name());
             return Err(Error::timed_out(what, timeout.unwrap_or_default()));
         }
-        if !kernel.clone().drive(deadline) && queue.wait(deadline) == Woken::Closed {
+        if !kernel.clone().drive(deadline, true) && queue.wait(deadline) == Woken::Closed {
             return Err(kernel.ended());
         }
     }

@@ -11,7 +11,7 @@ use super::pool::Pool;
 use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
-use crate::backend::{self, BackendKind, Capabilities, Device};
+use crate::backend::{self, BackendKind, Capabilities, Device, DeviceOptions};
 use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings, CacheStatistics};
 use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
@@ -121,12 +121,16 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
+/// Names the adapter from outside.
+const ADAPTER_VARIABLE: &str = "RINGWORK_ADAPTER";
+
 /// Ids are the process's, not the runtime's: threads remember them.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 struct Inner {
     services: Arc<Services>,
     wanted: BackendKind,
+    options: DeviceOptions,
     why: Mutex<String>,
     device: Mutex<Option<Arc<dyn Device>>>,
     cpu: Mutex<Option<Arc<dyn Device>>>,
@@ -146,6 +150,7 @@ impl std::fmt::Debug for Runtime {
 #[must_use = "a builder does nothing until it builds"]
 pub struct RuntimeBuilder {
     backend: BackendKind,
+    adapter: Option<String>,
     cache: CacheSettings,
 }
 
@@ -154,6 +159,14 @@ impl RuntimeBuilder {
     /// the environment variable `RINGWORK_BACKEND` (`cpu`, `wgpu`, `cuda`); any other choice stands.
     pub fn backend(mut self, kind: BackendKind) -> Self {
         self.backend = kind;
+        self
+    }
+
+    /// The adapter that a GPU backend opens: its index among those that `examples/doctor.rs` lists, its
+    /// [UUID](Capabilities::uuid), or a part of its name, whatever the case. Unless set, the environment variable
+    /// `RINGWORK_ADAPTER` says it, or else it is the best one there is. The CPU has none.
+    pub fn adapter(mut self, which: impl Into<String>) -> Self {
+        self.adapter = Some(which.into());
         self
     }
 
@@ -178,6 +191,7 @@ impl RuntimeBuilder {
             wanted = name.parse()?;
         }
         backend::check(wanted)?;
+        let adapter = self.adapter.or_else(|| std::env::var(ADAPTER_VARIABLE).ok());
         let cache = Cache::new(&self.cache, std::env::var_os(CACHE_VARIABLE).as_deref())?;
         Ok(Runtime(Arc::new(Inner {
             services: Arc::new(Services {
@@ -187,6 +201,7 @@ impl RuntimeBuilder {
                 registry: Default::default(),
             }),
             wanted,
+            options: DeviceOptions { adapter },
             why: Mutex::new("no device has been opened yet".to_owned()),
             device: Mutex::new(None),
             cpu: Mutex::new(None),
@@ -202,7 +217,7 @@ impl Devices for Inner {
         if let Some(device) = &*device {
             return Ok(device.clone());
         }
-        let (opened, why) = backend::open(self.wanted)?;
+        let (opened, why) = backend::open(self.wanted, &self.options)?;
         *lock(&self.why) = why;
         Ok(device.insert(opened).clone())
     }
@@ -212,7 +227,7 @@ impl Devices for Inner {
         if let Some(cpu) = &*cpu {
             return Ok(cpu.clone());
         }
-        Ok(cpu.insert(backend::open(BackendKind::Cpu)?.0).clone())
+        Ok(cpu.insert(backend::open(BackendKind::Cpu, &DeviceOptions::default())?.0).clone())
     }
 
     fn cache(&self) -> &Cache {

@@ -32,16 +32,25 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn rescue(self: &Arc<Self>) {
         let word = self.hot.gate.load();
         let nobody = gate::QUEUED | gate::ACTIVE;
-        if word & (nobody | gate::BUSY | gate::STALLED) == nobody
+        if word & (nobody | gate::BUSY | gate::STALLED | gate::AWAY) == nobody
             && (word & gate::BACKGROUND != 0 || self.hot.spinners.load(Ordering::SeqCst) == 0)
         {
             self.schedule();
         }
     }
 
+    /// Something came back from the device.
+    pub(super) fn come_back(self: &Arc<Self>) {
+        self.hot.gate.clear(gate::AWAY);
+        self.rescue();
+    }
+
     /// Waits until nobody holds the port, or until a host kernel has no message in hand; `false` at the deadline.
     pub(super) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         if !self.is_host() {
+            if self.facts.dispatched {
+                return self.seize_settled(deadline, |_| ());
+            }
             return self.wait_gate(deadline, |gate| gate.load() & gate::BUSY == 0);
         }
         let mut mailbox = lock(&self.mailbox);
@@ -96,7 +105,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return;
         }
         let before = self.hot.gate.clear(gate::STALLED);
-        if before & (gate::STALLED | gate::QUEUED | gate::ACTIVE | gate::BUSY)
+        if before & (gate::STALLED | gate::QUEUED | gate::ACTIVE | gate::BUSY | gate::AWAY)
             == gate::STALLED | gate::QUEUED | gate::ACTIVE
         {
             self.schedule();

@@ -4,6 +4,8 @@
 //! can foresee has been checked above; what comes back as an error here could not be.
 
 pub(crate) mod cpu;
+#[cfg(feature = "wgpu")]
+pub(crate) mod wgpu;
 
 use crate::compile;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,25 +63,57 @@ impl std::str::FromStr for BackendKind {
 pub(crate) fn check(kind: BackendKind) -> Result<()> {
     match kind {
         BackendKind::Auto | BackendKind::Cpu => Ok(()),
-        BackendKind::Wgpu | BackendKind::Cuda => Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("backend `{kind}` is not in this build of ringwork; use `cpu` or `auto`"),
-        )),
+        BackendKind::Wgpu if cfg!(feature = "wgpu") => Ok(()),
+        BackendKind::Wgpu => {
+            Err(not_built(kind, "build ringwork with its feature `wgpu`, or use `cpu` or `auto`"))
+        }
+        BackendKind::Cuda => Err(not_built(kind, "use `wgpu`, `cpu` or `auto`")),
     }
+}
+
+fn not_built(kind: BackendKind, remedy: &str) -> Error {
+    let text = format!("backend `{kind}` is not in this build of ringwork; {remedy}");
+    Error::new(ErrorKind::Unavailable, text)
+}
+
+/// What is asked of a device.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeviceOptions {
+    /// The adapter: its index, its UUID, or a part of its name.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU is the only one there is"))]
+    pub adapter: Option<String>,
 }
 
 /// Opens the device of a backend, or says why it cannot: the one place that knows which backends this build has.
 ///
 /// Returns the device and a sentence on why it was chosen.
-pub(crate) fn open(kind: BackendKind) -> Result<(Arc<dyn Device>, String)> {
+pub(crate) fn open(kind: BackendKind, options: &DeviceOptions) -> Result<(Arc<dyn Device>, String)> {
     match kind {
-        BackendKind::Auto => Ok((
-            cpu::CpuDevice::open(),
-            format!("cpu: the only backend in this build that runs device kernels ({})", cpu::engine()),
-        )),
+        BackendKind::Auto => match open_wgpu(options, true) {
+            Ok((device, adapter)) => Ok((device, format!("wgpu: the best there is: {adapter}"))),
+            // Whoever names an adapter wants that one.
+            Err(error) if options.adapter.is_some() => Err(error),
+            Err(error) => {
+                Ok((cpu::CpuDevice::open(), format!("cpu ({}), for there is no GPU: {error}", cpu::engine())))
+            }
+        },
         BackendKind::Cpu => Ok((cpu::CpuDevice::open(), format!("cpu: asked for ({})", cpu::engine()))),
-        BackendKind::Wgpu | BackendKind::Cuda => Err(check(kind).expect_err("not in this build")),
+        BackendKind::Wgpu => {
+            let (device, adapter) = open_wgpu(options, false)?;
+            Ok((device, format!("wgpu: asked for: {adapter}")))
+        }
+        BackendKind::Cuda => Err(check(kind).expect_err("not in this build")),
     }
+}
+
+#[cfg(feature = "wgpu")]
+fn open_wgpu(options: &DeviceOptions, hardware: bool) -> Result<(Arc<dyn Device>, String)> {
+    wgpu::WgpuDevice::open(options, hardware)
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_wgpu(_: &DeviceOptions, _: bool) -> Result<(Arc<dyn Device>, String)> {
+    Err(check(BackendKind::Wgpu).expect_err("not in this build"))
 }
 
 /// How a device gets its work.
@@ -88,17 +122,33 @@ pub(crate) fn open(kind: BackendKind) -> Result<(Arc<dyn Device>, String)> {
 pub enum Execution {
     /// Handlers run on the threads of this process.
     Host,
+    /// The device is given rounds of messages, and answers when a round is over.
+    Dispatched,
 }
 
 /// What a device is and can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// The device's name, for people.
     pub name: String,
+    /// The driver's name and version; empty on the CPU.
+    pub driver: String,
+    /// Names the device, the same in every run on this machine; `None` on the CPU.
+    pub uuid: Option<uuid::Uuid>,
     /// How it gets its work.
     pub execution: Execution,
-    /// Threads or compute units that run handlers at the same time.
+    /// It pretends to be a GPU, and computes on the processor.
+    pub software: bool,
+    /// Host and device see the same memory: messages and results are written and read in place.
+    pub unified_memory: bool,
+    /// Threads that run handlers at the same time; on a GPU, those of one workgroup.
     pub parallelism: usize,
+    /// Bytes of the largest buffer.
+    pub largest_buffer: u64,
+    /// Iterations after which the device silently ends the loops of a message, where one was found to do so. A message
+    /// that needs more faults there.
+    pub longest_loop: Option<u32>,
 }
 
 /// An opened device.
@@ -184,6 +234,8 @@ pub(crate) struct PortControl {
     pub stop: AtomicU32,
     /// Messages in the port whose handler has not begun; written by the port's holder only.
     pub waiting: AtomicUsize,
+    /// What to call when something came back from the device: whoever waits for it may not hold the port.
+    ready: std::sync::Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
     /// The round in hand runs one message at a time: all before the last that is not waiting are complete. Written
     /// by the port's holder only; a port that cannot tell leaves it.
     pub one_at_a_time: AtomicBool,
@@ -194,6 +246,22 @@ impl PortControl {
     #[inline]
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed) >= STOP_AFTER_MESSAGE
+    }
+
+    /// Sets what [`call_ready`](Self::call_ready) calls.
+    pub(crate) fn on_ready(&self, ready: Box<dyn Fn() + Send + Sync>) {
+        *self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(ready);
+    }
+
+    /// Tells the kernel that something came back from the device.
+    #[cfg_attr(
+        not(feature = "wgpu"),
+        expect(dead_code, reason = "the CPU's handlers are over when it returns")
+    )]
+    pub(crate) fn call_ready(&self) {
+        if let Some(ready) = &*self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            ready();
+        }
     }
 }
 
@@ -206,6 +274,9 @@ pub(crate) enum Fault {
     EmitOverflow,
     /// A native handler panicked, with this text.
     Panic(String),
+    /// The device ended the handler's loops before they were over.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU does not"))]
+    CutShort,
 }
 
 impl fmt::Display for Fault {
@@ -214,6 +285,9 @@ impl fmt::Display for Fault {
             Self::LoopBudget => f.write_str("the handler used up its loop budget"),
             Self::EmitOverflow => f.write_str("the handler emitted more values than its output declares"),
             Self::Panic(text) => write!(f, "the handler panicked: {text}"),
+            Self::CutShort => f.write_str(
+                "the handler has more loop iterations than the device runs (`Capabilities::longest_loop`)",
+            ),
         }
     }
 }
@@ -236,6 +310,8 @@ pub(crate) struct Until {
     pub deadline: Option<Instant>,
     /// After running this long, counted from the first look at the clock; as `deadline`.
     pub slice: Option<std::time::Duration>,
+    /// A device that has the messages may be waited for, until the deadline.
+    pub patient: bool,
 }
 
 /// How the message of [`Port::exchange_one`] ended.
@@ -259,6 +335,15 @@ pub(crate) enum Progress {
     Stopped,
     /// A message was left in the middle; it is first in line again.
     Interrupted,
+    /// The device has messages, and [`PortControl::call_ready`] will tell when something comes back.
+    #[cfg_attr(
+        not(feature = "wgpu"),
+        expect(dead_code, reason = "the CPU's handlers are over when it returns")
+    )]
+    UnderWay,
+    /// The device is gone, or refused: [`Port::failure`] says why.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU is always there"))]
+    Lost,
 }
 
 /// The two rings of one running kernel. Whoever holds it `&mut` is the one producer and the one consumer.
@@ -274,13 +359,16 @@ pub(crate) trait Port: Send {
     /// If there are more than [`free`](Self::free).
     fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>);
     /// Takes messages and hands out their results in one go, for a port with nothing in it; returns how many it
-    /// took, in order. One that was interrupted is among those taken, and stays in the port.
+    /// took, in order. One that was interrupted is among those taken, and stays in the port. A port whose handlers run
+    /// elsewhere takes none.
     fn exchange<'a>(
         &mut self,
-        batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
-        until: &Until,
-        sink: &mut dyn FnMut(Completion<'_>),
-    ) -> usize;
+        _batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
+        _until: &Until,
+        _sink: &mut dyn FnMut(Completion<'_>),
+    ) -> usize {
+        0
+    }
     /// As [`exchange`](Self::exchange) for one message of a kernel without outputs, whose reply goes into `reply`
     /// (as long as replies are). A message that has not ended stays in the port.
     fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
@@ -311,5 +399,14 @@ pub(crate) trait Port: Send {
     fn read_state(&mut self) -> Result<Vec<u8>>;
     /// What an instance's state becomes when one of its messages faults: as it was before that message (`None`),
     /// or its part of these states.
-    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>);
+    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) -> Result<()>;
+    /// Begins nothing more until the next [`progress`](Self::progress), and waits for what the device has: `false` if it
+    /// still has something at the deadline.
+    fn recall(&mut self, _deadline: Option<Instant>) -> bool {
+        true
+    }
+    /// Why nothing comes of this port any more.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
 }

@@ -47,7 +47,7 @@ mod tests;
 pub(super) use rewrite::map_operands;
 
 use super::front::{CAPABILITIES, Parsed};
-use super::program::{PrivateSlot, Program};
+use super::program::{PrivateSlot, Program, Signature};
 use super::uses::visit;
 use super::{EmitSlot, FaultCode};
 use crate::error::{Error, ErrorKind, Result};
@@ -68,13 +68,9 @@ struct Library {
 /// Lowers a checked handler.
 pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     let Parsed { mut module, info, .. } = parsed;
-    let library = Library { fault: global(&module, "rt_fault"), fuel: global(&module, "rt_fuel") };
-    let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).collect();
-    for handle in handles {
-        let lowered = rewrite::rewrite(&module, &module.functions[handle], &info[handle], library);
-        *module.functions.get_mut(handle) = lowered;
-    }
-    let entry = prologue(&mut module, parsed.on_message, library, loop_budget);
+    let library = rewrite_all(&mut module, &info);
+    let function = prologue(&mut module, parsed.on_message, library, loop_budget);
+    let entry = module.functions.append(function, Span::UNDEFINED);
 
     let failed = |what: String| {
         let text =
@@ -109,9 +105,12 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
         }
     });
     let emits = emits.collect();
+    let signature =
+        Signature { message: parsed.input, reply: parsed.output, outputs: parsed.outputs, loop_budget };
     let (tables, table_globals) = parsed.tables.into_iter().unzip();
     Ok(Program {
         text: parsed.text,
+        signature,
         entry,
         functions,
         has_message: parsed.has_message,
@@ -129,6 +128,46 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     })
 }
 
+/// Lowers a handler that has been joined with a driver, whose own functions stay as they are: each of them, and nothing
+/// else, has a name that begins with `rt_`. The driver's `rt_handle` becomes the entry.
+///
+/// # Errors
+///
+/// What naga's validator has against the module, before or after.
+#[cfg(feature = "wgpu")]
+pub(super) fn lower_joined(
+    mut module: Module,
+    loop_budget: u32,
+) -> std::result::Result<Module, Box<naga::WithSpan<naga::valid::ValidationError>>> {
+    let validate = |module: &Module| Validator::new(ValidationFlags::all(), CAPABILITIES).validate(module);
+    let info = validate(&module)?;
+    let library = rewrite_all(&mut module, &info);
+    let named = |module: &Module, wanted: &str| {
+        let found = module.functions.iter().find(|(_, f)| f.name.as_deref() == Some(wanted));
+        found.map(|(handle, _)| handle).expect("handler and driver declare it")
+    };
+    let (handle, on_message) = (named(&module, "rt_handle"), named(&module, "on_message"));
+    let function = prologue(&mut module, on_message, library, loop_budget);
+    *module.functions.get_mut(handle) = function;
+    validate(&module)?;
+    Ok(module)
+}
+
+/// Rewrites every function but a driver's.
+fn rewrite_all(module: &mut Module, info: &naga::valid::ModuleInfo) -> Library {
+    let library = Library { fault: global(module, "rt_fault"), fuel: global(module, "rt_fuel") };
+    let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).collect();
+    for handle in handles {
+        let function = &module.functions[handle];
+        if function.name.as_deref().is_some_and(|name| name.starts_with("rt_")) {
+            continue;
+        }
+        let lowered = rewrite::rewrite(module, function, &info[handle], library);
+        *module.functions.get_mut(handle) = lowered;
+    }
+    library
+}
+
 /// A variable that the library's text declares.
 fn global(module: &Module, name: &str) -> Handle<GlobalVariable> {
     let found = module.global_variables.iter().find(|(_, g)| g.name.as_deref() == Some(name));
@@ -141,7 +180,7 @@ fn prologue(
     on_message: Handle<Function>,
     library: Library,
     loop_budget: u32,
-) -> Handle<Function> {
+) -> Function {
     let callee = &module.functions[on_message];
     let arguments: Vec<FunctionArgument> = callee.arguments.clone();
     let mut function = Function {
@@ -178,7 +217,7 @@ fn prologue(
     body.push(S::Return { value: result }, Span::UNDEFINED);
     function.arguments = arguments;
     function.body = body;
-    module.functions.append(function, Span::UNDEFINED)
+    function
 }
 
 fn append(expressions: &mut Arena<E>, expression: E) -> Handle<E> {

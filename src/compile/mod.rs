@@ -12,6 +12,8 @@ pub(crate) mod generate;
 mod interp;
 #[cfg(feature = "jit")]
 mod jit;
+#[cfg(feature = "wgpu")]
+mod joined;
 mod lower;
 mod program;
 mod shape;
@@ -27,6 +29,8 @@ use cache::KeyBuilder;
 pub(crate) use cache::{Cache, Handler, Key, Store, VARIABLE as CACHE_VARIABLE};
 pub use cache::{CacheSettings, CacheStatistics};
 pub(crate) use interp::Interpreter;
+#[cfg(feature = "wgpu")]
+pub(crate) use joined::{Driver, Record, join};
 pub(crate) use program::{Program, StateFacts};
 
 use crate::error::{Error, ErrorKind, Result};

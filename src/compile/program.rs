@@ -1,6 +1,7 @@
 //! What [`compile`](super::compile) makes: a lowered module and the facts that backends plan with.
 
-use super::{EmitSlot, TableDecl, TableUse};
+use super::{EmitSlot, OutputDecl, TableDecl, TableUse};
+use crate::message::Layout;
 use naga::valid::ModuleInfo;
 use naga::{ArraySize, Function, GlobalVariable, Handle, Module, TypeInner};
 
@@ -10,8 +11,17 @@ use naga::{ArraySize, Function, GlobalVariable, Handle, Module, TypeInner};
 /// lowering guarantees and what engines still owe is written down in `lower.rs`.
 pub(crate) struct Program {
     /// The user's text followed by the library's; spans of the module point into it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever writes the program out as text again"))]
+    #[cfg_attr(
+        not(any(test, feature = "wgpu")),
+        expect(dead_code, reason = "for whoever joins the handler with more text")
+    )]
     pub text: String,
+    /// What the handler was compiled for.
+    #[cfg_attr(
+        not(any(test, feature = "wgpu")),
+        expect(dead_code, reason = "for whoever joins the handler with more text")
+    )]
+    pub signature: Signature,
     /// The lowered module; it has no entry points of a pipeline.
     pub module: Module,
     /// naga's facts about `module`.
@@ -40,6 +50,16 @@ pub(crate) struct Program {
     pub emits: Vec<EmitSlot>,
     /// `rt_fault`, a u32: 0, or a [`FaultCode`](super::FaultCode) after a run.
     pub fault: Handle<GlobalVariable>,
+}
+
+/// The Rust side of a handler, as far as a driver has to name it.
+#[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "for whoever joins the handler with more text"))]
+pub(crate) struct Signature {
+    pub message: &'static Layout,
+    pub reply: &'static Layout,
+    pub outputs: Vec<OutputDecl>,
+    /// Loop iterations per message.
+    pub loop_budget: u32,
 }
 
 /// What the second parameter of a handler points to.

@@ -31,8 +31,14 @@ impl CpuDevice {
         let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
         let capabilities = Capabilities {
             name: format!("CPU ({parallelism} threads, {})", engine()),
+            driver: String::new(),
+            uuid: None,
             execution: Execution::Host,
+            software: false,
+            unified_memory: true,
             parallelism,
+            largest_buffer: isize::MAX as u64,
+            longest_loop: None,
         };
         Arc::new(Self { capabilities, pool: Arc::default() })
     }

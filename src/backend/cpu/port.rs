@@ -361,6 +361,7 @@ fn push_fault(output: &mut SlotRing, panics: &mut VecDeque<String>, token: Token
     let code = match fault {
         Fault::LoopBudget => FaultCode::LoopBudget as u32,
         Fault::EmitOverflow => FaultCode::EmitOverflow as u32,
+        Fault::CutShort => unreachable!("no device is between the handler and its results"),
         Fault::Panic(text) => {
             panics.push_back(text);
             FAULT_PANIC
@@ -478,8 +479,9 @@ impl Port for CpuPort {
         Ok(bytemuck::cast_slice(&self.states)[..self.states_size].to_vec())
     }
 
-    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) {
+    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) -> Result<()> {
         debug_assert!(states.as_ref().is_none_or(|states| states.len() == self.states_size));
         self.reset = states;
+        Ok(())
     }
 }

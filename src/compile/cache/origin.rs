@@ -76,6 +76,7 @@ sources! {
     "jit/translate/statement.rs"
     "jit/translate/unroll.rs"
     "jit/translate/whole.rs"
+    "joined.rs"
     "lower.rs"
     "lower/rewrite.rs"
     "mod.rs"

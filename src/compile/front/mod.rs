@@ -16,6 +16,7 @@ mod tests;
 
 use super::{HandlerSource, OutputDecl, StateFacts, TableUse};
 use crate::error::Result;
+use crate::message::Layout;
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Function, GlobalVariable, Handle, Module};
@@ -43,6 +44,8 @@ pub(super) struct Parsed {
     pub info: ModuleInfo,
     pub on_message: Handle<Function>,
     pub has_message: bool,
+    pub input: &'static Layout,
+    pub output: &'static Layout,
     pub state: Option<StateFacts>,
     pub tables: Vec<(TableUse, Handle<GlobalVariable>)>,
     pub outputs: Vec<OutputDecl>,
@@ -83,6 +86,8 @@ pub(super) fn parse(source: &HandlerSource<'_>) -> Result<Parsed> {
         info,
         on_message: signature.function,
         has_message: source.input.size > 0,
+        input: source.input,
+        output: source.output,
         state,
         tables,
         outputs: source.outputs.to_vec(),

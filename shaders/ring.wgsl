@@ -1,0 +1,120 @@
+// The ring driver: runs a round of messages through a handler.
+//
+// Appended to the handler's text, behind a head that is made for each handler and declares
+//
+//   RtMessage, RtState      the handler's types (u32 where it has none)
+//   RtRecord                what comes back of a message: a status, the reply, the emitted values
+//   rt_states, rt_input, rt_records, rt_round   what the host fills and reads
+//   rt_run(message, state)  runs the handler on a message and fills its record but for the status
+//   RT_SHAPE, RT_WORKGROUP, RT_CANARY           the shape, the workgroup's size, whether loops have to be watched
+//
+// An invocation has an *item*: in a stateless round a message; otherwise a chain of messages that share a state, which
+// it runs one after the other. The host makes sure that no two chains share one. Nothing here is written by the host
+// while a round runs, and nothing that a round writes is read before it is over.
+
+// What became of a message, in the low bits of its record's status; above them is the round's stamp, so that what an
+// earlier round left behind is never taken for a result. Faults have the codes of the handler contract, 1 and 2.
+const RT_STATUS_BITS: u32 = 3u;
+// The device ended loops before they were over: nothing of the message took effect, and it may run again.
+const RT_CUT_SHORT: u32 = 3u;
+const RT_DONE: u32 = 4u;
+
+const RT_STATELESS: u32 = 0u;
+const RT_SERIAL: u32 = 1u;
+const RT_INSTANCES: u32 = 2u;
+
+// Words of `rt_round`: how many items there are, the stamp, how often the canary has to sing, and where the chains'
+// links begin; then the items.
+const RT_ITEMS: u32 = 0u;
+const RT_STAMP: u32 = 1u;
+const RT_TRIPS: u32 = 2u;
+const RT_LINKS: u32 = 3u;
+const RT_FIRST_ITEM: u32 = 4u;
+
+// Words of an item: its first message, one behind its last (in a chain that has links: unused), its state, and the
+// state that replaces it when a message faults (RT_NONE: it stays as it was before that message).
+const RT_ITEM_WORDS: u32 = 4u;
+const RT_NONE: u32 = 0xffffffffu;
+
+// Do loops still run? Some drivers end all loops of an invocation, silently, once it has made so many iterations; what
+// was computed since then is wrong. The bound comes from a buffer, so that no compiler knows it.
+fn rt_sings() -> bool {
+    if !RT_CANARY {
+        return true;
+    }
+    var trips = 0u;
+    for (var i = 0u; i < rt_round[RT_TRIPS]; i += 1u) {
+        trips += 1u;
+    }
+    return trips == rt_round[RT_TRIPS];
+}
+
+fn rt_settle(message: u32, code: u32) {
+    rt_records[message].status = (rt_round[RT_STAMP] << RT_STATUS_BITS) | code;
+}
+
+// Runs one message on a copy of the state, and commits if all went well. The code it was settled with.
+fn rt_message(message: u32, state: ptr<function, RtState>) -> u32 {
+    var copy = *state;
+    rt_run(message, &copy);
+    var code = rt_fault;
+    if code == 0u {
+        code = RT_DONE;
+    }
+    // Before the fault counts: it may be a consequence.
+    if !rt_sings() {
+        code = RT_CUT_SHORT;
+    }
+    if code == RT_DONE {
+        *state = copy;
+    }
+    rt_settle(message, code);
+    return code;
+}
+
+// Runs a chain, and says nothing of the messages it does not come to: their records keep an old stamp.
+fn rt_chain(item: u32) {
+    let at = RT_FIRST_ITEM + item * RT_ITEM_WORDS;
+    let place = rt_round[at + 2u];
+    let fallback = rt_round[at + 3u];
+    var message = rt_round[at];
+    var end = rt_round[at + 1u];
+    if RT_SHAPE == RT_INSTANCES {
+        end = RT_NONE;
+    }
+    var state = rt_states[place];
+    while message != end {
+        let code = rt_message(message, &state);
+        if code == RT_CUT_SHORT {
+            break;
+        }
+        if code != RT_DONE {
+            if fallback != RT_NONE {
+                state = rt_states[fallback];
+            }
+            // A serial kernel may fail by this fault; its later messages must not have run then.
+            if RT_SHAPE == RT_SERIAL {
+                break;
+            }
+        }
+        if RT_SHAPE == RT_INSTANCES {
+            message = rt_round[rt_round[RT_LINKS] + message];
+        } else {
+            message += 1u;
+        }
+    }
+    rt_states[place] = state;
+}
+
+@compute @workgroup_size(RT_WORKGROUP)
+fn rt_main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= rt_round[RT_ITEMS] {
+        return;
+    }
+    if RT_SHAPE == RT_STATELESS {
+        var none: RtState;
+        rt_message(id.x, &none);
+    } else {
+        rt_chain(id.x);
+    }
+}

@@ -1,0 +1,181 @@
+//! What a port and the pump share: the messages that wait for a round, and what came back of those before.
+
+use super::group::Group;
+use crate::backend::PortControl;
+use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+/// Nothing follows, or nothing replaces: `RT_NONE` in `shaders/ring.wgsl`.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Messages of one kernel for one round, in order.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub count: u32,
+    /// The messages, one after the other.
+    pub bytes: Vec<u8>,
+    /// Of a kernel with instances: the first message of each instance that has any, and the instance.
+    pub chains: Vec<(u32, u32)>,
+    /// … and of each message the next one for the same instance, or [`NONE`].
+    pub links: Vec<u32>,
+    /// The one message in it must not share the device's patience with others.
+    pub alone: bool,
+}
+
+impl Batch {
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.bytes.clear();
+        self.chains.clear();
+        self.links.clear();
+        self.alone = false;
+    }
+}
+
+/// A batch that has been to the device, and the records of its messages.
+pub(super) struct Returned {
+    pub batch: Batch,
+    pub records: Vec<u8>,
+    pub stamp: u32,
+}
+
+/// Where a kernel's messages are.
+#[derive(Default)]
+pub(super) struct LaneState {
+    /// For the next round.
+    pub staged: Batch,
+    /// The pump has been told of `staged`.
+    pub is_queued: bool,
+    /// In rounds that have been submitted.
+    pub rounds: u32,
+    pub returned: VecDeque<Returned>,
+    /// Batches and records to be used again.
+    pub spare: Vec<Batch>,
+    pub spare_records: Vec<Vec<u8>>,
+    /// Nothing of this kernel begins for now.
+    pub is_paused: bool,
+    /// The port is gone: nobody wants what comes back.
+    pub is_closed: bool,
+    /// The device is lost, or refused a round.
+    pub failure: Option<Error>,
+}
+
+/// See the module.
+pub(super) struct Lane {
+    pub group: Arc<Group>,
+    /// The places of its states.
+    pub places: Range<u32>,
+    /// The first of the states that replace those of faulted instances; [`NONE`] if they stay as they were.
+    fallback: AtomicU32,
+    pub control: Arc<PortControl>,
+    state: Mutex<LaneState>,
+    /// Something came back.
+    changed: Condvar,
+}
+
+impl Lane {
+    pub fn new(group: Arc<Group>, places: Range<u32>, control: Arc<PortControl>) -> Self {
+        let fallback = AtomicU32::new(NONE);
+        Self { group, places, fallback, control, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Where the states are that replace those of faulted instances.
+    pub fn fallback(&self) -> Option<u32> {
+        // Relaxed: rounds are ordered by the device's queue, and this one's words by the lock around them.
+        Some(self.fallback.load(Ordering::Relaxed)).filter(|first| *first != NONE)
+    }
+
+    /// From now on a faulted instance goes on with its part of these states, of `size` bytes each.
+    pub fn set_fallback(&self, states: Option<&[u8]>, size: usize) -> Result<()> {
+        let Some(states) = states else {
+            if let Some(first) = self.fallback() {
+                self.fallback.store(NONE, Ordering::Relaxed);
+                self.group.free(first..first + self.places.len() as u32);
+            }
+            return Ok(());
+        };
+        let first = match self.fallback() {
+            Some(first) => first,
+            None => self.group.allocate(self.places.len() as u32)?.start,
+        };
+        self.group.write_states(first, states, size);
+        self.fallback.store(first, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, LaneState> {
+        lock(&self.state)
+    }
+
+    /// Waits until something comes back or somebody else should pump, at most until then.
+    pub fn wait(&self, until: Instant) {
+        let state = self.lock();
+        // What came between the caller's look and this is noticed at `until`, which is soon.
+        drop(wait_until(&self.changed, state, Some(until)));
+    }
+
+    /// Is nothing of it on the device?
+    pub fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.rounds == 0 || state.failure.is_some()
+    }
+
+    /// Is there anything for the port to look at?
+    pub fn has_news(&self) -> bool {
+        let state = self.lock();
+        !state.returned.is_empty() || state.failure.is_some()
+    }
+
+    /// Enters how many messages have not begun; the lane is locked.
+    pub fn count_waiting(&self, waiting: usize) {
+        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
+        self.control.waiting.store(waiting, Ordering::Release);
+    }
+
+    /// Takes what a round made of a batch. `true` if the next batch may follow at once.
+    pub fn take_back(&self, batch: Batch, records: &[u8], stamp: u32) -> bool {
+        let mut state = self.lock();
+        state.rounds -= 1;
+        let mut copy = state.spare_records.pop().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(records);
+        let smooth = self.group.all_done(&copy, stamp);
+        state.returned.push_back(Returned { batch, records: copy, stamp });
+        let more =
+            smooth && state.staged.count > 0 && !state.is_queued && !state.is_closed && !state.is_paused;
+        let more = more && !self.control.stop_requested();
+        state.is_queued |= more;
+        drop(state);
+        self.tell();
+        more
+    }
+
+    /// The device is gone, or had something against a round.
+    pub fn fail(&self, error: &Error) {
+        let mut state = self.lock();
+        state.rounds = 0;
+        state.is_queued = false;
+        state.failure.get_or_insert_with(|| error.clone());
+        drop(state);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.changed.notify_all();
+        self.control.call_ready();
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Some(first) = self.fallback() {
+            self.group.free(first..first + self.places.len() as u32);
+        }
+        self.group.free(self.places.clone());
+    }
+}

@@ -1,0 +1,185 @@
+//! GPUs through wgpu: rounds over messages in storage buffers, states that stay on the device.
+//!
+//! A kernel's [port](port) stages messages in its [lane](lane); the device's one [pump](pump) gathers what is staged in
+//! all lanes into a submission, a [round](group) for each group of kernels that share a pipeline, and hands the records
+//! that come back to the lanes. The driver in `shaders/ring.wgsl` runs the handlers.
+
+mod adapter;
+mod arena;
+mod gpu;
+mod group;
+mod lane;
+mod port;
+mod probe;
+mod pump;
+mod shader;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+use super::{Capabilities, Code, Device, DeviceOptions, DeviceStorage, LaunchSpec, Port, Shape};
+use crate::compile::Handler;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Mutex, lock};
+use gpu::Gpu;
+use group::Group;
+use pump::Pump;
+use shader::Shader;
+use std::sync::{Arc, Weak};
+use storage::WgpuStorage;
+
+/// Overrides how messages get to a device: `mapped` or `staged`.
+const TRANSFER: &str = "RINGWORK_WGPU_TRANSFER";
+
+/// An opened adapter.
+pub(crate) struct WgpuDevice {
+    capabilities: Capabilities,
+    gpu: Arc<Gpu>,
+    pump: Arc<Pump>,
+    /// Those whose kernels run.
+    groups: Mutex<Vec<(GroupKey, Weak<Group>)>>,
+}
+
+/// Kernels with equal keys share a group.
+#[derive(Clone)]
+struct GroupKey {
+    handler: Arc<Handler>,
+    shape: u32,
+    tables: Vec<Arc<dyn DeviceStorage>>,
+}
+
+impl GroupKey {
+    fn new(handler: &Arc<Handler>, spec: &LaunchSpec) -> Self {
+        let shape = match spec.shape {
+            Shape::Stateless => 0,
+            Shape::Serial => 1,
+            Shape::Instances { .. } => 2,
+        };
+        Self { handler: handler.clone(), shape, tables: spec.tables.clone() }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handler, &other.handler)
+            && self.shape == other.shape
+            && self.tables.len() == other.tables.len()
+            && self.tables.iter().zip(&other.tables).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+/// This backend's own type behind a storage that it allocated.
+fn storage(table: &Arc<dyn DeviceStorage>) -> &WgpuStorage {
+    table.as_any().downcast_ref().expect("the layer above binds storage of the kernel's own device")
+}
+
+impl WgpuDevice {
+    /// Opens an adapter: the one that the options name, or else the best one. `hardware` refuses a software rasteriser.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, with the reason and what to do about it.
+    pub(crate) fn open(options: &DeviceOptions, hardware: bool) -> Result<(Arc<dyn Device>, String)> {
+        let found = adapter::choose(options.adapter.as_deref())?;
+        if hardware && found.is_software() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("wgpu: {} is a software rasteriser; ask for `wgpu` to use it", found.describe()),
+            ));
+        }
+        let mapped = match std::env::var(TRANSFER).as_deref() {
+            Ok("mapped") => Some(true),
+            Ok("staged") => Some(false),
+            Ok(other) => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("{TRANSFER} is `{other}`; it may be `mapped` or `staged`"),
+                ));
+            }
+            Err(_) => None,
+        };
+        let gpu = Arc::new(Gpu::open(&found, mapped)?);
+        let capabilities = found.capabilities(gpu.mapped, probe::longest_loop(&gpu)?);
+        // A second submission only waits for the first where the host's own cores do the work.
+        let depth = if found.is_software() { 1 } else { 2 };
+        let pump = Arc::new(Pump::new(gpu.clone(), depth));
+        let why = found.describe();
+        Ok((Arc::new(Self { capabilities, gpu, pump, groups: Mutex::default() }), why))
+    }
+
+    /// The group of a kernel: the one that runs its handler already, or a new one.
+    fn group(&self, handler: &Arc<Handler>, spec: &LaunchSpec) -> Result<Arc<Group>> {
+        let key = GroupKey::new(handler, spec);
+        let find = || {
+            let mut groups = lock(&self.groups);
+            groups.retain(|(_, group)| group.strong_count() > 0);
+            groups.iter().find(|(other, _)| other.is(&key)).and_then(|(_, group)| group.upgrade())
+        };
+        if let Some(group) = find() {
+            return Ok(group);
+        }
+        // Outside of the lock: other kernels are launched meanwhile.
+        let canary = self.capabilities.longest_loop.is_some();
+        let shader = Shader::new(&self.gpu, &handler.program, spec.shape, canary)?;
+        let tables = self.tables(&shader, handler, &spec.tables)?;
+        let group = Arc::new(Group::new(self.gpu.clone(), shader, spec.shape, tables)?);
+        group.warm_up()?;
+        if let Some(other) = find() {
+            return Ok(other);
+        }
+        lock(&self.groups).push((key, Arc::downgrade(&group)));
+        Ok(group)
+    }
+
+    fn tables(
+        &self,
+        shader: &Shader,
+        handler: &Handler,
+        tables: &[Arc<dyn DeviceStorage>],
+    ) -> Result<Option<wgpu::BindGroup>> {
+        let Some(layout) = &shader.table_layout else { return Ok(None) };
+        let entries: Vec<_> = handler
+            .program
+            .tables
+            .iter()
+            .zip(tables)
+            .map(|(table, bound)| wgpu::BindGroupEntry {
+                binding: table.binding,
+                resource: storage(bound).buffer.as_entire_binding(),
+            })
+            .collect();
+        let scope = self.gpu.scope();
+        let group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("ringwork tables"),
+            layout,
+            entries: &entries,
+        });
+        scope.check("the tables of a handler")?;
+        Ok(Some(group))
+    }
+}
+
+impl Device for WgpuDevice {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceStorage>> {
+        Ok(Arc::new(WgpuStorage::new(self.gpu.clone(), bytes)?))
+    }
+
+    fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>> {
+        if self.gpu.is_lost() {
+            return Err(self.gpu.lost_error());
+        }
+        let Code::Handler(handler) = &spec.code else {
+            unreachable!("native handlers are launched on the CPU")
+        };
+        let group = self.group(&handler.clone(), &spec)?;
+        Ok(Box::new(port::WgpuPort::new(self.pump.clone(), group, spec)?))
+    }
+}
+
+impl Drop for WgpuDevice {
+    fn drop(&mut self) {
+        self.pump.close();
+    }
+}

@@ -1,0 +1,184 @@
+//! A handler and a driver as one module: for devices that run modules and not functions.
+//!
+//! The driver's text is appended to the handler's (the user's text and the library's), behind a head that names the
+//! handler's types; the whole is parsed once more, and the handler's part of it is lowered as for every other engine.
+
+use super::lower;
+use super::program::Program;
+use crate::error::{Error, ErrorKind, Result};
+use naga::proc::Layouter;
+use naga::{Module, TypeInner};
+use std::fmt::Write;
+
+/// What a driver wants to know at compile time.
+pub(crate) struct Driver<'a> {
+    /// WGSL that has the entry point.
+    pub text: &'a str,
+    /// `RT_SHAPE`.
+    pub shape: u32,
+    /// `RT_WORKGROUP`.
+    pub workgroup: u32,
+    /// `RT_CANARY`.
+    pub canary: bool,
+}
+
+/// A module with an entry point, `rt_main`, and how the memory it shares with the host is laid out.
+pub(crate) struct Joined {
+    pub module: Module,
+    /// Bytes from one message to the next in `rt_input`.
+    pub message_stride: u32,
+    /// Bytes from one state to the next in `rt_states`.
+    pub state_stride: u32,
+    pub record: Record,
+}
+
+/// What comes back of each message. The status is its first word.
+pub(crate) struct Record {
+    /// Bytes from one record to the next.
+    pub stride: u32,
+    /// Offset of the reply.
+    pub reply: u32,
+    /// In the order of the declared outputs; offsets in the record.
+    pub emits: Vec<super::EmitSlot>,
+}
+
+/// Joins a handler with a driver.
+///
+/// # Errors
+///
+/// `Rejected`, if the two do not fit: the handler uses a name in a way that the driver cannot live with.
+pub(crate) fn join(program: &Program, driver: &Driver<'_>) -> Result<Joined> {
+    let text = format!("{}{}{}", program.text, head(program, driver), driver.text);
+    // As deep as the user's expressions are, which `compile` gave a stack of its own.
+    std::thread::scope(|scope| {
+        let stack = text.len().saturating_mul(4096).clamp(8 << 20, 1 << 30);
+        let thread = std::thread::Builder::new().name("ringwork-compile".into()).stack_size(stack);
+        let thread = thread
+            .spawn_scoped(scope, || parse(program, &text))
+            .map_err(|error| failed(&format!("no thread to compile on: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(failed("the WGSL compiler panicked")))
+    })
+}
+
+fn failed(what: &str) -> Error {
+    Error::new(ErrorKind::Rejected, format!("a handler could not be joined with the ring driver: {what}"))
+}
+
+fn parse(program: &Program, text: &str) -> Result<Joined> {
+    let module = naga::front::wgsl::Frontend::new()
+        .parse(text)
+        .map_err(|error| failed(&error.emit_to_string_with_path(text, "ring driver")))?;
+    let module = lower::lower_joined(module, program.signature.loop_budget)
+        .map_err(|error| failed(&error.emit_to_string_with_path(text, "ring driver")))?;
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|error| failed(&error.to_string()))?;
+    let (_, record_type) = module
+        .types
+        .iter()
+        .find(|(_, ty)| ty.name.as_deref() == Some("RtRecord"))
+        .expect("the head declares it");
+    let TypeInner::Struct { ref members, span } = record_type.inner else {
+        unreachable!("the head declares it as a struct")
+    };
+    let stride_of = |name: &str| {
+        let (_, global) = module
+            .global_variables
+            .iter()
+            .find(|(_, global)| global.name.as_deref() == Some(name))
+            .expect("the head declares it");
+        match module.types[global.ty].inner {
+            TypeInner::Array { stride, .. } => stride,
+            _ => unreachable!("the head declares it as an array"),
+        }
+    };
+    let member = |name: &str| members.iter().find(|member| member.name.as_deref() == Some(name));
+    let offset = |name: &str| member(name).map_or(0, |member| member.offset);
+    let emits = program.signature.outputs.iter().map(|output| {
+        let items = format!("items_{}", output.name);
+        let stride = match module.types[member(&items).expect("the head declares it").ty].inner {
+            TypeInner::Array { stride, .. } => stride,
+            _ => unreachable!("the head declares it as an array"),
+        };
+        super::EmitSlot {
+            count_offset: offset(&format!("count_{}", output.name)),
+            items_offset: offset(&items),
+            stride,
+            size: output.layout.size,
+            max: output.max_per_message,
+        }
+    });
+    let record = Record { stride: span, reply: offset("reply"), emits: emits.collect() };
+    Ok(Joined { message_stride: stride_of("rt_input"), state_stride: stride_of("rt_states"), record, module })
+}
+
+/// The text between handler and driver: `shaders/ring.wgsl` says what it has to declare.
+fn head(program: &Program, driver: &Driver<'_>) -> String {
+    let signature = &program.signature;
+    let or_word = |name: &str| if name.is_empty() { "u32".to_owned() } else { name.to_owned() };
+    let has_reply = signature.reply.size > 0;
+    let message = or_word(if program.has_message { signature.message.name } else { "" });
+    let state = or_word(program.state.as_ref().map_or("", |state| &state.name));
+    let mut members = String::from("    status: u32,\n");
+    let mut copies = String::new();
+    if has_reply {
+        let _ = writeln!(members, "    reply: {},", signature.reply.name);
+    }
+    for output in &signature.outputs {
+        let (name, value, most) = (&output.name, output.layout.name, output.max_per_message);
+        let _ = write!(members, "    count_{name}: u32,\n    items_{name}: array<{value}, {most}>,\n");
+        let _ = write!(
+            copies,
+            "    rt_records[message].count_{name} = rt_count_{name};
+    for (var i = 0u; i < rt_count_{name}; i += 1u) {{
+        rt_records[message].items_{name}[i] = rt_items_{name}[i];
+    }}
+"
+        );
+    }
+    let mut parameters = Vec::new();
+    let mut arguments = Vec::new();
+    let mut passed = Vec::new();
+    if program.has_message {
+        parameters.push(format!("m: {message}"));
+        arguments.push("m");
+        passed.push("rt_input[message]");
+    }
+    if program.has_state() {
+        parameters.push(format!("s: ptr<function, {state}>"));
+        arguments.push("s");
+        passed.push("state");
+    }
+    let (parameters, arguments, passed) = (parameters.join(", "), arguments.join(", "), passed.join(", "));
+    // The body of `rt_handle` is lowering's; what stands here only says what it calls.
+    let (handle, call) = if has_reply {
+        let reply = signature.reply.name;
+        (
+            format!("fn rt_handle({parameters}) -> {reply} {{ return on_message({arguments}); }}"),
+            format!("    rt_records[message].reply = rt_handle({passed});\n"),
+        )
+    } else {
+        (
+            format!("fn rt_handle({parameters}) {{ on_message({arguments}); }}"),
+            format!("    rt_handle({passed});\n"),
+        )
+    };
+    let Driver { shape, workgroup, canary, .. } = driver;
+    format!(
+        "
+const RT_SHAPE: u32 = {shape}u;
+const RT_WORKGROUP: u32 = {workgroup}u;
+const RT_CANARY: bool = {canary};
+alias RtMessage = {message};
+alias RtState = {state};
+struct RtRecord {{
+{members}}}
+@group(0) @binding(0) var<storage, read> rt_round: array<u32>;
+@group(0) @binding(1) var<storage, read> rt_input: array<RtMessage>;
+@group(0) @binding(2) var<storage, read_write> rt_records: array<RtRecord>;
+@group(0) @binding(3) var<storage, read_write> rt_states: array<RtState>;
+{handle}
+fn rt_run(message: u32, state: ptr<function, RtState>) {{
+{call}{copies}}}
+"
+    )
+}

@@ -8,12 +8,16 @@
 //! `--only` keeps the cases whose `group/name` contains one of the words. Linux and Vulkan only.
 
 mod expert;
+mod floor;
 mod gpu;
 mod harness;
+mod instances;
 mod job;
 mod lane;
 mod machine;
+mod naive;
 mod report;
+mod serial;
 
 use gpu::Gpu;
 use harness::{Board, Case, Entry, Goal, Group, Show};
@@ -61,6 +65,22 @@ fn board(gpu: &Arc<Gpu>) -> Board {
         group("batch-64", "64-byte jobs in batches of 64", (4096, 5), Rate, expert::cases(gpu, 64)),
         group("batch-1024", "… of 1,024", (32_768, 5), Rate, expert::cases(gpu, 1024)),
         group("batch-16384", "… of 16,384", (131_072, 5), Rate, expert::cases(gpu, 16_384)),
+        group("naive", "64-byte jobs one by one", (64, 5), Rate, naive::cases(gpu)),
+        group("floor", "One 64-byte job there and back", (1, 500), Time, floor::cases(gpu)),
+        group(
+            "serial",
+            "64 serial kernels, 64 messages each",
+            (64 * serial::KERNELS, 10),
+            Rate,
+            serial::cases(gpu),
+        ),
+        group(
+            "instances",
+            "A message each to instances",
+            (instances::MESSAGES, 10),
+            Rate,
+            instances::cases(gpu),
+        ),
     ];
     let goals = vec![Goal { of: ("batch-1024", "expert"), to: ("batch-64", "expert"), at_least: 2.0 }];
     Board::new(groups, goals)

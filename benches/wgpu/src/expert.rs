@@ -68,7 +68,8 @@ impl Ring {
         let header = [range.len() as u32, 0, 0, 0];
         let mut encoder = self.gpu.encoder();
         let parts: [&[u8]; 2] = [bytemuck::bytes_of(&header), bytemuck::cast_slice(&jobs[range.clone()])];
-        slot.lane.send(&self.gpu, &mut encoder, &parts);
+        slot.lane.send(&self.gpu, &parts);
+        slot.lane.bring(&mut encoder, HEADER + range.len() * size_of::<Job>());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_pipeline(&self.pipeline);
@@ -115,8 +116,8 @@ impl Case for Expert {
 pub fn cases(gpu: &Arc<Gpu>, batch: usize) -> Vec<Box<dyn Case>> {
     let mut all: Vec<Box<dyn Case>> = vec![];
     for &way in Way::all(gpu) {
-        for (depth, wait) in [(1, Wait::Sleep), (2, Wait::Sleep), (1, Wait::Spin), (2, Wait::Spin)] {
-            let name = format!("expert {way:?}, {depth} in flight, {wait:?}");
+        for (depth, wait) in [(1, Wait::Sleep), (2, Wait::Sleep), (2, Wait::Spin)] {
+            let name = format!("expert, {way}, {depth} in flight, {wait}");
             all.push(Box::new(Expert { name, ring: Ring::new(gpu, way, batch, depth, wait), next: 0 }));
         }
     }

@@ -1,6 +1,7 @@
 //! 100,000 instances of one kernel with a state of 16 bytes each: the host chains the messages of each instance in
 //! their order, and one invocation for each instance that has messages walks its chain.
 
+use crate::chains::Chains;
 use crate::gpu::{Gpu, Wait};
 use crate::harness::Case;
 use crate::job;
@@ -13,7 +14,6 @@ use wgpu::BufferUsages as Usage;
 pub const INSTANCES: usize = 100_000;
 /// Messages of a round.
 pub const MESSAGES: usize = 65_536;
-const NONE: u32 = u32::MAX;
 
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Pod, Zeroable)]
@@ -63,15 +63,16 @@ fn on_message(m: &Order, s: &mut Account) -> Receipt {
     Receipt { balance: s.balance, count: s.count, hash: s.hash ^ s.largest, stamp: m.stamp }
 }
 
-/// What has a variable length comes last, so that all parts of a round lie one behind the other.
+/// What has a variable length comes last, so that all parts of a round lie one behind the other. `PART` is declared in
+/// front.
 const DRIVER: &str = "
-struct Round { touched: vec4<u32>, orders: array<Order, 65536>, next: array<u32, 65536>, heads: array<u32> }
+struct Round { chains: vec4<u32>, orders: array<Order, PART>, next: array<u32, PART>, heads: array<u32> }
 @group(0) @binding(0) var<storage, read> round: Round;
-@group(0) @binding(1) var<storage, read_write> receipts: array<Receipt, 65536>;
-@group(0) @binding(2) var<storage, read_write> accounts: array<Account, 100000>;
+@group(0) @binding(1) var<storage, read_write> receipts: array<Receipt, PART>;
+@group(0) @binding(2) var<storage, read_write> accounts: array<Account>;
 @compute @workgroup_size(64)
 fn walk(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x >= round.touched.x) { return; }
+    if (id.x >= round.chains.x) { return; }
     var i = round.heads[id.x];
     let instance = round.orders[i].to;
     var state = accounts[instance];
@@ -82,87 +83,66 @@ fn walk(@builtin(global_invocation_id) id: vec3<u32>) {
     accounts[instance] = state;
 }
 ";
+const WORKGROUP: usize = 64;
 const HEADER: usize = 16;
 
-/// The chains of a round, built from a table of each instance's last message.
-struct Chains {
-    /// By instance: `base` plus the number of its last message; less than `base` if it has none in this round, so that
-    /// nothing has to be cleared between rounds.
-    last: Vec<u32>,
-    base: u32,
-    /// By message: the next one for the same instance, or [`NONE`].
-    next: Vec<u32>,
-    /// The first message of each instance that has any.
-    heads: Vec<u32>,
-}
-
-impl Chains {
-    fn new() -> Self {
-        Self { last: vec![0; INSTANCES], base: 1, next: vec![NONE; MESSAGES], heads: vec![0; MESSAGES] }
-    }
-
-    /// Chains the orders; returns how many instances have any.
-    fn build(&mut self, orders: &[Order]) -> usize {
-        if self.base > u32::MAX - MESSAGES as u32 {
-            self.last.fill(0);
-            self.base = 1;
-        }
-        let mut touched = 0;
-        for (i, order) in orders.iter().enumerate() {
-            let last = &mut self.last[order.to as usize];
-            let before = last.wrapping_sub(self.base) as usize;
-            *last = self.base + i as u32;
-            self.next[i] = NONE;
-            if before < i {
-                self.next[before] = i as u32;
-            } else {
-                self.heads[touched] = i as u32;
-                touched += 1;
-            }
-        }
-        self.base += orders.len() as u32;
-        touched
-    }
+struct Slot {
+    lane: Lane,
+    group: wgpu::BindGroup,
+    flying: Option<(wgpu::SubmissionIndex, std::ops::Range<usize>)>,
 }
 
 struct Instances {
     name: String,
     gpu: Arc<Gpu>,
     pipeline: wgpu::ComputePipeline,
-    group: wgpu::BindGroup,
-    lane: Lane,
-    wait: Wait,
+    /// As many as can be in flight.
+    slots: Vec<Slot>,
+    /// Messages of a submission.
+    part: usize,
     chains: Chains,
+    /// Chains of about one length beside each other, or in the order of their first messages.
+    sorted: bool,
     accounts: Vec<Account>,
     random: u64,
 }
 
 pub fn cases(gpu: &Arc<Gpu>) -> Vec<Box<dyn Case>> {
-    let mut all: Vec<Box<dyn Case>> = vec![];
-    for &way in Way::all(gpu) {
-        for wait in [Wait::Sleep, Wait::Spin] {
-            let pipeline = gpu.pipeline([HANDLER, DRIVER].concat(), "walk");
-            let input = HEADER + MESSAGES * (size_of::<Order>() + 2 * size_of::<u32>());
-            let lane = Lane::new(gpu, way, input, MESSAGES * size_of::<Receipt>());
-            let states = gpu.buffer((INSTANCES * size_of::<Account>()) as u64, Usage::STORAGE, false);
-            let group = gpu.group(&pipeline, &[&lane.input, &lane.output, &states]);
-            all.push(Box::new(Instances {
-                name: format!("chains {way:?}, {wait:?}"),
-                gpu: gpu.clone(),
-                pipeline,
-                group,
-                lane,
-                wait,
-                chains: Chains::new(),
-                accounts: vec![Account::default(); INSTANCES],
-                random: 0x9E37_79B9_7F4A_7C15,
-            }));
-        }
-    }
+    let best = Way::of(gpu);
+    let mut all: Vec<Box<dyn Case>> = vec![Box::new(Instances::new(gpu, best, 1, false))];
+    all.extend(Way::all(gpu).iter().map(|&way| Box::new(Instances::new(gpu, way, 1, true)) as Box<dyn Case>));
+    all.extend([2, 4].map(|parts| Box::new(Instances::new(gpu, best, parts, true)) as Box<dyn Case>));
     all
 }
 
 impl Instances {
+    fn new(gpu: &Arc<Gpu>, way: Way, parts: usize, sorted: bool) -> Self {
+        let part = MESSAGES / parts;
+        let source = [&format!("const PART = {part}u;"), HANDLER, DRIVER].concat();
+        let pipeline = gpu.pipeline(source, "walk");
+        let states = gpu.buffer((INSTANCES * size_of::<Account>()) as u64, Usage::STORAGE, false);
+        let slot = |_| {
+            let input = HEADER + part * (size_of::<Order>() + 2 * size_of::<u32>());
+            let lane = Lane::new(gpu, way, input, part * size_of::<Receipt>());
+            let group = gpu.group(&pipeline, &[&lane.input, &lane.output, &states]);
+            Slot { lane, group, flying: None }
+        };
+        let slots = (0..parts.min(2)).map(slot).collect();
+        let order = if sorted { "longest chains first" } else { "chains as they come" };
+        let parts = if parts == 1 { "at once".into() } else { format!("in {parts} parts") };
+        Self {
+            name: format!("{order}, {parts}, {way}"),
+            gpu: gpu.clone(),
+            pipeline,
+            slots,
+            part,
+            chains: Chains::new(INSTANCES, part),
+            sorted,
+            accounts: vec![Account::default(); INSTANCES],
+            random: 0x9E37_79B9_7F4A_7C15,
+        }
+    }
+
     fn orders(&mut self, count: usize) -> Vec<Order> {
         let order = |_| {
             self.random ^= self.random << 13;
@@ -174,6 +154,50 @@ impl Instances {
         };
         (0..count).map(order).collect()
     }
+
+    /// Chains the orders of a part while the device walks the part before, and puts the receipts in their places.
+    fn run(&mut self, orders: &[Order], receipts: &mut [Receipt]) {
+        let depth = self.slots.len();
+        let parts = orders.len() / self.part;
+        for turn in 0..parts + depth {
+            let range = turn * self.part..(turn + 1) * self.part;
+            if turn < parts {
+                self.chains.build(orders[range.clone()].iter().map(|order| order.to), self.sorted);
+            }
+            let slot = &mut self.slots[turn % depth];
+            if let Some((submission, range)) = slot.flying.take() {
+                self.gpu.wait(submission, Wait::Sleep);
+                slot.lane.receive(bytemuck::cast_slice_mut(&mut receipts[range]));
+            }
+            if turn < parts {
+                self.submit(turn % depth, &orders[range.clone()], range);
+            }
+        }
+    }
+
+    fn submit(&mut self, slot: usize, orders: &[Order], range: std::ops::Range<usize>) {
+        let Self { gpu, chains, .. } = self;
+        let slot = &mut self.slots[slot];
+        let count = chains.heads.len();
+        let header = [count as u32, 0, 0, 0];
+        let parts: [&[u8]; 4] = [
+            bytemuck::bytes_of(&header),
+            bytemuck::cast_slice(orders),
+            bytemuck::cast_slice(&chains.next),
+            bytemuck::cast_slice(&chains.heads),
+        ];
+        slot.lane.send(gpu, &parts);
+        let mut encoder = gpu.encoder();
+        slot.lane.bring(&mut encoder, parts.iter().map(|part| part.len()).sum());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &slot.group, &[]);
+            pass.dispatch_workgroups(count.div_ceil(WORKGROUP) as u32, 1, 1);
+        }
+        slot.lane.fetch(&mut encoder, range.len() * size_of::<Receipt>());
+        slot.flying = Some((gpu.queue.submit([encoder.finish()]), range));
+    }
 }
 
 impl Case for Instances {
@@ -182,30 +206,11 @@ impl Case for Instances {
     }
 
     fn round(&mut self, messages: usize) -> Result<Duration, String> {
-        assert_eq!(messages, MESSAGES, "the buffers are made for a full round");
+        assert_eq!(messages % self.part, 0, "only whole parts are sent");
         let orders = self.orders(messages);
         let mut receipts = vec![Receipt::default(); messages];
         let start = Instant::now();
-        let touched = self.chains.build(&orders);
-        let mut encoder = self.gpu.encoder();
-        let header = [touched as u32, 0, 0, 0];
-        let parts: [&[u8]; 4] = [
-            bytemuck::bytes_of(&header),
-            bytemuck::cast_slice(&orders),
-            bytemuck::cast_slice(&self.chains.next),
-            bytemuck::cast_slice(&self.chains.heads[..touched]),
-        ];
-        self.lane.send(&self.gpu, &mut encoder, &parts);
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(&self.pipeline);
-            pass.set_bind_group(0, &self.group, &[]);
-            pass.dispatch_workgroups(touched.div_ceil(64) as u32, 1, 1);
-        }
-        self.lane.fetch(&mut encoder, size_of_val(&receipts[..]));
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.wait(submission, self.wait);
-        self.lane.receive(bytemuck::cast_slice_mut(&mut receipts));
+        self.run(&orders, &mut receipts);
         let time = start.elapsed();
         let accounts = &mut self.accounts;
         job::check(

@@ -32,6 +32,16 @@ impl Way {
     }
 }
 
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Way::WriteBuffer => "write_buffer",
+            Way::Staged => "staged",
+            Way::Mapped => "mapped",
+        })
+    }
+}
+
 pub struct Lane {
     way: Way,
     /// What the shader reads.
@@ -64,8 +74,8 @@ impl Lane {
         }
     }
 
-    /// Puts parts one behind the other and hands them to the device; comes before the dispatch.
-    pub fn send(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, parts: &[&[u8]]) {
+    /// Puts parts one behind the other and hands them to the device; comes before the submission.
+    pub fn send(&self, gpu: &Gpu, parts: &[&[u8]]) {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let fill = |view: &mut dyn FnMut(std::ops::Range<usize>, &[u8])| {
             let mut at = 0;
@@ -88,6 +98,10 @@ impl Lane {
                 host.unmap();
             }
         }
+    }
+
+    /// Takes the first bytes that were sent to where the shader reads them; comes before the dispatch.
+    pub fn bring(&self, encoder: &mut wgpu::CommandEncoder, bytes: usize) {
         if let Some(staging) = &self.staging {
             encoder.copy_buffer_to_buffer(staging, 0, &self.input, 0, bytes as u64);
         }

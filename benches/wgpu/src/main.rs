@@ -7,6 +7,7 @@
 //!
 //! `--only` keeps the cases whose `group/name` contains one of the words. Linux and Vulkan only.
 
+mod chains;
 mod expert;
 mod floor;
 mod gpu;

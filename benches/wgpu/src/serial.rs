@@ -99,14 +99,11 @@ pub fn cases(gpu: &Arc<Gpu>) -> Vec<Box<dyn Case>> {
         all.push(Box::new(Serial { name, gpu: gpu.clone(), way, states, next: 0 }));
     };
     for wait in [Wait::Sleep, Wait::Spin] {
-        add(format!("one dispatch, a lane each, {wait:?}"), Box::new(Together::new(gpu, wait, "lanes")));
-        add(
-            format!("one dispatch, a workgroup each, {wait:?}"),
-            Box::new(Together::new(gpu, wait, "groups")),
-        );
-        add(format!("a dispatch each, common buffers, {wait:?}"), Box::new(Together::new(gpu, wait, "one")));
-        add(format!("a dispatch each, own buffers, {wait:?}"), Box::new(Apart::new(gpu, wait, false)));
-        add(format!("a submission each, {wait:?}"), Box::new(Apart::new(gpu, wait, true)));
+        add(format!("one dispatch, a lane each, {wait}"), Box::new(Together::new(gpu, wait, "lanes")));
+        add(format!("one dispatch, a workgroup each, {wait}"), Box::new(Together::new(gpu, wait, "groups")));
+        add(format!("a dispatch each, common buffers, {wait}"), Box::new(Together::new(gpu, wait, "one")));
+        add(format!("a dispatch each, own buffers, {wait}"), Box::new(Apart::new(gpu, wait, false)));
+        add(format!("a submission each, {wait}"), Box::new(Apart::new(gpu, wait, true)));
     }
     all
 }
@@ -153,7 +150,8 @@ impl Way64 for Together {
     fn run(&mut self, gpu: &Gpu, each: usize, jobs: &[Job], answers: &mut [Answer]) {
         let counts = [each as u32; KERNELS];
         let mut encoder = gpu.encoder();
-        self.lane.send(gpu, &mut encoder, &[bytemuck::cast_slice(&counts), bytemuck::cast_slice(jobs)]);
+        self.lane.send(gpu, &[bytemuck::cast_slice(&counts), bytemuck::cast_slice(jobs)]);
+        self.lane.bring(&mut encoder, HEADER + size_of_val(jobs));
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for (pipeline, group, workgroups) in &self.dispatches {
@@ -200,7 +198,8 @@ impl Way64 for Apart {
         for (kernels, jobs) in self.kernels.chunks(step).zip(jobs.chunks(step * each)) {
             let mut encoder = gpu.encoder();
             for ((lane, ..), jobs) in kernels.iter().zip(jobs.chunks(each)) {
-                lane.send(gpu, &mut encoder, &[bytemuck::bytes_of(&header), bytemuck::cast_slice(jobs)]);
+                lane.send(gpu, &[bytemuck::bytes_of(&header), bytemuck::cast_slice(jobs)]);
+                lane.bring(&mut encoder, ALONE_HEADER + size_of_val(jobs));
             }
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());

@@ -1,12 +1,16 @@
 //! Cases, groups of cases that can be compared, and interleaved rounds over them.
 
-use crate::machine::Load;
+use crate::machine::{self, Load};
 use std::time::{Duration, Instant};
 
 /// More processors than this kept busy by others spoil a sample.
 pub const FOREIGN: f64 = 0.2;
 /// How often a spoilt sample is taken again.
 const RETRIES: usize = 3;
+/// How long a sample takes, what is off the clock included: a shorter one could not tell whether others were there.
+const SAMPLE: Duration = Duration::from_millis(250);
+/// Rounds of a sample at the least.
+const LEAST_ROUNDS: usize = 3;
 
 /// One way to get messages handled. A yardstick is one, and so is a library that is held against it.
 pub trait Case {
@@ -42,8 +46,6 @@ pub struct Group {
     pub title: &'static str,
     /// Messages in a round.
     pub messages: usize,
-    /// Rounds in a sample.
-    pub calls: usize,
     pub show: Show,
     pub entries: Vec<Entry>,
 }
@@ -58,11 +60,13 @@ pub struct Sample {
     pub times: Vec<f64>,
     /// Processors kept busy by others meanwhile.
     pub foreign: f64,
+    /// Two threads ran side by side before and after.
+    pub side_by_side: bool,
 }
 
 impl Sample {
     pub fn is_quiet(&self) -> bool {
-        self.foreign < FOREIGN
+        self.foreign < FOREIGN && self.side_by_side
     }
 }
 
@@ -134,17 +138,16 @@ impl Board {
             .flat_map(|group| (0..self.groups[group].entries.len()).map(move |entry| (group, entry)))
             .collect();
         for &(group, entry) in &all {
-            self.sample(group, entry, 1)?; // a pipeline becomes machine code when it is first used
+            self.round(group, entry)?; // a pipeline becomes machine code when it is first used
         }
         for round in 0..rounds {
             for i in 0..all.len() {
                 let (group, entry) = all[(i + round * all.len() / rounds) % all.len()];
-                let Group { name, calls, entries, .. } = &self.groups[group];
+                let Group { name, entries, .. } = &self.groups[group];
                 eprint!("\rround {}/{rounds}  {name}/{}\x1b[K", round + 1, entries[entry].case.name());
-                let calls = *calls;
                 for _ in 0..=RETRIES {
                     let settled = self.settle();
-                    let sample = self.sample(group, entry, calls)?;
+                    let sample = self.sample(group, entry)?;
                     let quiet = sample.is_quiet();
                     self.groups[group].entries[entry].samples.push(sample);
                     if quiet || !settled {
@@ -157,16 +160,22 @@ impl Board {
         Ok(())
     }
 
-    fn sample(&mut self, group: usize, entry: usize, calls: usize) -> Result<Sample, String> {
+    fn sample(&mut self, group: usize, entry: usize) -> Result<Sample, String> {
+        self.round(group, entry)?; // whatever ran before left caches and clocks in another state
+        let before = machine::side_by_side();
+        let (load, start) = (Load::start(), Instant::now());
+        let mut times = vec![];
+        while times.len() < LEAST_ROUNDS || start.elapsed() < SAMPLE {
+            times.push(self.round(group, entry)?.as_secs_f64());
+        }
+        let foreign = load.foreign();
+        Ok(Sample { times, foreign, side_by_side: before && machine::side_by_side() })
+    }
+
+    fn round(&mut self, group: usize, entry: usize) -> Result<Duration, String> {
         let Group { name, messages, entries, .. } = &mut self.groups[group];
         let case = &mut entries[entry].case;
-        let load = Load::start();
-        let mut times = Vec::with_capacity(calls);
-        for _ in 0..calls {
-            let time = case.round(*messages).map_err(|wrong| format!("{name}/{}: {wrong}", case.name()))?;
-            times.push(time.as_secs_f64());
-        }
-        Ok(Sample { times, foreign: load.foreign() })
+        case.round(*messages).map_err(|wrong| format!("{name}/{}: {wrong}", case.name()))
     }
 
     /// Waits for a quiet machine, while patience lasts.
@@ -175,7 +184,7 @@ impl Board {
             let start = Instant::now();
             let load = Load::start();
             std::thread::sleep(Duration::from_millis(40));
-            if load.foreign() < FOREIGN {
+            if load.foreign() < FOREIGN && machine::side_by_side() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(60));

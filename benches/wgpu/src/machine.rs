@@ -1,6 +1,9 @@
 //! The machine under the measurement, and who else uses it. Linux only.
 
 use std::fs;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
 use std::time::Instant;
 
 /// Processor time over a stretch of wall time, the whole machine's and our own.
@@ -23,6 +26,52 @@ impl Load {
         let others = (machine_seconds() - self.machine) - (own_seconds() - self.own);
         (others - GRAIN).max(0.0) / wall
     }
+}
+
+/// Whether two threads get a processor each. A hypervisor may put two processors on one physical core for a while and
+/// says nothing; then, or while others keep them busy, two busy loops take longer than one.
+pub fn side_by_side() -> bool {
+    /// 2.0 on one physical core, at most 1.3 on two (measured on Zen 4).
+    const SLOWED: f64 = 1.6;
+    if processors() != 2 {
+        return true; // one is never enough for two; where there are more, the scheduler finds another
+    }
+    let together = || {
+        let start = Barrier::new(2);
+        let busy = || {
+            start.wait();
+            multiply()
+        };
+        thread::scope(|scope| {
+            let threads = [scope.spawn(busy), scope.spawn(busy)];
+            threads.map(|t| t.join().expect("the loop does not panic")).into_iter().fold(0.0, f64::max)
+        })
+    };
+    together() < SLOWED * multiply()
+}
+
+/// Keeps a core's multiplier busy; the median seconds of a stretch of about 10 µs.
+fn multiply() -> f64 {
+    let factor = black_box(0x9E37_79B9_7F4A_7C15_u64);
+    let stretch = || {
+        let start = Instant::now();
+        // Six independent chains: more than the latency of a multiplication, so that its throughput is the limit.
+        let mut chains = black_box([1_u64, 3, 5, 7, 9, 11]);
+        for i in 0..8_000 {
+            for chain in &mut chains {
+                *chain = (*chain ^ i).wrapping_mul(factor);
+            }
+        }
+        black_box(chains);
+        start.elapsed().as_secs_f64()
+    };
+    let mut all: Vec<f64> = (0..31).map(|_| stretch()).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// Seconds that all processors together were not idle: user, nice, system, irq, softirq, steal.
@@ -53,7 +102,7 @@ pub fn description() -> String {
     format!(
         "{}, {} processors, {}Linux {}; {}; load at start {}",
         model.unwrap_or(std::env::consts::ARCH),
-        std::thread::available_parallelism().map_or(1, |n| n.get()),
+        processors(),
         if cpu_info.contains(" hypervisor") { "virtual machine, " } else { "" },
         release.trim(),
         command("rustc", &["--version"]),

@@ -52,38 +52,41 @@ fn arguments() -> Result<Arguments, String> {
 fn group(
     name: &'static str,
     title: &'static str,
-    (messages, calls): (usize, usize),
+    messages: usize,
     show: Show,
     cases: Vec<Box<dyn Case>>,
 ) -> Group {
     let entries = cases.into_iter().map(|case| Entry { case, samples: vec![] }).collect();
-    Group { name, title, messages, calls, show, entries }
+    Group { name, title, messages, show, entries }
 }
 
 fn board(gpu: &Arc<Gpu>) -> Board {
     use Show::*;
+    let kernels = 64 * serial::KERNELS;
     let groups = vec![
-        group("batch-64", "64-byte jobs in batches of 64", (4096, 5), Rate, expert::cases(gpu, 64)),
-        group("batch-1024", "… of 1,024", (32_768, 5), Rate, expert::cases(gpu, 1024)),
-        group("batch-16384", "… of 16,384", (131_072, 5), Rate, expert::cases(gpu, 16_384)),
-        group("naive", "64-byte jobs one by one", (64, 5), Rate, naive::cases(gpu)),
-        group("floor", "One 64-byte job there and back", (1, 500), Time, floor::cases(gpu)),
-        group(
-            "serial",
-            "64 serial kernels, 64 messages each",
-            (64 * serial::KERNELS, 10),
-            Rate,
-            serial::cases(gpu),
-        ),
+        group("floor", "One 64-byte job there and back", 1, Time, floor::cases(gpu)),
+        group("naive", "64-byte jobs, each asked for and waited for", 64, Rate, naive::cases(gpu)),
+        group("batch-64", "64-byte jobs in batches of 64", 4096, Rate, expert::cases(gpu, 64)),
+        group("batch-1024", "64-byte jobs in batches of 1,024", 32_768, Rate, expert::cases(gpu, 1024)),
+        group("batch-16384", "64-byte jobs in batches of 16,384", 131_072, Rate, expert::cases(gpu, 16_384)),
+        group("serial", "64 serial kernels, 64 messages of 64 bytes each", kernels, Rate, serial::cases(gpu)),
         group(
             "instances",
-            "A message each to instances",
-            (instances::MESSAGES, 10),
+            "16-byte messages to 100,000 instances at random",
+            instances::MESSAGES,
             Rate,
             instances::cases(gpu),
         ),
     ];
-    let goals = vec![Goal { of: ("batch-1024", "expert"), to: ("batch-64", "expert"), at_least: 2.0 }];
+    let goal = |of, to, at_least| Goal { of, to, at_least };
+    let goals = vec![
+        goal(("floor", "floor"), ("naive", "naive"), 1.2),
+        goal(("batch-64", "expert"), ("naive", "naive"), 30.0),
+        goal(("batch-1024", "expert"), ("batch-64", "expert"), 4.0),
+        goal(("batch-16384", "expert"), ("batch-1024", "expert"), 1.5),
+        goal(("serial", "one dispatch"), ("serial", "a dispatch each"), 2.0),
+        goal(("serial", "a dispatch each"), ("serial", "a submission each"), 2.0),
+    ];
     Board::new(groups, goals)
 }
 

@@ -48,8 +48,14 @@ pub fn text(head: &str, board: &Board) -> String {
         "{head}
 The first column of numbers is the median over interleaved samples of each sample's median; percentiles are of all
 rounds taken together, and `p99` is of the slow end also where rates are shown. A sample is taken again if others kept
-more than {FOREIGN} processors busy meanwhile (stolen time included), and such samples do not count where there are
-others. Every answer of every round was checked against the handler's twin in Rust, off the clock.
+more than {FOREIGN} processors busy meanwhile (stolen time included), or if the machine's two processors were on one
+physical core, where two busy loops slow each other down; where a case has undisturbed samples, only they count. A round
+begins with the messages in the host's memory and ends with the answers there; what makes the one and checks the other
+is off the clock. Every answer of every round was compared with what the handler's twin in Rust says.
+
+`write_buffer`: wgpu's own staging there, a mapped copy back. `staged`: mapped buffers and copies both ways. `mapped`:
+the storage buffers themselves are mapped. `sleeps`: waits in `poll(Wait)`. `spins`: polls and yields for at most 100 µs,
+then sleeps. `encoded ahead`: while the device has the message before.
 "
     );
     text.extend(board.groups.iter().map(table));
@@ -62,9 +68,9 @@ fn table(group: &Group) -> String {
         Show::Time => "a round",
     };
     let mut text = format!(
-        "\n## {} (`{}`)\n\n{} messages a round, {} rounds a sample.\n\n\
-         | case | {kind} | p10 | p90 | p99 | to the best | quiet samples |\n|---|---:|---:|---:|---:|---:|---:|\n",
-        group.title, group.name, group.messages, group.calls
+        "\n## {} (`{}`)\n\n{} messages a round.\n\n\
+         | case | {kind} | p10 | p90 | p99 | to the best | undisturbed samples |\n|---|---:|---:|---:|---:|---:|---:|\n",
+        group.title, group.name, group.messages
     );
     let best = group.entries.iter().filter_map(Entry::median).min_by(f64::total_cmp);
     for entry in &group.entries {

@@ -1,5 +1,5 @@
 //! The floor under every latency: one 64-byte message in, one dispatch of one invocation, one 64-byte answer out, with
-//! all that can be made beforehand made beforehand.
+//! all that can be made beforehand made beforehand. On llvmpipe one mapped buffer for both ways took as long as two.
 
 use crate::gpu::{Gpu, Wait};
 use crate::harness::Case;

@@ -85,7 +85,7 @@ fn board(gpu: &Arc<Gpu>) -> Board {
         goal(("batch-1024", "expert"), ("batch-64", "expert"), 4.0),
         goal(("batch-16384", "expert"), ("batch-1024", "expert"), 1.5),
         goal(("serial", "one dispatch"), ("serial", "a dispatch each"), 2.0),
-        goal(("serial", "a dispatch each"), ("serial", "a submission each"), 2.0),
+        goal(("serial", "a dispatch each"), ("serial", "a submission each"), 1.5),
     ];
     Board::new(groups, goals)
 }

@@ -57,14 +57,14 @@ fn serve() {
 const ALONE_HEADER: usize = 16;
 
 /// One way to run a round of all kernels: from their jobs, kernel by kernel, to the answers in the same places.
-trait Way64 {
+trait Plan {
     fn run(&mut self, gpu: &Gpu, each: usize, jobs: &[Job], answers: &mut [Answer]);
 }
 
 struct Serial {
     name: String,
     gpu: Arc<Gpu>,
-    way: Box<dyn Way64>,
+    plan: Box<dyn Plan>,
     states: Vec<Tally>,
     next: u32,
 }
@@ -81,7 +81,7 @@ impl Case for Serial {
         self.next = self.next.wrapping_add(messages as u32);
         let mut answers = vec![Answer::default(); messages];
         let start = Instant::now();
-        self.way.run(&self.gpu, each, &jobs, &mut answers);
+        self.plan.run(&self.gpu, each, &jobs, &mut answers);
         let time = start.elapsed();
         let states = &mut self.states;
         let wanted = jobs.iter().enumerate().map(|(i, job)| job::tally(job, &mut states[i / each]));
@@ -92,9 +92,9 @@ impl Case for Serial {
 
 pub fn cases(gpu: &Arc<Gpu>) -> Vec<Box<dyn Case>> {
     let mut all: Vec<Box<dyn Case>> = vec![];
-    let mut add = |name: String, way: Box<dyn Way64>| {
+    let mut add = |name: String, plan: Box<dyn Plan>| {
         let states = vec![Tally::default(); KERNELS];
-        all.push(Box::new(Serial { name, gpu: gpu.clone(), way, states, next: 0 }));
+        all.push(Box::new(Serial { name, gpu: gpu.clone(), plan, states, next: 0 }));
     };
     for wait in [Wait::Sleep, Wait::Spin] {
         add(format!("one dispatch, a lane each, {wait}"), Box::new(Together::new(gpu, wait, "lanes")));
@@ -145,7 +145,7 @@ impl Together {
     }
 }
 
-impl Way64 for Together {
+impl Plan for Together {
     fn run(&mut self, gpu: &Gpu, each: usize, jobs: &[Job], answers: &mut [Answer]) {
         let starts: [u32; STARTS] = std::array::from_fn(|kernel| (kernel * each) as u32);
         let mut encoder = gpu.encoder();
@@ -188,7 +188,7 @@ impl Apart {
     }
 }
 
-impl Way64 for Apart {
+impl Plan for Apart {
     fn run(&mut self, gpu: &Gpu, each: usize, jobs: &[Job], answers: &mut [Answer]) {
         let header = [each as u32, 0, 0, 0];
         let mut submission = None;

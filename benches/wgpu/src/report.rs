@@ -46,8 +46,8 @@ fn version(name: &str) -> Option<&'static str> {
 pub fn text(head: &str, board: &Board) -> String {
     let mut text = format!(
         "{head}
-The first column of numbers is the median over interleaved samples of each sample's median; percentiles are of all
-rounds taken together, and `p99` is of the slow end also where rates are shown. A sample is taken again if others kept
+The first column of numbers is the median over interleaved samples of each sample's median; percentiles are of the times
+of all rounds together, so `p99` is of the slow end also where rates are shown. A sample is taken again if others kept
 more than {FOREIGN} processors busy meanwhile (stolen time included), or if the machine's two processors were on one
 physical core, where two busy loops slow each other down; where a case has undisturbed samples, only they count. A round
 begins with the messages in the host's memory and ends with the answers there; what makes the one and checks the other

@@ -25,6 +25,8 @@ pub(super) struct Batch {
     pub links: Vec<u32>,
     /// The one message in it must not share the device's patience with others.
     pub alone: bool,
+    /// No more messages belong into it.
+    pub is_sealed: bool,
 }
 
 impl Batch {
@@ -34,6 +36,7 @@ impl Batch {
         self.chains.clear();
         self.links.clear();
         self.alone = false;
+        self.is_sealed = false;
     }
 }
 
@@ -59,6 +62,8 @@ pub(super) struct LaneState {
     pub spare_records: Vec<Vec<u8>>,
     /// Nothing of this kernel begins for now.
     pub is_paused: bool,
+    /// Not all messages of a round came to their end: nothing begins until the port has looked after them.
+    pub is_rough: bool,
     /// The port is gone: nobody wants what comes back.
     pub is_closed: bool,
     /// The device is lost, or refused a round.
@@ -112,6 +117,16 @@ impl Lane {
         lock(&self.state)
     }
 
+    /// Could a round begin with what is staged?
+    pub fn may_begin(&self, state: &LaneState) -> bool {
+        // One round of a kernel at a time: a fault in it decides whether there is another.
+        state.staged.count > 0
+            && state.rounds == 0
+            && !(state.is_rough || state.is_paused || state.is_closed)
+            && state.failure.is_none()
+            && !self.control.stop_requested()
+    }
+
     /// Waits until something comes back or somebody else should pump, at most until then.
     pub fn wait(&self, until: Instant) {
         let state = self.lock();
@@ -146,9 +161,8 @@ impl Lane {
         copy.extend_from_slice(records);
         let smooth = self.group.all_done(&copy, stamp);
         state.returned.push_back(Returned { batch, records: copy, stamp });
-        let more =
-            smooth && state.staged.count > 0 && !state.is_queued && !state.is_closed && !state.is_paused;
-        let more = more && !self.control.stop_requested();
+        state.is_rough |= !smooth;
+        let more = self.may_begin(&state) && !state.is_queued;
         state.is_queued |= more;
         drop(state);
         self.tell();

@@ -197,10 +197,12 @@ impl WgpuPort {
             if state.rounds > 0 || !state.returned.is_empty() {
                 return;
             }
+            state.is_rough = false;
             if self.held.is_empty() {
                 if let Some(later) = self.later.take() {
                     debug_assert_eq!(state.staged.count, 0);
-                    state.staged = later;
+                    // What `last` says is of other batches by now.
+                    state.staged = Batch { is_sealed: true, ..later };
                 }
                 return;
             }
@@ -249,7 +251,8 @@ impl Port for WgpuPort {
         if !self.held.is_empty() || self.later.is_some() {
             return 0;
         }
-        self.round - self.lane.lock().staged.count as usize
+        let state = self.lane.lock();
+        if state.staged.is_sealed { 0 } else { self.round - state.staged.count as usize }
     }
 
     fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {

@@ -79,7 +79,7 @@ impl Pump {
     /// Takes a kernel with staged messages into the next submission.
     pub fn enqueue(&self, lane: &Arc<Lane>) {
         let mut state = lane.lock();
-        if state.staged.count == 0 || state.is_queued || state.failure.is_some() {
+        if state.is_queued || !lane.may_begin(&state) {
             return;
         }
         state.is_queued = true;
@@ -230,8 +230,7 @@ impl Pump {
             let group = &lane.group;
             let open = rounds.iter().position(|round| Arc::ptr_eq(&round[0].lane.group, group));
             let mut state = lane.lock();
-            let may_begin = !state.is_closed && !state.is_paused && !lane.control.stop_requested();
-            if state.staged.count == 0 || !may_begin {
+            if !lane.may_begin(&state) {
                 // Whoever lets it go on enqueues it again.
                 state.is_queued = false;
                 continue;

@@ -12,6 +12,7 @@ mod lane;
 mod port;
 mod probe;
 mod pump;
+mod round;
 mod shader;
 mod storage;
 #[cfg(test)]

@@ -5,19 +5,21 @@
 //! a thread is awake.
 
 use super::gpu::Gpu;
-use super::group::{Group, Piece, Round};
+use super::group::{Group, Piece};
 use super::lane::Lane;
+use super::round::{Mapping, Round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-/// The device's answer is looked for without sleeping for so long.
-const SPIN: Duration = Duration::from_micros(250);
+/// The device's answer is looked for without sleeping for so long. What takes longer gains nothing by it, and loses a
+/// third of its speed where the processor that looks is one of those that work (measured on llvmpipe).
+const SPIN: Duration = Duration::from_micros(100);
 /// A sleep for the device's answer ends after so long, to look whether the one who waits may leave.
-const NAP: Duration = Duration::from_millis(1);
+const NAP: Duration = Duration::from_millis(2);
 /// A waiting caller that found somebody else at the pump looks again after so long.
 const TURN: Duration = Duration::from_micros(50);
 
@@ -51,9 +53,7 @@ struct Bell {
 struct Flight {
     submission: wgpu::SubmissionIndex,
     rounds: Vec<Round>,
-    /// Buffers that have not been mapped yet.
-    open: Arc<AtomicUsize>,
-    failed: Arc<AtomicBool>,
+    mapping: Mapping,
 }
 
 impl Pump {
@@ -278,53 +278,45 @@ impl Pump {
         if prepared.is_empty() {
             return scope.check("a round");
         }
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        prepared.iter().for_each(|round| round.dispatch(&mut pass));
-        drop(pass);
-        prepared.iter().for_each(|round| round.copy_back(&mut encoder));
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        let (open, failed) = <(Arc<AtomicUsize>, Arc<AtomicBool>)>::default();
-        prepared.iter().for_each(|round| round.map(&open, &failed));
+        let (commands, mapping) = Round::encode(&self.gpu, &mut prepared);
+        let submission = self.gpu.queue.submit([commands]);
         self.submissions.fetch_add(1, Ordering::Relaxed);
-        flights.push_back(Flight { submission, rounds: prepared, open, failed });
+        if let [round] = &mut prepared[..] {
+            round.encode_ahead();
+        }
+        flights.push_back(Flight { submission, rounds: prepared, mapping });
         scope.check("a round")
     }
 
     /// Waits for a submission: without sleeping at first.
     fn is_back(&self, flight: &Flight, deadline: Option<Instant>, may_stay: &dyn Fn() -> bool) -> bool {
-        // Acquire pairs with the callbacks' Release.
-        let is_back = || flight.open.load(Ordering::Acquire) == 0;
+        let is_back = || flight.mapping.is_over();
         let begun = Instant::now();
+        let mut nap = Duration::ZERO;
         loop {
-            if self.gpu.device.poll(wgpu::PollType::Poll).is_err() || is_back() || self.gpu.is_lost() {
-                break;
+            let index = Some(flight.submission.clone());
+            // A time-out is no news; any other error shows in what comes back.
+            let _ =
+                self.gpu.device.poll(wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) });
+            if is_back() || self.gpu.is_lost() {
+                return true;
             }
             let now = Instant::now();
             if !may_stay() || deadline.is_some_and(|end| now >= end) {
-                return is_back();
+                return false;
             }
             if now - begun > SPIN {
-                let nap = deadline.map_or(NAP, |end| NAP.min(end - now));
-                let index = Some(flight.submission.clone());
-                // A time-out is no news; any other error shows in what comes back.
-                let _ = self
-                    .gpu
-                    .device
-                    .poll(wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) });
-                if is_back() {
-                    break;
-                }
+                nap = deadline.map_or(NAP, |end| NAP.min(end - now));
             } else {
-                std::hint::spin_loop();
+                // Not a pause: the driver's own thread may wait for this processor.
+                std::thread::yield_now();
             }
         }
-        is_back() || self.gpu.is_lost()
     }
 
     /// Hands out what a submission brought.
     fn land(&self, flight: Flight) {
-        if self.gpu.is_lost() || flight.failed.load(Ordering::Relaxed) {
+        if self.gpu.is_lost() || flight.mapping.has_failed() {
             let error = if self.gpu.is_lost() {
                 self.gpu.lost_error()
             } else {

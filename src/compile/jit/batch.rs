@@ -1,5 +1,6 @@
 //! Calls of the entry for batches.
 
+use super::machine_code::Sizes;
 use super::runtime::{BatchRun, Context, Fixed, head};
 use super::{BatchEntry, translate};
 use crate::compile::{Batch, BatchEnd, Ending, FaultCode, Places, StopCheck};
@@ -20,15 +21,15 @@ pub(super) unsafe fn run(
     entry: BatchEntry,
     needs_replay: bool,
     fixed: &Fixed,
+    sizes: &Sizes,
     batch: &mut Batch<'_>,
 ) -> BatchEnd {
-    let slots_per_message = 1 + batch.emits.iter().map(|emit| emit.max as usize).sum::<usize>();
-    let longest = batch.emits.iter().map(|emit| emit.size as usize).max().unwrap_or(0).max(batch.reply_size);
+    let most = batch.count().checked_mul(1 + sizes.emits as usize);
     let instances = batch.states.len().checked_div(batch.state_size).unwrap_or(0);
     // The slots of the messages are looked at below.
     assert!(
-        batch.count().checked_mul(slots_per_message).is_some_and(|most| most <= batch.output.free())
-            && batch.output.room() >= longest
+        most.is_some_and(|most| most <= batch.output.free())
+            && batch.output.room() >= batch.reply_size.max(sizes.emitted as usize)
             && batch.input.room() >= batch.message_size
             && batch.instance_at.is_none_or(|at| at + 4 <= batch.message_size)
             && (batch.state_size == 0 || instances > 0),
@@ -67,10 +68,9 @@ pub(super) unsafe fn run(
     let mut checkpoint = needs_replay.then(Checkpoint::default);
     let mut completed = 0;
     let why = loop {
-        let (place, mut count, mut last) = piece(batch, completed);
+        let (place, count, last) =
+            piece(batch, completed, if needs_replay { MOST_REPLAYED } else { usize::MAX });
         if let Some(checkpoint) = &mut checkpoint {
-            last &= count <= MOST_REPLAYED;
-            count = count.min(MOST_REPLAYED);
             checkpoint.take(batch, place, count);
         }
         run.input_first = input.first.wrapping_add(place as u32);
@@ -187,16 +187,16 @@ unsafe fn replay(
     }
 }
 
-/// The messages from number `begin` on that lie behind each other in the ring: the first one's place, how many, and
-/// whether the last of them ends the batch.
-fn piece(batch: &Batch<'_>, begin: usize) -> (usize, usize, bool) {
+/// The messages from number `begin` on that lie behind each other in the ring, but not more than `most`: the first
+/// one's place, how many, and whether the last of them ends the batch.
+fn piece(batch: &Batch<'_>, begin: usize, most: usize) -> (usize, usize, bool) {
     let (place, count) = match batch.places {
-        Places::First(count) => (begin, count - begin),
+        Places::First(count) => (begin, (count - begin).min(most)),
         Places::Listed(places) => {
             let rest = &places[begin..];
             let first = rest.first().map_or(0, |place| *place as usize);
             let neighbours = (first..).zip(rest).take_while(|(next, place)| *next == **place as usize);
-            (first, neighbours.count())
+            (first, neighbours.take(most).count())
         }
     };
     assert!(place + count <= batch.input.len(), "a batch has more messages than there are");

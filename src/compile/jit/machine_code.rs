@@ -27,18 +27,31 @@ pub(super) struct Sizes {
     pub state: u32,
     pub reply: u32,
     pub privates: u32,
+    /// The most values that one message emits, and the bytes of the longest.
+    pub emits: u32,
+    pub emitted: u32,
     pub tables: Vec<u32>,
 }
 
 impl MachineCode {
     /// The bytes to keep.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let Sizes { message, state, reply, privates, ref tables } = self.sizes;
+        let Sizes { message, state, reply, privates, emits, emitted, ref tables } = self.sizes;
         let mut bytes = MAGIC.to_vec();
         let counts = [tables.len(), self.constants.len(), self.code.len()].map(|count| count as u32);
         let batch = self.batch.unwrap_or(0);
-        let head =
-            [VERSION, self.alignment, batch, self.needs_replay.into(), message, state, reply, privates];
+        let head = [
+            VERSION,
+            self.alignment,
+            batch,
+            self.needs_replay.into(),
+            message,
+            state,
+            reply,
+            privates,
+            emits,
+            emitted,
+        ];
         for number in head.iter().chain(&counts).chain(tables) {
             bytes.extend(number.to_le_bytes());
         }
@@ -73,7 +86,7 @@ impl MachineCode {
             rest = others;
             Ok(u32::from_le_bytes(*first))
         };
-        let mut head = [0; 11];
+        let mut head = [0; 13];
         for field in &mut head {
             *field = number()?;
         }
@@ -86,6 +99,8 @@ impl MachineCode {
             state,
             reply,
             privates,
+            emits,
+            emitted,
             tables,
             constants,
             code,
@@ -105,7 +120,7 @@ impl MachineCode {
             needs_replay: needs_replay != 0,
             alignment,
             constants: constants.to_vec(),
-            sizes: Sizes { message, state, reply, privates, tables },
+            sizes: Sizes { message, state, reply, privates, emits, emitted, tables },
         })
     }
 }

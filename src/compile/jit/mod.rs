@@ -196,6 +196,8 @@ fn sizes(program: &Program) -> Sizes {
         state: program.state_size(),
         reply: entry.result.as_ref().map_or(0, |result| size(result.ty)),
         privates: program.privates_size,
+        emits: program.emits.iter().map(|emit| emit.max).sum(),
+        emitted: program.emits.iter().map(|emit| emit.size).max().unwrap_or(0),
         tables: program
             .table_globals
             .iter()
@@ -371,7 +373,7 @@ impl Executable for JitHandler {
         self.check([batch.message_size, batch.state_size, batch.reply_size, privates], batch.tables);
         if let Some(entry) = self.batch {
             // SAFETY: the code has been made for this signature, and the sizes were checked just now.
-            return unsafe { batch::run(entry, self.needs_replay, &self.fixed, batch) };
+            return unsafe { batch::run(entry, self.needs_replay, &self.fixed, &self.sizes, batch) };
         }
         let (tables, stop) = (batch.tables, batch.stop);
         let mut context = self.context(stop);

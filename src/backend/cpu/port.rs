@@ -175,14 +175,15 @@ impl CpuPort {
         let looks = begun.is_some() || runner.has_loops;
         let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
         while input.len() > 0 {
-            if output.free() == 0 {
+            let room = output.free() / runner.slots_per_message();
+            if room == 0 {
                 return Progress::Stopped;
             }
             let end = runner.run_batch(
                 scratch,
                 Round {
                     input,
-                    places: Places::First(input.len().min(output.free()).min(most)),
+                    places: Places::First(input.len().min(room).min(most)),
                     shape: *shape,
                     states,
                     first_instance: 0,

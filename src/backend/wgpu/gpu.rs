@@ -95,6 +95,11 @@ impl Gpu {
         Ok(Self { device, queue, limits, mapped, lost })
     }
 
+    /// Gives the device up: it did not take a submission.
+    pub fn lose(&self, error: &wgpu::PollError) {
+        self.lost.set(format!("a submission was not accepted: {error}"));
+    }
+
     /// Is the device gone?
     pub fn is_lost(&self) -> bool {
         // Acquire pairs with the Release in `Lost::set`.
@@ -148,9 +153,7 @@ impl Gpu {
                     return Err(Error::timed_out("wgpu: the wait for the device", begun.elapsed()));
                 }
                 Err(wgpu::PollError::Timeout) => {}
-                Err(error) => {
-                    self.lost.set(format!("the submission was not accepted: {error}"));
-                }
+                Err(error) => self.lose(&error),
             }
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Pump {
     depth: usize,
     /// Kernels with messages for the next submission.
     queue: Mutex<Vec<Arc<Lane>>>,
+    /// Every kernel there is, to be told when the device is lost.
+    lanes: Mutex<Vec<Weak<Lane>>>,
     /// Held by whoever pumps.
     flights: std::sync::Mutex<VecDeque<Flight>>,
     /// Submissions that are on their way, for those who do not hold the lock.
@@ -62,6 +64,7 @@ impl Pump {
             gpu,
             depth,
             queue: Mutex::default(),
+            lanes: Mutex::default(),
             flights: Default::default(),
             under_way: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -74,6 +77,16 @@ impl Pump {
     #[cfg(test)]
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)
+    }
+
+    /// Has a kernel told when the device is lost.
+    pub fn watch(&self, lane: &Arc<Lane>) {
+        let mut lanes = lock(&self.lanes);
+        // Now and then, so that many launches cost no more than one walk each over what is there.
+        if lanes.len() == lanes.capacity() {
+            lanes.retain(|lane| lane.strong_count() > 0);
+        }
+        lanes.push(Arc::downgrade(lane));
     }
 
     /// Takes a kernel with staged messages into the next submission.
@@ -295,9 +308,10 @@ impl Pump {
         let mut nap = Duration::ZERO;
         loop {
             let index = Some(flight.submission.clone());
-            // A time-out is no news; any other error shows in what comes back.
-            let _ =
-                self.gpu.device.poll(wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) });
+            let wait = wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) };
+            if let Err(error @ wgpu::PollError::WrongSubmissionIndex(..)) = self.gpu.device.poll(wait) {
+                self.gpu.lose(&error);
+            }
             if is_back() || self.gpu.is_lost() {
                 return true;
             }
@@ -347,8 +361,11 @@ impl Pump {
             flight.rounds.iter().for_each(|round| round.fail(&error));
         }
         self.under_way.store(0, Ordering::SeqCst);
-        for lane in std::mem::take(&mut *lock(&self.queue)) {
-            lane.fail(&error);
+        drop(std::mem::take(&mut *lock(&self.queue)));
+        for lane in std::mem::take(&mut *lock(&self.lanes)) {
+            if let Some(lane) = lane.upgrade() {
+                lane.fail(&error);
+            }
         }
     }
 }

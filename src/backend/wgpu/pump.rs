@@ -249,7 +249,7 @@ impl Pump {
             let batch = std::mem::replace(&mut state.staged, spare);
             state.is_queued = false;
             state.rounds += 1;
-            lane.count_waiting(0);
+            lane.count_waiting(state.apart);
             drop(state);
             let piece = Piece { lane, batch };
             match open {

@@ -164,7 +164,8 @@ fn machine_code_is_found_on_disk_by_the_next_runtime() {
     let folder = std::env::temp_dir().join(format!("ringwork-suite-{}", ringwork::Uuid::new_v4().simple()));
     let entries = || folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>();
     // Machine code is what the CPU runs, whatever backend is under test.
-    let cpu = || Runtime::builder().backend(BackendKind::Cpu).cache(CacheSettings::new().disk_folder(&folder));
+    let cpu =
+        || Runtime::builder().backend(BackendKind::Cpu).cache(CacheSettings::new().disk_folder(&folder));
     let run = || {
         let runtime = cpu().build().unwrap();
         for name in ["one", "two"] {

@@ -115,13 +115,15 @@ pub fn with_churn(handler: &str) -> String {
     if device().longest_loop.is_none() {
         return format!("{handler}\nfn churn(x: u32) -> u32 {{ return x * 1664525u + 1013904223u; }}");
     }
-    let mut text = format!("{handler}\nfn churn0(x: u32) -> u32 {{ return (x ^ 0xb5297a4du) / ((x & 7u) + 1u) + 0x68e31da4u; }}\n");
-    for level in 1..=4 {
+    let mut text = format!(
+        "{handler}\nfn churn0(x: u32) -> u32 {{ return (x ^ 0xb5297a4du) / ((x & 7u) + 1u) + 0x68e31da4u; }}\n"
+    );
+    for level in 1..=5 {
         let below = level - 1;
         let calls = format!("churn{below}(churn{below}(churn{below}(churn{below}(x))))");
         text += &format!("fn churn{level}(x: u32) -> u32 {{ return {calls}; }}\n");
     }
-    text + "fn churn(x: u32) -> u32 { return churn4(x); }"
+    text + "fn churn(x: u32) -> u32 { return churn5(churn4(churn4(x))); }"
 }
 
 /// The counting kernel of this kind. Its answers carry the count and the sum so far.
@@ -145,7 +147,9 @@ pub fn counter(kind: Kind, name: &str, latch: &Latch) -> RingKernel<Job, Answer>
         Answer { sender: job.sender, number: job.number, count: tally.count, sum: tally.sum }
     };
     match kind {
-        Kind::Wgsl => RingKernel::wgsl(name, with_churn(COUNTER)).initial_state(Tally::default()).loop_budget(u32::MAX),
+        Kind::Wgsl => {
+            RingKernel::wgsl(name, with_churn(COUNTER)).initial_state(Tally::default()).loop_budget(u32::MAX)
+        }
         Kind::Native => RingKernel::native(name, move |job: Job, tally: &mut Tally| work(&job, tally)),
         Kind::Host => RingKernel::host(name, move |context: &mut Context<Job, Answer>| {
             let mut tally = Tally::default();

@@ -77,6 +77,10 @@ impl Group {
 
     /// Places for a kernel's states.
     pub fn allocate(&self, states: u32) -> Result<Range<u32>> {
+        if let Some(places) = lock(&self.inner).arena.find(states) {
+            return Ok(places);
+        }
+        let _replacing = self.gpu.replace_states();
         lock(&self.inner).arena.allocate(&self.gpu, states)
     }
 

@@ -262,7 +262,7 @@ impl Pump {
             let batch = std::mem::replace(&mut state.staged, spare);
             state.is_queued = false;
             state.rounds += 1;
-            lane.count_waiting(0);
+            lane.count_waiting(state.apart);
             drop(state);
             let piece = Piece { lane, batch };
             match open {
@@ -278,6 +278,7 @@ impl Pump {
 
     fn submit(&self, flights: &mut VecDeque<Flight>, rounds: Vec<Vec<Piece>>) -> Result<()> {
         let scope = self.gpu.scope();
+        let keeping = self.gpu.keep_states();
         let mut prepared = Vec::new();
         for pieces in rounds {
             let lanes: Vec<_> = pieces.iter().map(|piece| piece.lane.clone()).collect();
@@ -293,6 +294,7 @@ impl Pump {
         }
         let (commands, mapping) = Round::encode(&self.gpu, &mut prepared);
         let submission = self.gpu.queue.submit([commands]);
+        drop(keeping);
         self.submissions.fetch_add(1, Ordering::Relaxed);
         if let [round] = &mut prepared[..] {
             round.encode_ahead();

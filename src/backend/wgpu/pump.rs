@@ -11,7 +11,7 @@ use super::round::{Mapping, Round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
@@ -40,8 +40,6 @@ pub(super) struct Pump {
     waiting: AtomicUsize,
     /// Wakes the thread that pumps while nobody waits; the flag says that there is something to do, or that it is over.
     bell: (Mutex<Bell>, Condvar),
-    /// Submissions there have been.
-    submissions: AtomicU64,
 }
 
 #[derive(Default)]
@@ -69,14 +67,7 @@ impl Pump {
             under_way: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             bell: Default::default(),
-            submissions: AtomicU64::new(0),
         }
-    }
-
-    /// Submissions there have been: how tests see that kernels share them.
-    #[cfg(test)]
-    pub fn submissions(&self) -> u64 {
-        self.submissions.load(Ordering::Relaxed)
     }
 
     /// Has a kernel told when the device is lost.
@@ -295,7 +286,6 @@ impl Pump {
         let (commands, mapping) = Round::encode(&self.gpu, &mut prepared);
         let submission = self.gpu.queue.submit([commands]);
         drop(keeping);
-        self.submissions.fetch_add(1, Ordering::Relaxed);
         if let [round] = &mut prepared[..] {
             round.encode_ahead();
         }

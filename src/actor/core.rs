@@ -144,7 +144,10 @@ pub(super) struct Engine<Out> {
     pub(super) port: Option<Box<dyn Port>>,
     /// Results of a round on their way to their callers.
     pub(super) finished: Vec<(Token, Result<Out, Fault>)>,
+    /// … those that somebody waits for, or that have to be looked at again.
     pub(super) settled: Vec<Settled<Out>>,
+    /// Replies of a round on their way to the reply queue.
+    pub(super) unasked: Vec<(Token, Out)>,
     /// Values of a round on their way to the outputs.
     pub(super) emitted: Emitted,
     /// Messages in the port whose replies will go to the reply queue.
@@ -217,6 +220,7 @@ impl<Out> Engine<Out> {
             port,
             finished: Vec::new(),
             settled: Vec::new(),
+            unasked: Vec::new(),
             emitted: Emitted::default(),
             reply_places: 0,
             growth: 0,

@@ -4,6 +4,7 @@
 
 use super::core::{Core, Engine, Inside, Settled};
 use super::gate;
+use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
 use crate::backend::{Completion, Fault, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
@@ -225,6 +226,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
             stalled |= room == 0;
         }
         let mut fed = 0;
+        let queued = mailbox.queued();
+        if queued > 1 && queued <= room.min(reply_room) && mailbox.take_all_normal() {
+            fed = queued;
+            let places = |slot: &&Slot<In, Out>| slot.meta.replies_to_queue();
+            engine.reply_places += mailbox.in_flight.iter().filter(places).count();
+        }
         while fed < room {
             let Some(next) = mailbox.peek() else { break };
             if next.meta.replies_to_queue() {
@@ -256,7 +263,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
     pub(super) fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
         let plain = self.plain();
-        let Engine { port: Some(port), finished, settled, emitted, reply_places, growth, .. } = engine else {
+        let Engine { port: Some(port), finished, settled, unasked, emitted, reply_places, growth, .. } =
+            engine
+        else {
             return false;
         };
         finished.clear();
@@ -272,11 +281,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return false;
         }
         let mut handled = 0;
-        let mut unasked = Vec::new();
+        let ended = finished.len();
         for (token, result) in finished.drain(..) {
             let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
             debug_assert_eq!(token, slot.meta.token, "results come in the order of their messages");
             *reply_places -= usize::from(self.facts.has_reply && slot.meta.replies_to_queue());
+            let is_looked_at = slot.meta.cell.is_some() || slot.meta.stamp != 0 || result.is_err();
             let result = match result {
                 Ok(reply) => {
                     handled += 1;
@@ -293,11 +303,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     Err(fault)
                 }
             };
-            settled.push((slot.meta, result));
+            if is_looked_at {
+                settled.push((slot.meta, result));
+            }
         }
         if !unasked.is_empty() {
             // Before the messages count as handled: whoever sees that they are finds the replies.
-            self.replies.push(unasked);
+            self.replies.push(unasked.drain(..));
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
@@ -314,7 +326,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
         for (token, output, value) in emitted.iter() {
             self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
         }
-        let ended = settled.len();
         let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
         if let Some(cycle) = &cycle {
             cycle.release(credits);

@@ -248,6 +248,17 @@ impl<In, Out> Mailbox<In, Out> {
         Some(slot)
     }
 
+    /// Takes everything at once, in order, if nothing is in flight and all has the normal priority: no message moves.
+    /// `false`, and nothing is taken, otherwise.
+    pub(crate) fn take_all_normal(&mut self) -> bool {
+        if !self.in_flight.is_empty() || !self.others.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut self.normal, &mut self.in_flight);
+        self.queued = 0;
+        true
+    }
+
     /// Dead-letters the oldest message of the lowest priority, unless the newcomer ranks below it.
     fn drop_oldest(&mut self, newcomer: u8) -> Option<Slot<In, Out>> {
         let lowest_other = self.others.first_key_value().map(|(priority, _)| *priority);

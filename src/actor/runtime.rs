@@ -11,7 +11,7 @@ use super::pool::Pool;
 use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
-use crate::backend::{self, BackendKind, Capabilities, Device, DeviceOptions};
+use crate::backend::{self, BackendKind, Capabilities, Choice, Device, DeviceOptions};
 use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings, CacheStatistics};
 use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
@@ -121,8 +121,21 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
+/// Names the backend from outside.
+const BACKEND_VARIABLE: &str = "RINGWORK_BACKEND";
 /// Names the adapter from outside.
 const ADAPTER_VARIABLE: &str = "RINGWORK_ADAPTER";
+
+/// An environment variable, if it is set.
+fn variable(name: &str) -> Result<Option<String>> {
+    let text = |value: std::ffi::OsString| {
+        value.into_string().map_err(|value| {
+            let text = format!("{name} is `{}`, which is not Unicode", value.to_string_lossy());
+            Error::new(ErrorKind::Invalid, text)
+        })
+    };
+    std::env::var_os(name).map(text).transpose()
+}
 
 /// Ids are the process's, not the runtime's: threads remember them.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -162,9 +175,15 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The adapter that a GPU backend opens: its index among those that `examples/doctor.rs` lists, its
-    /// [UUID](Capabilities::uuid), or a part of its name, whatever the case. Unless set, the environment variable
-    /// `RINGWORK_ADAPTER` says it, or else it is the best one there is. The CPU has none.
+    /// The adapter that a GPU backend opens: its [index](crate::Accelerator::index), its
+    /// [UUID](crate::Accelerator::uuid), or a part of its name, whatever the case; `examples/doctor.rs` lists them.
+    /// Unless set, the environment variable `RINGWORK_ADAPTER` says it, or else it is the best one there is.
+    ///
+    /// With [`Auto`](BackendKind::Auto) it is this adapter or an error, and never the CPU; it may be a software
+    /// rasteriser. The [CPU](BackendKind::Cpu) takes no notice of it.
+    ///
+    /// A number is an index. A part of a name has to be of one adapter's name, or be the whole name of one; an adapter
+    /// that several interfaces lead to (Vulkan and Direct3D) counts as one.
     pub fn adapter(mut self, which: impl Into<String>) -> Self {
         self.adapter = Some(which.into());
         self
@@ -176,22 +195,63 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Makes the runtime. Devices are opened at the first device kernel or buffer.
+    /// What device kernels of this runtime would run on, and why. No device is opened: one that is chosen here may
+    /// still turn out not to open.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{BackendKind, Runtime};
+    ///
+    /// let choice = Runtime::builder().backend(BackendKind::Cpu).choice()?;
+    /// assert_eq!(choice.accelerator.backend, BackendKind::Cpu);
+    /// println!("{} ({})", choice.accelerator, choice.why);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name, if
-    /// `RINGWORK_CACHE` is empty, or for a setting of the cache (the error names it, its value and its bound);
-    /// [unavailable](Error::is_unavailable) if this build does not have the backend.
-    pub fn build(self) -> Result<Runtime> {
+    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name, or for an
+    /// [adapter](Self::adapter) that is empty, or means several; [unavailable](Error::is_unavailable), with the
+    /// reason and the remedy, if the backend or the adapter is not there.
+    pub fn choice(&self) -> Result<Choice> {
+        let (wanted, options) = self.resolve()?;
+        backend::choose(wanted, &options)
+    }
+
+    /// What is asked for, by the program and from outside.
+    fn resolve(&self) -> Result<(BackendKind, DeviceOptions)> {
         let mut wanted = self.backend;
         if wanted == BackendKind::Auto
-            && let Ok(name) = std::env::var("RINGWORK_BACKEND")
+            && let Some(name) = variable(BACKEND_VARIABLE)?
         {
             wanted = name.parse()?;
         }
         backend::check(wanted)?;
-        let adapter = self.adapter.or_else(|| std::env::var(ADAPTER_VARIABLE).ok());
+        let options = match &self.adapter {
+            Some(adapter) => DeviceOptions { adapter: Some(adapter.clone()), ..DeviceOptions::default() },
+            None => DeviceOptions { adapter: variable(ADAPTER_VARIABLE)?, adapter_setting: ADAPTER_VARIABLE },
+        };
+        if options.adapter.as_ref().is_some_and(|adapter| adapter.trim().is_empty()) {
+            let setting = options.adapter_setting;
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{setting} is empty, but must be an index, a UUID, or a part of a name"),
+            ));
+        }
+        Ok((wanted, options))
+    }
+
+    /// Makes the runtime. Devices are opened at the first device kernel or buffer, and an adapter that is not there is
+    /// found missing then.
+    ///
+    /// # Errors
+    ///
+    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name, if the
+    /// [adapter](Self::adapter) or `RINGWORK_CACHE` is empty, or for a setting of the cache (the error names it, its
+    /// value and its bound); [unavailable](Error::is_unavailable) if this build does not have the backend.
+    pub fn build(self) -> Result<Runtime> {
+        let (wanted, options) = self.resolve()?;
         let cache = Cache::new(&self.cache, std::env::var_os(CACHE_VARIABLE).as_deref())?;
         Ok(Runtime(Arc::new(Inner {
             services: Arc::new(Services {
@@ -201,7 +261,7 @@ impl RuntimeBuilder {
                 registry: Default::default(),
             }),
             wanted,
-            options: DeviceOptions { adapter },
+            options,
             why: Mutex::new("no device has been opened yet".to_owned()),
             device: Mutex::new(None),
             cpu: Mutex::new(None),
@@ -353,7 +413,22 @@ impl Runtime {
         Ok(self.0.device()?.capabilities().clone())
     }
 
-    /// Why device kernels run where they run; on the CPU, also by which engine.
+    /// Why device kernels run where they run; on the CPU, also by which engine. Where
+    /// [`Auto`](BackendKind::Auto) took the CPU, it says what it found instead of a GPU, or how to get one.
+    ///
+    /// [`RuntimeBuilder::choice`] tells the same without a device; this, only once it is open.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{BackendKind, Runtime};
+    ///
+    /// let runtime = Runtime::builder().backend(BackendKind::Cpu).build()?;
+    /// assert_eq!(runtime.why(), "no device has been opened yet");
+    /// runtime.capabilities()?;
+    /// assert!(runtime.why().starts_with("cpu: asked for ("));
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
     pub fn why(&self) -> String {
         lock(&self.0.why).clone()
     }

@@ -83,14 +83,13 @@ impl std::str::FromStr for BackendKind {
 }
 
 impl BackendKind {
-    /// Why this backend is not in this build, if it is not.
-    fn absent(self) -> Option<Problem> {
-        let reason = "it is not in this build of ringwork";
+    /// What to do instead where this backend is not in this build; `None` where it is.
+    fn absent(self) -> Option<&'static str> {
+        let built = cfg!(feature = "wgpu");
         match self {
-            Self::Wgpu if !cfg!(feature = "wgpu") => {
-                Some(Problem::new(reason, "build ringwork with its feature `wgpu`, or use `cpu` or `auto`"))
-            }
-            Self::Cuda => Some(Problem::new(reason, "use `wgpu`, `cpu` or `auto`")),
+            Self::Wgpu if !built => Some("build ringwork with its feature `wgpu`, or use `cpu` or `auto`"),
+            Self::Cuda if built => Some("use `wgpu`, `cpu` or `auto`"),
+            Self::Cuda => Some("use `cpu` or `auto`"),
             Self::Auto | Self::Cpu | Self::Wgpu => None,
         }
     }
@@ -100,7 +99,10 @@ impl BackendKind {
 pub(crate) fn check(kind: BackendKind) -> Result<()> {
     match kind.absent() {
         None => Ok(()),
-        Some(problem) => Err(Error::new(ErrorKind::Unavailable, format!("backend `{kind}`: {problem}"))),
+        Some(remedy) => {
+            let text = format!("backend `{kind}` is not in this build of ringwork; {remedy}");
+            Err(Error::new(ErrorKind::Unavailable, text))
+        }
     }
 }
 

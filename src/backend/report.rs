@@ -102,7 +102,7 @@ fn with_driver(kind: BackendKind) -> BackendReport {
     let absent = kind.absent();
     let built = absent.is_none();
     let found = match absent {
-        Some(problem) => Err(problem),
+        Some(remedy) => Err(Problem::new("it is not in this build of ringwork", remedy)),
         None => super::wgpu_accelerators(),
     };
     let (accelerators, problem) = match found {

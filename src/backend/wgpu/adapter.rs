@@ -170,7 +170,8 @@ pub(crate) fn choose(options: &DeviceOptions, hardware: bool) -> Result<Found> {
     let position = select::select(options, &there)?.unwrap_or_else(best);
     if hardware && found[position].is_software() {
         return Err(unavailable(format!(
-            "{} is a software rasteriser, which is only taken when `wgpu` or an adapter is asked for",
+            "{} is a software rasteriser, which is only taken when `wgpu` or an adapter is asked for; \
+             a GPU needs its vendor's driver",
             there[position]
         )));
     }

@@ -184,6 +184,16 @@ impl RuntimeBuilder {
     ///
     /// A number is an index. A part of a name has to be of one adapter's name, or be the whole name of one; an adapter
     /// that several interfaces lead to (Vulkan and Direct3D) counts as one.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{BackendKind, Runtime};
+    ///
+    /// let builder = Runtime::builder().backend(BackendKind::Wgpu).adapter("no such adapter");
+    /// println!("{}", builder.choice().unwrap_err()); // what there is instead
+    /// assert!(Runtime::builder().adapter("").build().is_err_and(|error| error.is_invalid()));
+    /// ```
     pub fn adapter(mut self, which: impl Into<String>) -> Self {
         self.adapter = Some(which.into());
         self

@@ -112,10 +112,6 @@ pub(crate) struct DeviceOptions {
     /// The adapter: its index, its UUID, or a part of its name.
     pub adapter: Option<String>,
     /// What said so, for errors.
-    #[cfg_attr(
-        not(any(feature = "wgpu", test)),
-        expect(dead_code, reason = "the CPU is the only one there is")
-    )]
     pub adapter_setting: &'static str,
 }
 
@@ -129,7 +125,7 @@ impl Default for DeviceOptions {
 enum Candidate {
     Cpu,
     #[cfg(feature = "wgpu")]
-    Wgpu(wgpu::Found),
+    Wgpu(Box<wgpu::Found>),
 }
 
 impl Candidate {
@@ -145,7 +141,7 @@ impl Candidate {
                 (false, true) => "wgpu: asked for",
                 (false, false) => "wgpu: the best there is",
             };
-            Ok((Self::Wgpu(found), format!("{why}: {adapter}")))
+            Ok((Self::Wgpu(Box::new(found)), format!("{why}: {adapter}")))
         }
         #[cfg(not(feature = "wgpu"))]
         unreachable!("the check says so: {options:?}, {wanted}")
@@ -442,6 +438,7 @@ pub(crate) struct Until {
     /// After running this long, counted from the first look at the clock; as `deadline`.
     pub slice: Option<std::time::Duration>,
     /// A device that has the messages may be waited for, until the deadline.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU's handlers run on who waits"))]
     pub patient: bool,
 }
 
@@ -467,13 +464,8 @@ pub(crate) enum Progress {
     /// A message was left in the middle; it is first in line again.
     Interrupted,
     /// The device has messages, and [`PortControl::call_ready`] will tell when something comes back.
-    #[cfg_attr(
-        not(feature = "wgpu"),
-        expect(dead_code, reason = "the CPU's handlers are over when it returns")
-    )]
     UnderWay,
     /// The device is gone, or refused: [`Port::failure`] says why.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU is always there"))]
     Lost,
 }
 

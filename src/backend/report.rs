@@ -7,6 +7,16 @@ use std::fmt;
 /// Why something cannot be used, and what to do about it.
 ///
 /// It shows as `reason; remedy`.
+///
+/// # Example
+///
+/// ```
+/// for backend in ringwork::backends() {
+///     if let Some(problem) = backend.problem {
+///         assert_eq!(problem.to_string(), format!("{}; {}", problem.reason, problem.remedy));
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {

@@ -153,7 +153,8 @@ proptest! {
                 let code = if kind == 3 { counting(true) } else { Code::Native(Arc::new(Count)) };
                 let mut port = port(code, shape, 512).0;
                 if reset {
-                    port.reset_on_fault(Some(vec![7; 8 * instances as usize].into()));
+                    let states = vec![7; 8 * instances as usize].into();
+                    port.reset_on_fault(Some(states)).expect("the CPU takes any");
                 }
                 port
             }

@@ -27,6 +27,27 @@ pub(crate) struct Found {
     pub(super) info: wgpu::AdapterInfo,
     /// Its place, in the order in which the drivers name them.
     index: usize,
+    /// How many before it have the same [`identity`].
+    twins: usize,
+}
+
+/// What tells adapters apart, as far as their drivers say something that stays the same from run to run.
+fn identity(info: &wgpu::AdapterInfo) -> String {
+    let wgpu::AdapterInfo { backend, vendor, device, device_pci_bus_id, name, .. } = info;
+    format!("{backend}/{vendor:x}/{device:x}/{device_pci_bus_id}/{name}")
+}
+
+/// A UUID of this library's, for an identity that so many others have before it.
+pub(super) fn uuid(identity: &str, twins: usize) -> Uuid {
+    let text = if twins == 0 { identity.to_owned() } else { format!("{identity}/{twins}") };
+    let mut halves = [0xcbf2_9ce4_8422_2325_u64, 0x8422_2325_cbf2_9ce4];
+    for (half, value) in halves.iter_mut().enumerate() {
+        // FNV-1a, from two different beginnings.
+        for byte in text.bytes().chain([half as u8]) {
+            *value = (*value ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Uuid::new_v8(bytemuck::cast([halves[0].to_be_bytes(), halves[1].to_be_bytes()]))
 }
 
 /// All adapters, in the order in which the drivers name them; at least one.
@@ -39,11 +60,13 @@ fn all() -> Result<Vec<Found>, Problem> {
     if adapters.is_empty() {
         return Err(Problem::new("no adapter was found", remedy()));
     }
-    let found = |(index, adapter): (usize, wgpu::Adapter)| {
+    let mut found: Vec<Found> = Vec::with_capacity(adapters.len());
+    for (index, adapter) in adapters.into_iter().enumerate() {
         let info = adapter.get_info();
-        Found { adapter, info, index }
-    };
-    Ok(adapters.into_iter().enumerate().map(found).collect())
+        let twins = found.iter().filter(|other| identity(&other.info) == identity(&info)).count();
+        found.push(Found { adapter, info, index, twins });
+    }
+    Ok(found)
 }
 
 /// What drivers answer, or that they panicked.
@@ -84,21 +107,9 @@ impl Found {
     }
 
     /// A name for this adapter that stays the same from run to run on one machine. wgpu does not pass on the drivers' own
-    /// UUIDs, so it is made of what tells adapters apart: backend, vendor, device, PCI address and name.
+    /// UUIDs, so it is made of what tells adapters apart.
     fn uuid(&self) -> Uuid {
-        let info = &self.info;
-        let text = format!(
-            "{}/{:x}/{:x}/{}/{}",
-            info.backend, info.vendor, info.device, info.device_pci_bus_id, info.name
-        );
-        let mut halves = [0xcbf2_9ce4_8422_2325_u64, 0x8422_2325_cbf2_9ce4];
-        for (half, value) in halves.iter_mut().enumerate() {
-            // FNV-1a, from two different beginnings.
-            for byte in text.bytes().chain([half as u8]) {
-                *value = (*value ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        Uuid::new_v8(bytemuck::cast([halves[0].to_be_bytes(), halves[1].to_be_bytes()]))
+        uuid(&identity(&self.info), self.twins)
     }
 
     /// Its memory is the host's, and buffers that handlers use can be mapped.

@@ -274,10 +274,14 @@ fn a_backend_that_is_not_in_this_build_says_so() {
     for kind in [BackendKind::Wgpu, BackendKind::Cuda] {
         if let Err(error) = Runtime::builder().backend(kind).build() {
             assert!(error.is_unavailable(), "{error:?}");
-            assert_eq!(
-                error.to_string(),
-                format!("backend `{kind}` is not in this build of ringwork; use `cpu` or `auto`")
-            );
+            let remedy = match kind {
+                BackendKind::Wgpu => "build ringwork with its feature `wgpu`, or use `cpu` or `auto`",
+                _ if cfg!(feature = "wgpu") => "use `wgpu`, `cpu` or `auto`",
+                _ => "use `cpu` or `auto`",
+            };
+            let text = format!("backend `{kind}` is not in this build of ringwork; {remedy}");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(Runtime::builder().backend(kind).choice().unwrap_err().to_string(), text);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What needs an adapter says on standard error that it is skipped where there is none; Mesa's software one will do.
 
-use super::super::adapter::{accelerators, choose, guarded};
+use super::super::adapter::{accelerators, choose, guarded, uuid};
 use crate::backend::{Accelerator, DeviceOptions};
 use crate::{BackendKind, Problem, Runtime};
 
@@ -107,4 +107,12 @@ fn auto_takes_a_software_rasteriser_only_when_it_is_named() {
     assert!(choice.why.starts_with("cpu (") && choice.why.contains(&expected), "{}", choice.why);
     let named = Runtime::builder().adapter("0").choice().expect("it is there");
     assert_eq!(named.accelerator, adapters[0]);
+}
+
+/// Users write them into their settings: another version must not change them.
+#[test]
+fn uuids_stay_as_they_are_and_tell_twins_apart() {
+    let identity = "vulkan/10de/2684/0000:01:00.0/GPU";
+    assert_eq!(uuid(identity, 0).to_string(), "228a1969-92e1-8a47-acaa-4e8afa6cd555");
+    assert_eq!(uuid(identity, 1).to_string(), "cd6e7bea-5b2f-89df-8bb5-f42aee3dad6d");
 }

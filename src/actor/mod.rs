@@ -10,6 +10,9 @@ mod builder;
 mod cell;
 mod core;
 mod dead_letters;
+#[cfg(all(test, feature = "wgpu", not(loom)))]
+mod device_tests;
+mod devices;
 mod direct;
 mod driver;
 mod gate;

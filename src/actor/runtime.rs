@@ -4,15 +4,16 @@ use super::admin::{GRACE, PATIENCE};
 use super::builder::RuntimeBuilder;
 use super::core::{Core, inside};
 use super::dead_letters::DeadLetter;
+use super::devices::Devices;
 use super::handle::Handle;
-use super::launch::{self, Devices, Launched};
+use super::launch::{self, Launched};
 use super::lifecycle::KernelState;
 use super::links::{CycleCredits, cycles};
 use super::pool::Pool;
 use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
-use crate::backend::{self, BackendKind, Capabilities, Device, DeviceOptions};
+use crate::backend::{BackendKind, Capabilities, DeviceOptions};
 use crate::compile::{Cache, CacheStatistics};
 use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
@@ -127,12 +128,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 struct Inner {
     services: Arc<Services>,
-    wanted: BackendKind,
-    options: DeviceOptions,
-    why: Mutex<String>,
-    device: Mutex<Option<Arc<dyn Device>>>,
-    cpu: Mutex<Option<Arc<dyn Device>>>,
-    cache: Cache,
+    devices: Arc<Devices>,
     /// One change of links at a time.
     linking: Mutex<()>,
 }
@@ -140,30 +136,6 @@ struct Inner {
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime").field("kernels", &self.kernels()).finish_non_exhaustive()
-    }
-}
-
-impl Devices for Inner {
-    fn device(&self) -> Result<Arc<dyn Device>> {
-        let mut device = lock(&self.device);
-        if let Some(device) = &*device {
-            return Ok(device.clone());
-        }
-        let (opened, why) = backend::open(self.wanted, &self.options)?;
-        *lock(&self.why) = why;
-        Ok(device.insert(opened).clone())
-    }
-
-    fn cpu(&self) -> Result<Arc<dyn Device>> {
-        let mut cpu = lock(&self.cpu);
-        if let Some(cpu) = &*cpu {
-            return Ok(cpu.clone());
-        }
-        Ok(cpu.insert(backend::open(BackendKind::Cpu, &DeviceOptions::default())?.0).clone())
-    }
-
-    fn cache(&self) -> &Cache {
-        &self.cache
     }
 }
 
@@ -177,12 +149,7 @@ impl Runtime {
                 dead_letters: Default::default(),
                 registry: Default::default(),
             }),
-            wanted,
-            options,
-            why: Mutex::new("no device has been opened yet".to_owned()),
-            device: Mutex::new(None),
-            cpu: Mutex::new(None),
-            cache,
+            devices: Arc::new(Devices::new(wanted, options, cache)),
             linking: Mutex::new(()),
         }))
     }
@@ -238,7 +205,7 @@ impl Runtime {
         }
         // Compiled outside of the lock: other launches go on meanwhile.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let launched = launch::launch(kernel, id, inner.services.clone(), inner);
+        let launched = launch::launch(kernel, id, inner.services.clone(), &inner.devices);
         let mut registry = inner.services.registry();
         registry.reserved.remove(&name);
         let Launched { core, host } = launched?;
@@ -292,7 +259,7 @@ impl Runtime {
     /// [invalid](Error::is_invalid) without values, or if an element's size is not a multiple of four bytes;
     /// [unavailable](Error::is_unavailable) if the backend is not.
     pub fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<UnifiedBuffer<T>> {
-        UnifiedBuffer::new(&*self.0.device()?, values)
+        UnifiedBuffer::new(&*self.0.devices.device()?, values)
     }
 
     /// What the runtime's device is and can do; opens it if it is not open yet.
@@ -301,7 +268,13 @@ impl Runtime {
     ///
     /// [unavailable](Error::is_unavailable) if the backend is not.
     pub fn capabilities(&self) -> Result<Capabilities> {
-        Ok(self.0.device()?.capabilities().clone())
+        Ok(self.0.devices.device()?.capabilities().clone())
+    }
+
+    /// Loses the device on purpose.
+    #[cfg(all(test, feature = "wgpu", not(loom)))]
+    pub(super) fn destroy_device(&self) {
+        self.0.devices.device().expect("a device is open").destroy();
     }
 
     /// Why device kernels run where they run; on the CPU, also by which engine. Where
@@ -321,7 +294,7 @@ impl Runtime {
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn why(&self) -> String {
-        lock(&self.0.why).clone()
+        self.0.devices.why()
     }
 
     /// What the cache of compiled handlers holds and what happened in it.
@@ -334,7 +307,7 @@ impl Runtime {
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn cache_statistics(&self) -> CacheStatistics {
-        self.0.cache.statistics()
+        self.0.devices.cache().statistics()
     }
 
     /// Forgets all compiled handlers, in memory and on disk, where the folder may be shared with other processes.
@@ -344,7 +317,7 @@ impl Runtime {
     ///
     /// [unavailable](Error::is_unavailable) if files could not be removed; it names one.
     pub fn clear_cache(&self) -> Result<()> {
-        self.0.cache.clear()
+        self.0.devices.cache().clear()
     }
 
     /// Takes the last dead letters of all kernels (256 at most), oldest first.

@@ -69,7 +69,10 @@ impl CpuPort {
         let mut tables = spec.tables;
         tables.sort_by_key(|table| Arc::as_ptr(table).cast::<()>() as usize);
         tables.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let all = spec.initial_state.repeat(instances);
+        let all = match &spec.states {
+            Some(states) => states.to_vec(),
+            None => spec.initial_state.repeat(instances),
+        };
         let mut states = units(all.len());
         bytemuck::cast_slice_mut::<u128, u8>(&mut states)[..all.len()].copy_from_slice(&all);
         Ok(Self {
@@ -175,14 +178,15 @@ impl CpuPort {
         let looks = begun.is_some() || runner.has_loops;
         let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
         while input.len() > 0 {
-            if output.free() == 0 {
+            let room = output.free() / runner.slots_per_message();
+            if room == 0 {
                 return Progress::Stopped;
             }
             let end = runner.run_batch(
                 scratch,
                 Round {
                     input,
-                    places: Places::First(input.len().min(output.free()).min(most)),
+                    places: Places::First(input.len().min(room).min(most)),
                     shape: *shape,
                     states,
                     first_instance: 0,

@@ -51,9 +51,14 @@ impl Arena {
         &self.buffer
     }
 
-    /// Places for so many states; what is in them is not defined.
+    /// Places for so many states, if the buffer has them; what is in them is not defined.
+    pub fn find(&mut self, count: u32) -> Option<Range<u32>> {
+        self.places.allocate_range(count).ok()
+    }
+
+    /// As [`find`](Self::find), in a larger buffer if need be; within [`Gpu::replace_states`].
     pub fn allocate(&mut self, gpu: &Gpu, count: u32) -> Result<Range<u32>> {
-        if let Ok(range) = self.places.allocate_range(count) {
+        if let Some(range) = self.find(count) {
             return Ok(range);
         }
         let old = self.places.initial_range().end;

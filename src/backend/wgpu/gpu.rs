@@ -2,8 +2,8 @@
 
 use super::adapter::Found;
 use crate::error::{Error, ErrorKind, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How often a wait for the device looks whether it is lost.
@@ -16,6 +16,9 @@ pub(super) struct Gpu {
     pub limits: wgpu::Limits,
     /// Buffers that handlers use can be mapped by the host.
     pub mapped: bool,
+    /// Shared from where a round binds the buffer of states until it is submitted; alone while such a buffer is
+    /// replaced: a round that ran on the old one would lose what it did to its states.
+    states: RwLock<()>,
     lost: Arc<Lost>,
 }
 
@@ -34,7 +37,8 @@ impl Lost {
     }
 }
 
-/// Catches the errors of the calls made while it lives, on this thread.
+/// Catches the errors of the calls made while it lives, on this thread. The guard made last comes first: they have to
+/// go in that order, also when this is dropped.
 pub(super) struct Scope([wgpu::ErrorScopeGuard; 3]);
 
 impl Scope {
@@ -42,9 +46,7 @@ impl Scope {
     ///
     /// `Unavailable`, with what failed and the first thing that wgpu had against it.
     pub fn check(self, what: &str) -> Result<()> {
-        let [memory, internal, validation] = self.0;
-        // The last one pushed first.
-        let errors = [validation.pop(), internal.pop(), memory.pop()].map(pollster::block_on);
+        let errors = self.0.map(|guard| pollster::block_on(guard.pop()));
         match errors.into_iter().flatten().next() {
             None => Ok(()),
             Some(wgpu::Error::OutOfMemory { .. }) => {
@@ -93,7 +95,22 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             told.set(format!("an error that nobody expected: {error}"));
         }));
-        Ok(Self { device, queue, limits, mapped, lost })
+        Ok(Self { device, queue, limits, mapped, states: RwLock::default(), lost })
+    }
+
+    /// No buffer of states is replaced while this lives. Taken before a group's lock, as is the next.
+    pub fn keep_states(&self) -> RwLockReadGuard<'_, ()> {
+        self.states.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No round is between its binding and its submission while this lives.
+    pub fn replace_states(&self) -> RwLockWriteGuard<'_, ()> {
+        self.states.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the device up: it did not take a submission.
+    pub fn lose(&self, error: &wgpu::PollError) {
+        self.lost.set(format!("a submission was not accepted: {error}"));
     }
 
     /// Is the device gone?
@@ -111,10 +128,11 @@ impl Gpu {
 
     /// Catches errors from here on, on this thread.
     pub fn scope(&self) -> Scope {
-        Scope(
+        let mut guards =
             [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation]
-                .map(|filter| self.device.push_error_scope(filter)),
-        )
+                .map(|filter| self.device.push_error_scope(filter));
+        guards.reverse();
+        Scope(guards)
     }
 
     /// A buffer; errors go to the scope around.
@@ -149,9 +167,7 @@ impl Gpu {
                     return Err(Error::timed_out("wgpu: the wait for the device", begun.elapsed()));
                 }
                 Err(wgpu::PollError::Timeout) => {}
-                Err(error) => {
-                    self.lost.set(format!("the submission was not accepted: {error}"));
-                }
+                Err(error) => self.lose(&error),
             }
         }
     }
@@ -173,11 +189,11 @@ impl Gpu {
         let copy = self.buffer("ringwork read-back", size, usage);
         encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, size);
         let submission = self.queue.submit([encoder.finish()]);
-        let mapped = Arc::new(AtomicBool::new(false));
+        let mapped = Arc::new(AtomicU32::new(PENDING));
         let told = mapped.clone();
         copy.map_async(wgpu::MapMode::Read, .., move |result| {
             // Release pairs with the Acquire in `Download::finish`.
-            told.store(result.is_ok(), Ordering::Release);
+            told.store(if result.is_ok() { MAPPED } else { REFUSED }, Ordering::Release);
         });
         scope.check("a copy from the device")?;
         Ok(Download { gpu: self.clone(), copy, submission, mapped })
@@ -189,8 +205,13 @@ pub(super) struct Download {
     gpu: Arc<Gpu>,
     copy: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
-    mapped: Arc<AtomicBool>,
+    mapped: Arc<AtomicU32>,
 }
+
+/// What became of a copy's mapping.
+const PENDING: u32 = 0;
+const MAPPED: u32 = 1;
+const REFUSED: u32 = 2;
 
 impl Download {
     /// Waits for it.
@@ -206,8 +227,17 @@ impl Download {
             }
             Error::new(ErrorKind::Unavailable, format!("wgpu: a copy from the device: {what}"))
         };
-        // Acquire pairs with the Release in the callback.
-        if !self.mapped.load(Ordering::Acquire) {
+        // The callback comes from whichever thread's poll saw the end of the submission, perhaps after this one's.
+        // Acquire pairs with the Release in it.
+        while self.mapped.load(Ordering::Acquire) == PENDING {
+            if self.gpu.is_lost() {
+                return Err(self.gpu.lost_error());
+            }
+            // What matters is what the callback says.
+            let _ = self.gpu.device.poll(wgpu::PollType::Poll);
+            std::thread::yield_now();
+        }
+        if self.mapped.load(Ordering::Acquire) != MAPPED {
             return Err(failed("it could not be mapped"));
         }
         let view = self.copy.get_mapped_range(..).map_err(|error| failed(&error.to_string()))?;

@@ -12,6 +12,7 @@ mod lane;
 mod port;
 mod probe;
 mod pump;
+mod round;
 mod shader;
 mod storage;
 #[cfg(test)]
@@ -168,6 +169,15 @@ impl Device for WgpuDevice {
         };
         let group = self.group(&handler.clone(), &spec)?;
         Ok(Box::new(port::WgpuPort::new(self.pump.clone(), group, spec)?))
+    }
+
+    fn is_lost(&self) -> bool {
+        self.gpu.is_lost()
+    }
+
+    #[cfg(test)]
+    fn destroy(&self) {
+        self.gpu.device.destroy();
     }
 }
 

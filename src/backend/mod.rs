@@ -291,7 +291,7 @@ pub(crate) trait Device: Send + Sync {
         false
     }
     /// Loses the device on purpose.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "wgpu"))]
     fn destroy(&self) {}
 }
 

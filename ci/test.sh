@@ -74,6 +74,7 @@ step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 step "examples, optimised" cargo build --release --examples
 step "integration tests, optimised" cargo test --release --test '*'
 step "example: hello" cargo run --release --quiet --example hello
+step "example: doctor" cargo run --release --quiet --example doctor
 step "example: pipeline" cargo run --release --quiet --example pipeline -- examples/data/nile.txt
 step "model checking" ci/loom.sh
 

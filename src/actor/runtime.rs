@@ -1,6 +1,7 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
 use super::admin::{GRACE, PATIENCE};
+use super::builder::RuntimeBuilder;
 use super::core::{Core, inside};
 use super::dead_letters::DeadLetter;
 use super::devices::Devices;
@@ -12,8 +13,8 @@ use super::pool::Pool;
 use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
-use crate::backend::{self, BackendKind, Capabilities, DeviceOptions};
-use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings, CacheStatistics};
+use crate::backend::{BackendKind, Capabilities, DeviceOptions};
+use crate::compile::{Cache, CacheStatistics};
 use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Inlet, RingKernel};
@@ -122,9 +123,6 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
-/// Names the adapter from outside.
-const ADAPTER_VARIABLE: &str = "RINGWORK_ADAPTER";
-
 /// Ids are the process's, not the runtime's: threads remember them.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -141,68 +139,21 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-/// Configures a [`Runtime`].
-#[derive(Clone, Debug, Default)]
-#[must_use = "a builder does nothing until it builds"]
-pub struct RuntimeBuilder {
-    backend: BackendKind,
-    adapter: Option<String>,
-    cache: CacheSettings,
-}
-
-impl RuntimeBuilder {
-    /// The backend that runs device kernels. [`BackendKind::Auto`], the default, can be replaced from outside by
-    /// the environment variable `RINGWORK_BACKEND` (`cpu`, `wgpu`, `cuda`); any other choice stands.
-    pub fn backend(mut self, kind: BackendKind) -> Self {
-        self.backend = kind;
-        self
-    }
-
-    /// The adapter that a GPU backend opens: its index among those that `examples/doctor.rs` lists, its
-    /// [UUID](Capabilities::uuid), or a part of its name, whatever the case. Unless set, the environment variable
-    /// `RINGWORK_ADAPTER` says it, or else it is the best one there is. The CPU has none.
-    pub fn adapter(mut self, which: impl Into<String>) -> Self {
-        self.adapter = Some(which.into());
-        self
-    }
-
-    /// How compiled handlers are kept; [`CacheSettings`] says how unless set.
-    pub fn cache(mut self, settings: CacheSettings) -> Self {
-        self.cache = settings;
-        self
-    }
-
-    /// Makes the runtime. Devices are opened at the first device kernel or buffer.
-    ///
-    /// # Errors
-    ///
-    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name, if
-    /// `RINGWORK_CACHE` is empty, or for a setting of the cache (the error names it, its value and its bound);
-    /// [unavailable](Error::is_unavailable) if this build does not have the backend.
-    pub fn build(self) -> Result<Runtime> {
-        let mut wanted = self.backend;
-        if wanted == BackendKind::Auto
-            && let Ok(name) = std::env::var("RINGWORK_BACKEND")
-        {
-            wanted = name.parse()?;
-        }
-        backend::check(wanted)?;
-        let adapter = self.adapter.or_else(|| std::env::var(ADAPTER_VARIABLE).ok());
-        let cache = Cache::new(&self.cache, std::env::var_os(CACHE_VARIABLE).as_deref())?;
-        Ok(Runtime(Arc::new(Inner {
+impl Runtime {
+    /// What a builder builds.
+    pub(super) fn assemble(wanted: BackendKind, options: DeviceOptions, cache: Cache) -> Self {
+        Self(Arc::new(Inner {
             services: Arc::new(Services {
                 pool: Pool::new(),
                 prefix: TokenPrefix::random(),
                 dead_letters: Default::default(),
                 registry: Default::default(),
             }),
-            devices: Arc::new(Devices::new(wanted, DeviceOptions { adapter }, cache)),
+            devices: Arc::new(Devices::new(wanted, options, cache)),
             linking: Mutex::new(()),
-        })))
+        }))
     }
-}
 
-impl Runtime {
     /// A runtime on the best backend that this build has and this machine can run.
     ///
     /// # Errors
@@ -326,7 +277,22 @@ impl Runtime {
         self.0.devices.device().expect("a device is open").destroy();
     }
 
-    /// Why device kernels run where they run; on the CPU, also by which engine.
+    /// Why device kernels run where they run; on the CPU, also by which engine. Where
+    /// [`Auto`](BackendKind::Auto) took the CPU, it says what it found instead of a GPU, or how to get one.
+    ///
+    /// [`RuntimeBuilder::choice`] tells the same without a device; this, only once it is open.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{BackendKind, Runtime};
+    ///
+    /// let runtime = Runtime::builder().backend(BackendKind::Cpu).build()?;
+    /// assert_eq!(runtime.why(), "no device has been opened yet");
+    /// runtime.capabilities()?;
+    /// assert!(runtime.why().starts_with("cpu: asked for ("));
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
     pub fn why(&self) -> String {
         self.0.devices.why()
     }

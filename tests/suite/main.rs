@@ -2,6 +2,7 @@
 
 mod cache;
 mod common;
+mod devices;
 mod errors;
 mod guarantees;
 mod handlers;

@@ -61,10 +61,11 @@ impl Gpu {
     /// Opens an adapter. `mapped` asks for buffers that both sides see, or forbids them; by default they are taken
     /// where the memory is one anyway.
     pub fn open(found: &Found, mapped: Option<bool>) -> Result<Self> {
-        let unified =
-            matches!(found.info.device_type, wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu);
         let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
-        let mapped = found.adapter.features().contains(mappable) && mapped.unwrap_or(unified);
+        let mapped = match mapped {
+            Some(asked) => asked && found.adapter.features().contains(mappable),
+            None => found.is_unified(),
+        };
         let limits = found.adapter.limits();
         let mut features = found.adapter.features() & wgpu::Features::PIPELINE_CACHE;
         features.set(mappable, mapped);
@@ -80,7 +81,7 @@ impl Gpu {
             pollster::block_on(found.adapter.request_device(&descriptor)).map_err(|error| {
                 Error::new(
                     ErrorKind::Unavailable,
-                    format!("wgpu: {} does not open: {error}", found.describe()),
+                    format!("wgpu: {} does not open: {error}", found.accelerator()),
                 )
             })?;
         let lost = Arc::new(Lost::default());

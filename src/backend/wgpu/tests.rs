@@ -1,1 +1,3 @@
 //! The wgpu backend.
+
+mod adapter;

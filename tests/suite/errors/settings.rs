@@ -272,13 +272,13 @@ fn backends_have_names() {
 #[test]
 fn a_backend_that_is_not_in_this_build_says_so() {
     let refused = |kind: BackendKind, remedy: &str| {
-        super::refused(
-            Runtime::builder().backend(kind).build(),
-            Error::is_unavailable,
-            &format!("backend `{kind}` is not in this build of ringwork; {remedy}"),
-        );
+        let text = format!("backend `{kind}` is not in this build of ringwork; {remedy}");
+        let builder = Runtime::builder().backend(kind);
+        super::refused(builder.choice(), Error::is_unavailable, &text);
+        super::refused(builder.build(), Error::is_unavailable, &text);
     };
-    refused(BackendKind::Cuda, "use `wgpu`, `cpu` or `auto`");
+    let others = if cfg!(feature = "wgpu") { "`wgpu`, `cpu`" } else { "`cpu`" };
+    refused(BackendKind::Cuda, &format!("use {others} or `auto`"));
     if cfg!(feature = "wgpu") {
         // Whether there is an adapter shows when the first kernel needs it.
         Runtime::builder().backend(BackendKind::Wgpu).build().expect("it is in this build");

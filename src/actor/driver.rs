@@ -7,7 +7,7 @@ use super::gate;
 use super::telemetry::{self, DeadLetterReason};
 use crate::backend::{Completion, Fault, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{Plain, RestartPolicy};
+use crate::kernel::{Plain, RestartPolicy, RestartState};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, elapsed, lock};
 use std::sync::Arc;
@@ -132,6 +132,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// One round: feed, run, hand out. The gate is held.
     fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until, most: usize) -> Round {
+        if engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
+            return self.lose(engine);
+        }
         // A device is given all it can take: what a round costs, it costs for one message too.
         let most = if self.facts.dispatched { usize::MAX } else { most };
         let (in_port, stalled) = self.feed(engine, most);
@@ -153,8 +156,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.hot.gate.clear(gate::AWAY);
         }
         if progress == Progress::Lost {
-            self.lose(engine);
-            return Round::Stopped;
+            return self.lose(engine);
         }
         if progress == Progress::Interrupted {
             engine.trusted = 0;
@@ -353,11 +355,51 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// The port's device is gone: hands out what had come back, and fails the kernel. The gate is held.
-    fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) {
+    /// The port's device is gone: hands out what had come back, and goes on with another device if the kernel's policy
+    /// says so; if not, the kernel has failed. The gate is held.
+    fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) -> Round {
         self.hand_out(engine);
         let cause = engine.port.as_ref().and_then(|port| port.failure());
-        self.fail(&cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost")));
+        let cause = cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost"));
+        let RestartPolicy::OneForOne { state, .. } = self.facts.restart else {
+            self.fail(&cause);
+            return Round::Stopped;
+        };
+        if state == RestartState::Current {
+            let text =
+                format!("{cause}; the present state, with which the kernel would restart, is lost with it");
+            self.fail(&Error::new(ErrorKind::DeviceLost, text));
+            return Round::Stopped;
+        }
+        // Counted as a restart; too many of them fail the kernel.
+        if !self.supervise(&cause) {
+            return Round::Stopped;
+        }
+        let Some(relaunch) = &self.facts.relaunch else { return Round::Stopped };
+        let revived = relaunch.port(engine.memory.fallback(state)).and_then(|mut port| {
+            engine.memory.arrange_restart(port.as_mut(), self.facts.restart)?;
+            Ok(port)
+        });
+        match revived {
+            Ok(port) => {
+                engine.port = Some(port);
+                // What the old device had, and never confirmed, is queued again, first in line.
+                engine.reply_places = 0;
+                let mut mailbox = lock(&self.mailbox);
+                let again = mailbox.requeue();
+                if let Some(cycle) = &mailbox.cycle {
+                    cycle.release((again * engine.growth) as i64);
+                }
+                drop(mailbox);
+                self.hot.gate.set(gate::QUEUED);
+                Round::Moved
+            }
+            Err(error) => {
+                let text = format!("{cause}; and there is no other: {error}");
+                self.fail(&Error::new(ErrorKind::DeviceLost, text));
+                Round::Stopped
+            }
+        }
     }
 
     pub(super) fn fault_error(&self, fault: &Fault) -> Error {

@@ -288,6 +288,20 @@ impl<In, Out> Mailbox<In, Out> {
         self.in_flight.shrink_to_fit();
     }
 
+    /// Queues what is in flight again, in front of what is queued; how many.
+    pub(crate) fn requeue(&mut self) -> usize {
+        let again = self.in_flight.len();
+        self.queued += again;
+        while let Some(slot) = self.in_flight.pop_back() {
+            if slot.meta.priority == NORMAL {
+                self.normal.push_front(slot);
+            } else {
+                self.others.entry(slot.meta.priority).or_default().push_front(slot);
+            }
+        }
+        again
+    }
+
     /// Takes everything, oldest of the highest priority first, those in flight before those queued.
     pub(crate) fn take_all(&mut self) -> Vec<Slot<In, Out>> {
         let mut all: Vec<_> = self.in_flight.drain(..).collect();

@@ -9,6 +9,9 @@ mod ask;
 mod cell;
 mod core;
 mod dead_letters;
+#[cfg(all(test, feature = "wgpu", not(loom)))]
+mod device_tests;
+mod devices;
 mod direct;
 mod driver;
 mod gate;

@@ -3,15 +3,16 @@
 use super::admin::{GRACE, PATIENCE};
 use super::core::{Core, inside};
 use super::dead_letters::DeadLetter;
+use super::devices::Devices;
 use super::handle::Handle;
-use super::launch::{self, Devices, Launched};
+use super::launch::{self, Launched};
 use super::lifecycle::KernelState;
 use super::links::{CycleCredits, cycles};
 use super::pool::Pool;
 use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
-use crate::backend::{self, BackendKind, Capabilities, Device, DeviceOptions};
+use crate::backend::{self, BackendKind, Capabilities, DeviceOptions};
 use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings, CacheStatistics};
 use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
@@ -129,12 +130,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 struct Inner {
     services: Arc<Services>,
-    wanted: BackendKind,
-    options: DeviceOptions,
-    why: Mutex<String>,
-    device: Mutex<Option<Arc<dyn Device>>>,
-    cpu: Mutex<Option<Arc<dyn Device>>>,
-    cache: Cache,
+    devices: Arc<Devices>,
     /// One change of links at a time.
     linking: Mutex<()>,
 }
@@ -200,38 +196,9 @@ impl RuntimeBuilder {
                 dead_letters: Default::default(),
                 registry: Default::default(),
             }),
-            wanted,
-            options: DeviceOptions { adapter },
-            why: Mutex::new("no device has been opened yet".to_owned()),
-            device: Mutex::new(None),
-            cpu: Mutex::new(None),
-            cache,
+            devices: Arc::new(Devices::new(wanted, DeviceOptions { adapter }, cache)),
             linking: Mutex::new(()),
         })))
-    }
-}
-
-impl Devices for Inner {
-    fn device(&self) -> Result<Arc<dyn Device>> {
-        let mut device = lock(&self.device);
-        if let Some(device) = &*device {
-            return Ok(device.clone());
-        }
-        let (opened, why) = backend::open(self.wanted, &self.options)?;
-        *lock(&self.why) = why;
-        Ok(device.insert(opened).clone())
-    }
-
-    fn cpu(&self) -> Result<Arc<dyn Device>> {
-        let mut cpu = lock(&self.cpu);
-        if let Some(cpu) = &*cpu {
-            return Ok(cpu.clone());
-        }
-        Ok(cpu.insert(backend::open(BackendKind::Cpu, &DeviceOptions::default())?.0).clone())
-    }
-
-    fn cache(&self) -> &Cache {
-        &self.cache
     }
 }
 
@@ -287,7 +254,7 @@ impl Runtime {
         }
         // Compiled outside of the lock: other launches go on meanwhile.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let launched = launch::launch(kernel, id, inner.services.clone(), inner);
+        let launched = launch::launch(kernel, id, inner.services.clone(), &inner.devices);
         let mut registry = inner.services.registry();
         registry.reserved.remove(&name);
         let Launched { core, host } = launched?;
@@ -341,7 +308,7 @@ impl Runtime {
     /// [invalid](Error::is_invalid) without values, or if an element's size is not a multiple of four bytes;
     /// [unavailable](Error::is_unavailable) if the backend is not.
     pub fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<UnifiedBuffer<T>> {
-        UnifiedBuffer::new(&*self.0.device()?, values)
+        UnifiedBuffer::new(&*self.0.devices.device()?, values)
     }
 
     /// What the runtime's device is and can do; opens it if it is not open yet.
@@ -350,12 +317,18 @@ impl Runtime {
     ///
     /// [unavailable](Error::is_unavailable) if the backend is not.
     pub fn capabilities(&self) -> Result<Capabilities> {
-        Ok(self.0.device()?.capabilities().clone())
+        Ok(self.0.devices.device()?.capabilities().clone())
+    }
+
+    /// Loses the device on purpose.
+    #[cfg(all(test, feature = "wgpu", not(loom)))]
+    pub(super) fn destroy_device(&self) {
+        self.0.devices.device().expect("a device is open").destroy();
     }
 
     /// Why device kernels run where they run; on the CPU, also by which engine.
     pub fn why(&self) -> String {
-        lock(&self.0.why).clone()
+        self.0.devices.why()
     }
 
     /// What the cache of compiled handlers holds and what happened in it.
@@ -368,7 +341,7 @@ impl Runtime {
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn cache_statistics(&self) -> CacheStatistics {
-        self.0.cache.statistics()
+        self.0.devices.cache().statistics()
     }
 
     /// Forgets all compiled handlers, in memory and on disk, where the folder may be shared with other processes.
@@ -378,7 +351,7 @@ impl Runtime {
     ///
     /// [unavailable](Error::is_unavailable) if files could not be removed; it names one.
     pub fn clear_cache(&self) -> Result<()> {
-        self.0.cache.clear()
+        self.0.devices.cache().clear()
     }
 
     /// Takes the last dead letters of all kernels (256 at most), oldest first.

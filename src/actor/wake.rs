@@ -39,10 +39,14 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Something came back from the device.
-    pub(super) fn come_back(self: &Arc<Self>) {
+    /// Something came back from the device, or it is lost, which somebody has to look at even if nothing is queued.
+    pub(super) fn come_back(self: &Arc<Self>, is_lost: bool) {
         self.hot.gate.clear(gate::AWAY);
-        self.rescue();
+        if is_lost {
+            self.schedule();
+        } else {
+            self.rescue();
+        }
     }
 
     /// Waits until nobody holds the port, or until a host kernel has no message in hand; `false` at the deadline.

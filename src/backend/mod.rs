@@ -159,6 +159,13 @@ pub(crate) trait Device: Send + Sync {
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceStorage>>;
     /// Makes a kernel ready to run. Code is compiled before this returns.
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>>;
+    /// Is it gone for good? Whoever needs one opens another.
+    fn is_lost(&self) -> bool {
+        false
+    }
+    /// Loses the device on purpose.
+    #[cfg(test)]
+    fn destroy(&self) {}
 }
 
 /// Memory of a device that tables live in.
@@ -204,6 +211,7 @@ pub(crate) trait NativeHandler: Send + Sync {
 }
 
 /// All a backend needs to know to run a kernel.
+#[derive(Clone)]
 pub(crate) struct LaunchSpec {
     pub code: Code,
     pub shape: Shape,
@@ -213,6 +221,8 @@ pub(crate) struct LaunchSpec {
     pub reply_size: u32,
     /// One instance's state to begin with, in WGSL layout; empty without state.
     pub initial_state: Vec<u8>,
+    /// All instances' states to begin with, tightly packed; `None` if each is the initial one.
+    pub states: Option<Arc<[u8]>>,
     /// In the order of the program's tables.
     pub tables: Vec<Arc<dyn DeviceStorage>>,
     /// Messages the port should take at once, at most.
@@ -227,6 +237,9 @@ pub(crate) struct LaunchSpec {
 /// refused on whatever thread it runs.
 pub(crate) type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
 
+/// Told that something came back from a device, or that it is lost.
+pub(crate) type Ready = dyn Fn(bool) + Send + Sync;
+
 /// Words shared between a port and whoever watches it.
 #[derive(Default)]
 pub(crate) struct PortControl {
@@ -235,7 +248,7 @@ pub(crate) struct PortControl {
     /// Messages in the port whose handler has not begun; written by the port's holder only.
     pub waiting: AtomicUsize,
     /// What to call when something came back from the device: whoever waits for it may not hold the port.
-    ready: std::sync::Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+    ready: std::sync::Mutex<Option<Box<Ready>>>,
     /// The round in hand runs one message at a time: all before the last that is not waiting are complete. Written
     /// by the port's holder only; a port that cannot tell leaves it.
     pub one_at_a_time: AtomicBool,
@@ -249,18 +262,18 @@ impl PortControl {
     }
 
     /// Sets what [`call_ready`](Self::call_ready) calls.
-    pub(crate) fn on_ready(&self, ready: Box<dyn Fn() + Send + Sync>) {
+    pub(crate) fn on_ready(&self, ready: Box<Ready>) {
         *self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(ready);
     }
 
-    /// Tells the kernel that something came back from the device.
+    /// Tells the kernel that something came back from the device, or that it is lost.
     #[cfg_attr(
         not(feature = "wgpu"),
         expect(dead_code, reason = "the CPU's handlers are over when it returns")
     )]
-    pub(crate) fn call_ready(&self) {
+    pub(crate) fn call_ready(&self, is_lost: bool) {
         if let Some(ready) = &*self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            ready();
+            ready(is_lost);
         }
     }
 }

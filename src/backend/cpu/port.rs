@@ -69,7 +69,10 @@ impl CpuPort {
         let mut tables = spec.tables;
         tables.sort_by_key(|table| Arc::as_ptr(table).cast::<()>() as usize);
         tables.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let all = spec.initial_state.repeat(instances);
+        let all = match &spec.states {
+            Some(states) => states.to_vec(),
+            None => spec.initial_state.repeat(instances),
+        };
         let mut states = units(all.len());
         bytemuck::cast_slice_mut::<u128, u8>(&mut states)[..all.len()].copy_from_slice(&all);
         Ok(Self {

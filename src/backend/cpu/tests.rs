@@ -50,6 +50,7 @@ fn port(code: Code, shape: Shape, round: u32) -> (CpuPort, Arc<PortControl>) {
         shape,
         message_size: 8,
         reply_size: 8,
+        states: None,
         initial_state,
         tables: Vec::new(),
         round,
@@ -153,7 +154,7 @@ proptest! {
                 let code = if kind == 3 { counting(true) } else { Code::Native(Arc::new(Count)) };
                 let mut port = port(code, shape, 512).0;
                 if reset {
-                    port.reset_on_fault(Some(vec![7; 8 * instances as usize].into()));
+                    port.reset_on_fault(Some(vec![7; 8 * instances as usize].into())).unwrap();
                 }
                 port
             }

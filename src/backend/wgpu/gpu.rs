@@ -37,7 +37,8 @@ impl Lost {
     }
 }
 
-/// Catches the errors of the calls made while it lives, on this thread.
+/// Catches the errors of the calls made while it lives, on this thread. The guard made last comes first: they have to
+/// go in that order, also when this is dropped.
 pub(super) struct Scope([wgpu::ErrorScopeGuard; 3]);
 
 impl Scope {
@@ -45,9 +46,7 @@ impl Scope {
     ///
     /// `Unavailable`, with what failed and the first thing that wgpu had against it.
     pub fn check(self, what: &str) -> Result<()> {
-        let [memory, internal, validation] = self.0;
-        // The last one pushed first.
-        let errors = [validation.pop(), internal.pop(), memory.pop()].map(pollster::block_on);
+        let errors = self.0.map(|guard| pollster::block_on(guard.pop()));
         match errors.into_iter().flatten().next() {
             None => Ok(()),
             Some(wgpu::Error::OutOfMemory { .. }) => {
@@ -108,6 +107,11 @@ impl Gpu {
         self.states.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives the device up: it did not take a submission.
+    pub fn lose(&self, error: &wgpu::PollError) {
+        self.lost.set(format!("a submission was not accepted: {error}"));
+    }
+
     /// Is the device gone?
     pub fn is_lost(&self) -> bool {
         // Acquire pairs with the Release in `Lost::set`.
@@ -123,10 +127,11 @@ impl Gpu {
 
     /// Catches errors from here on, on this thread.
     pub fn scope(&self) -> Scope {
-        Scope(
+        let mut guards =
             [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation]
-                .map(|filter| self.device.push_error_scope(filter)),
-        )
+                .map(|filter| self.device.push_error_scope(filter));
+        guards.reverse();
+        Scope(guards)
     }
 
     /// A buffer; errors go to the scope around.
@@ -161,9 +166,7 @@ impl Gpu {
                     return Err(Error::timed_out("wgpu: the wait for the device", begun.elapsed()));
                 }
                 Err(wgpu::PollError::Timeout) => {}
-                Err(error) => {
-                    self.lost.set(format!("the submission was not accepted: {error}"));
-                }
+                Err(error) => self.lose(&error),
             }
         }
     }

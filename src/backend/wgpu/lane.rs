@@ -170,7 +170,7 @@ impl Lane {
         let more = self.may_begin(&state) && !state.is_queued;
         state.is_queued |= more;
         drop(state);
-        self.tell();
+        self.tell(false);
         more
     }
 
@@ -179,14 +179,17 @@ impl Lane {
         let mut state = self.lock();
         state.rounds = 0;
         state.is_queued = false;
+        let is_news = state.failure.is_none();
         state.failure.get_or_insert_with(|| error.clone());
         drop(state);
-        self.tell();
+        if is_news {
+            self.tell(true);
+        }
     }
 
-    fn tell(&self) {
+    fn tell(&self, is_lost: bool) {
         self.changed.notify_all();
-        self.control.call_ready();
+        self.control.call_ready(is_lost);
     }
 }
 

@@ -177,6 +177,15 @@ impl Device for WgpuDevice {
         let group = self.group(&handler.clone(), &spec)?;
         Ok(Box::new(port::WgpuPort::new(self.pump.clone(), group, spec)?))
     }
+
+    fn is_lost(&self) -> bool {
+        self.gpu.is_lost()
+    }
+
+    #[cfg(test)]
+    fn destroy(&self) {
+        self.gpu.device.destroy();
+    }
 }
 
 impl Drop for WgpuDevice {

@@ -58,7 +58,9 @@ impl WgpuPort {
         let round = (spec.round as usize).min(group.most as usize);
         let state_size = spec.initial_state.len();
         let lane = Arc::new(Lane::new(group.clone(), places.clone(), spec.control));
-        group.write_states(places.start, &spec.initial_state.repeat(instances as usize), state_size);
+        let states = spec.states.unwrap_or_else(|| spec.initial_state.repeat(instances as usize).into());
+        group.write_states(places.start, &states, state_size);
+        pump.watch(&lane);
         let with_instances = matches!(spec.shape, Shape::Instances { .. });
         Ok(Self {
             pump,

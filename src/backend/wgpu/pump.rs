@@ -11,7 +11,7 @@ use super::round::{Mapping, Round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(super) struct Pump {
     depth: usize,
     /// Kernels with messages for the next submission.
     queue: Mutex<Vec<Arc<Lane>>>,
+    /// Every kernel there is, to be told when the device is lost.
+    lanes: Mutex<Vec<Weak<Lane>>>,
     /// Held by whoever pumps.
     flights: std::sync::Mutex<VecDeque<Flight>>,
     /// Submissions that are on their way, for those who do not hold the lock.
@@ -38,8 +40,6 @@ pub(super) struct Pump {
     waiting: AtomicUsize,
     /// Wakes the thread that pumps while nobody waits; the flag says that there is something to do, or that it is over.
     bell: (Mutex<Bell>, Condvar),
-    /// Submissions there have been.
-    submissions: AtomicU64,
 }
 
 #[derive(Default)]
@@ -62,18 +62,22 @@ impl Pump {
             gpu,
             depth,
             queue: Mutex::default(),
+            lanes: Mutex::default(),
             flights: Default::default(),
             under_way: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             bell: Default::default(),
-            submissions: AtomicU64::new(0),
         }
     }
 
-    /// Submissions there have been: how tests see that kernels share them.
-    #[cfg(test)]
-    pub fn submissions(&self) -> u64 {
-        self.submissions.load(Ordering::Relaxed)
+    /// Has a kernel told when the device is lost.
+    pub fn watch(&self, lane: &Arc<Lane>) {
+        let mut lanes = lock(&self.lanes);
+        // Now and then, so that many launches cost no more than one walk each over what is there.
+        if lanes.len() == lanes.capacity() {
+            lanes.retain(|lane| lane.strong_count() > 0);
+        }
+        lanes.push(Arc::downgrade(lane));
     }
 
     /// Takes a kernel with staged messages into the next submission.
@@ -282,7 +286,6 @@ impl Pump {
         let (commands, mapping) = Round::encode(&self.gpu, &mut prepared);
         let submission = self.gpu.queue.submit([commands]);
         drop(keeping);
-        self.submissions.fetch_add(1, Ordering::Relaxed);
         if let [round] = &mut prepared[..] {
             round.encode_ahead();
         }
@@ -297,9 +300,10 @@ impl Pump {
         let mut nap = Duration::ZERO;
         loop {
             let index = Some(flight.submission.clone());
-            // A time-out is no news; any other error shows in what comes back.
-            let _ =
-                self.gpu.device.poll(wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) });
+            let wait = wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) };
+            if let Err(error @ wgpu::PollError::WrongSubmissionIndex(..)) = self.gpu.device.poll(wait) {
+                self.gpu.lose(&error);
+            }
             if is_back() || self.gpu.is_lost() {
                 return true;
             }
@@ -349,8 +353,11 @@ impl Pump {
             flight.rounds.iter().for_each(|round| round.fail(&error));
         }
         self.under_way.store(0, Ordering::SeqCst);
-        for lane in std::mem::take(&mut *lock(&self.queue)) {
-            lane.fail(&error);
+        drop(std::mem::take(&mut *lock(&self.queue)));
+        for lane in std::mem::take(&mut *lock(&self.lanes)) {
+            if let Some(lane) = lane.upgrade() {
+                lane.fail(&error);
+            }
         }
     }
 }

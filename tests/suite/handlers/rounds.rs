@@ -133,6 +133,52 @@ fn sixty_four_kernels_with_one_handler_at_once() {
     }
 }
 
+/// Loops more than some devices let a round.
+const LOOPING: &str = "
+    var x = m.value;
+    for (var i = 0u; i < 12000u; i++) { x = x * 1664525u + 1013904223u; }";
+
+#[test]
+fn messages_whose_loops_are_too_many_for_one_round() {
+    const MESSAGES: u32 = 40;
+    let runtime = runtime();
+    let twin =
+        |value| (0..12_000).fold(value, |x: u32, _| x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let stateless = format!("fn on_message(m: Add) -> Sum {{ {LOOPING} return Sum(x, 1u); }}");
+    let stateful = format!(
+        "fn on_message(m: Add, s: ptr<function, Sum>) -> Sum {{
+            {LOOPING}
+            (*s).total += x;
+            (*s).count += 1u;
+            return Sum(x, (*s).count);
+        }}"
+    );
+    let state = |name| RingKernel::<Add, Sum>::wgsl(name, stateful.clone()).initial_state(Sum::default());
+    let kernels = [
+        (0, RingKernel::<Add, Sum>::wgsl("stateless", stateless)),
+        (1, state("serial")),
+        (3, state("instances").instances(3)),
+    ];
+    for (instances, kernel) in kernels {
+        let kernel = started(&runtime, kernel.loop_budget(20_000));
+        let mut sums = vec![Sum::default(); instances.max(1) as usize];
+        // Twice: what is sent next finds those that have to run again, and comes behind them.
+        for pass in 0..2 {
+            let messages = (0..MESSAGES).map(|value| Add { to: value % instances.max(1), value });
+            for (message, reply) in messages.clone().zip(kernel.ask_many(messages, LONG).unwrap()) {
+                let (x, sum) = (twin(message.value), &mut sums[message.to as usize]);
+                *sum = Sum { total: sum.total.wrapping_add(x), count: sum.count + 1 };
+                let count = if instances == 0 { 1 } else { sum.count };
+                assert_eq!(reply, Sum { total: x, count }, "{instances} instances, pass {pass}");
+            }
+        }
+        if instances > 0 {
+            assert_eq!(kernel.read_states::<Sum>().unwrap(), sums);
+        }
+        assert_eq!(kernel.telemetry().handled, 2 * u64::from(MESSAGES));
+    }
+}
+
 /// Emits none to two words, one pair for every third message, and replies.
 const EMIT: &str = "
     for (var i = 0u; i < m.value % 3u; i++) { emit_words(Word(m.value * 2u + i)); }

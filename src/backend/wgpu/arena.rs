@@ -73,7 +73,11 @@ impl Arena {
         let scope = gpu.scope();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         // In the queue's order: behind the rounds that still use the old buffer, before those that use the new one.
-        encoder.copy_buffer_to_buffer(&self.buffer, 0, &new, 0, u64::from(old) * u64::from(self.stride));
+        let copied = u64::from(old) * u64::from(self.stride);
+        encoder.copy_buffer_to_buffer(&self.buffer, 0, &new, 0, copied);
+        // wgpu clears what nobody has written before a buffer is first used. A state written on one thread while another
+        // submits was lost to that: the clear, decided on before, came behind the write.
+        encoder.clear_buffer(&new, copied, None);
         gpu.queue.submit([encoder.finish()]);
         scope.check("a larger buffer for states")?;
         self.buffer = new;

@@ -60,7 +60,8 @@ impl Job {
         Self { to, ..self }
     }
 
-    /// Takes about this long (WGSL: at least), whatever the kernel.
+    /// Takes about this long (WGSL: at least; a second or more is enough where a device ends loops), whatever the
+    /// kernel.
     pub fn taking(self, time: Duration) -> Self {
         Self { loops: loops_for(time), micros: time.as_micros() as u32, ..self }
     }
@@ -346,10 +347,8 @@ pub fn loops_for(time: Duration) -> u32 {
         best
     });
     let loops = (per_second * time.as_secs_f64()).ceil().min(f64::from(u32::MAX)) as u32;
-    if device().longest_loop.is_some() {
-        assert!(loops <= MOST_LOOPS, "{time:?} take {loops} iterations: `churn` is too fast for this device");
-    }
-    loops
+    // More would be a fault there, not a longer run.
+    if device().longest_loop.is_some() { loops.min(MOST_LOOPS) } else { loops }
 }
 
 /// The first guarantee.

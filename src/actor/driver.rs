@@ -8,7 +8,7 @@ use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
 use crate::backend::{Completion, Fault, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{Plain, RestartPolicy, RestartState};
+use crate::kernel::{Backpressure, Plain, RestartPolicy, RestartState};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, elapsed, lock};
 use std::sync::Arc;
@@ -83,6 +83,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.hot.gate.clear(gate::SCHEDULED);
         // Whoever holds it sees on release that there is something queued.
         if !self.hot.gate.enter(gate::STALLED | gate::WANTED) {
+            if self.facts.dispatched && self.hot.gate.load() & gate::ACTIVE == 0 && self.hot.gate.seize() {
+                // SAFETY: the gate was just taken.
+                unsafe { self.engine.with(|engine| self.hand_out(engine)) };
+                self.release();
+            }
             return;
         }
         let handled = || self.handled.load(Ordering::Relaxed);
@@ -218,6 +223,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         // What is in the port already was admitted, but an interrupted message may come before new room.
         let mut room = port.free().min(most.saturating_sub(in_port)).min(admitted.saturating_sub(in_port));
+        if self.facts.dispatched && in_port > 0 && self.facts.backpressure == Backpressure::DropOldest {
+            // What is staged behind a round could not be dropped for a newcomer.
+            return (in_port, false);
+        }
         let wants = mailbox.queued() > 0 && port.free() > 0 && most > in_port;
         let mut stalled = wants && room == 0;
         let growing = mailbox.cycle.clone().filter(|_| engine.growth > 0 && wants && room > 0);
@@ -387,10 +396,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return Round::Stopped;
         }
         let Some(relaunch) = &self.facts.relaunch else { return Round::Stopped };
-        let revived = relaunch.port(engine.memory.fallback(state)).and_then(|mut port| {
+        let revive = || {
+            let mut port = relaunch.port(engine.memory.fallback(state))?;
             engine.memory.arrange_restart(port.as_mut(), self.facts.restart)?;
-            Ok(port)
-        });
+            Ok::<_, Error>(port)
+        };
+        // A device may be lost without anybody having noticed, until it is used: then the next one is another.
+        let revived = revive().or_else(|error| if error.is_device_lost() { revive() } else { Err(error) });
         match revived {
             Ok(port) => {
                 engine.port = Some(port);

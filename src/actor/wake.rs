@@ -41,8 +41,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Something came back from the device, or it is lost, which somebody has to look at even if nothing is queued.
     pub(super) fn come_back(self: &Arc<Self>, is_lost: bool) {
-        self.hot.gate.clear(gate::AWAY);
-        if is_lost {
+        let before = self.hot.gate.clear(gate::AWAY);
+        // Nobody drives a kernel that is not active; but what came back of a round that had begun is handed out.
+        if is_lost || before & gate::ACTIVE == 0 {
             self.schedule();
         } else {
             self.rescue();

@@ -108,9 +108,10 @@ impl Gpu {
         self.states.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the device up: it did not take a submission.
-    pub fn lose(&self, error: &wgpu::PollError) {
-        self.lost.set(format!("a submission was not accepted: {error}"));
+    /// Gives the device up, which did something that nothing but its loss explains; what to say of it.
+    pub fn lose(&self, what: &str, error: &dyn std::fmt::Display) -> Error {
+        self.lost.set(format!("{what}: {error}"));
+        self.lost_error()
     }
 
     /// Is the device gone?
@@ -167,7 +168,7 @@ impl Gpu {
                     return Err(Error::timed_out("wgpu: the wait for the device", begun.elapsed()));
                 }
                 Err(wgpu::PollError::Timeout) => {}
-                Err(error) => self.lose(&error),
+                Err(error) => drop(self.lose("a submission was not accepted", &error)),
             }
         }
     }

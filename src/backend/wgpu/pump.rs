@@ -8,7 +8,7 @@ use super::gpu::Gpu;
 use super::group::{Group, Piece};
 use super::lane::Lane;
 use super::round::{Mapping, Round};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -302,7 +302,7 @@ impl Pump {
             let index = Some(flight.submission.clone());
             let wait = wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) };
             if let Err(error @ wgpu::PollError::WrongSubmissionIndex(..)) = self.gpu.device.poll(wait) {
-                self.gpu.lose(&error);
+                self.gpu.lose("a submission was not accepted", &error);
             }
             if is_back() || self.gpu.is_lost() {
                 return true;
@@ -323,11 +323,7 @@ impl Pump {
     /// Hands out what a submission brought.
     fn land(&self, flight: Flight) {
         if self.gpu.is_lost() || flight.mapping.has_failed() {
-            let error = if self.gpu.is_lost() {
-                self.gpu.lost_error()
-            } else {
-                Error::new(ErrorKind::DeviceLost, "wgpu: the results of a round could not be mapped")
-            };
+            let error = self.gpu.lose("the results of a round", &"they could not be mapped");
             flight.rounds.iter().for_each(|round| round.fail(&error));
             return;
         }

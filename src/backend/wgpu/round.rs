@@ -3,7 +3,7 @@
 use super::gpu::Gpu;
 use super::group::{Group, Piece};
 use super::lane::Lane;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -81,12 +81,7 @@ impl Round {
         let words: &[u8] = bytemuck::cast_slice(words);
         let at = self.sheet.messages_at;
         let bytes: u64 = self.pieces.iter().map(|piece| piece.batch.bytes.len() as u64).sum();
-        let failed = |error: &dyn std::fmt::Display| {
-            if gpu.is_lost() {
-                return gpu.lost_error();
-            }
-            Error::new(ErrorKind::DeviceLost, format!("wgpu: the messages of a round: {error}"))
-        };
+        let failed = |error: &dyn std::fmt::Display| gpu.lose("the messages of a round", error);
         let upload = &self.sheet.upload;
         if gpu.mapped {
             let mut view =
@@ -204,8 +199,7 @@ impl Round {
         let view = match self.readable().get_mapped_range(..self.record_bytes(self.messages)) {
             Ok(view) => view,
             Err(error) => {
-                let text = format!("wgpu: the records of a round: {error}");
-                let error = Error::new(ErrorKind::DeviceLost, text);
+                let error = self.group.gpu.lose("the records of a round", &error);
                 self.fail(&error);
                 return Err(error);
             }

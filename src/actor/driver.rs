@@ -52,26 +52,26 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
-        let until = Until { token: None, deadline, slice: Some(SLICE), patient: true };
+        let until = Until { token: None, deadline, slice: Some(SLICE), patience: Some(&|| false) };
         // SAFETY: the gate is held.
         let round = unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
         round == Round::Moved
     }
 
-    /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was. A `patient` caller
-    /// waits for a device that has the message.
+    /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was. A caller with
+    /// `patience` waits for a device that has the message, until that says that the wait is over.
     pub(super) fn drive_as_caller(
         self: &Arc<Self>,
         own: Option<Token>,
         deadline: Option<Instant>,
-        patient: bool,
+        patience: Option<&dyn Fn() -> bool>,
     ) -> bool {
         let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
         if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
-        let until = Until { token: own, deadline, slice: Some(SLICE), patient };
+        let until = Until { token: own, deadline, slice: Some(SLICE), patience };
         // SAFETY: the gate is held.
         unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
@@ -92,7 +92,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let handled = || self.handled.load(Ordering::Relaxed);
         let (before, begun) = (handled(), Instant::now());
-        let until = Until { token: None, deadline: None, slice: None, patient: false };
+        let until = Until { token: None, deadline: None, slice: None, patience: None };
         for _ in 0..ROUNDS {
             // SAFETY: the gate is held.
             let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
@@ -137,7 +137,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// One round: feed, run, hand out. The gate is held.
-    fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until, most: usize) -> Round {
+    fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until<'_>, most: usize) -> Round {
         if engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
             return self.lose(engine);
         }

@@ -443,16 +443,16 @@ pub(crate) enum Completion<'a> {
 }
 
 /// When [`Port::progress`] has to come back.
-pub(crate) struct Until {
+pub(crate) struct Until<'a> {
     /// Behind this message.
     pub token: Option<Token>,
     /// At this time, even inside a handler: what is in hand then runs again later.
     pub deadline: Option<Instant>,
     /// After running this long, counted from the first look at the clock; as `deadline`.
     pub slice: Option<std::time::Duration>,
-    /// A device that has the messages may be waited for, until the deadline.
+    /// A device that has the messages may be waited for, until the deadline, or until this says that it is over.
     #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU's handlers run on who waits"))]
-    pub patient: bool,
+    pub patience: Option<&'a dyn Fn() -> bool>,
 }
 
 /// How the message of [`Port::exchange_one`] ended.
@@ -500,14 +500,14 @@ pub(crate) trait Port: Send {
     fn exchange<'a>(
         &mut self,
         _batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
-        _until: &Until,
+        _until: &Until<'_>,
         _sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
         0
     }
     /// As [`exchange`](Self::exchange) for one message of a kernel without outputs, whose reply goes into `reply`
     /// (as long as replies are). A message that has not ended stays in the port.
-    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until<'_>, reply: &mut [u8]) -> One {
         let mut ended = One::Interrupted;
         let taken = self.exchange(&mut std::iter::once((token, message)), until, &mut |completion| {
             ended = match completion {
@@ -526,7 +526,7 @@ pub(crate) trait Port: Send {
         ended
     }
     /// Runs handlers, or waits for the device that does.
-    fn progress(&mut self, until: &Until) -> Progress;
+    fn progress(&mut self, until: &Until<'_>) -> Progress;
     /// Hands out what is complete.
     fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>));
     /// Forgets the messages that have not been handled (the layer above has them still).

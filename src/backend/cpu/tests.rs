@@ -20,7 +20,7 @@ message! {
     pub struct Tally { pub count: u32, pub sum: u32 }
 }
 
-const STAY: Until = Until { token: None, deadline: None, slice: None, patient: false };
+const STAY: Until<'static> = Until { token: None, deadline: None, slice: None, patience: None };
 
 /// Counts and adds; faults on the value 13.
 struct Count;
@@ -326,7 +326,7 @@ fn a_round_for_a_caller_ends_at_its_deadline_between_messages_too() {
         let (mut port, _) = port(code, Shape::Stateless, 512);
         push(&mut port, &[Input { to: 0, value: 1 }; 100]);
         let deadline = Some(std::time::Instant::now() + std::time::Duration::from_millis(2));
-        port.progress(&Until { token: None, deadline, slice: None, patient: false });
+        port.progress(&Until { token: None, deadline, slice: None, patience: None });
         let handled = pop(&mut port).len();
         assert!(handled < 100, "all {handled} were handled within 2 ms, or the deadline was passed");
     }

@@ -78,7 +78,7 @@ impl Arena {
         // wgpu clears what nobody has written before a buffer is first used. A state written on one thread while another
         // submits was lost to that: the clear, decided on before, came behind the write.
         encoder.clear_buffer(&new, copied, None);
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder.finish());
         scope.check("a larger buffer for states")?;
         self.buffer = new;
         self.generation += 1;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::{Duration, Instant};
 
 /// How often a wait for the device looks whether it is lost.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A device and its queue.
 pub(super) struct Gpu {
@@ -19,6 +19,8 @@ pub(super) struct Gpu {
     /// Shared from where a round binds the buffer of states until it is submitted; alone while such a buffer is
     /// replaced: a round that ran on the old one would lose what it did to its states.
     states: RwLock<()>,
+    /// Held by whoever submits or polls.
+    turn: parking_lot::FairMutex<()>,
     lost: Arc<Lost>,
 }
 
@@ -95,7 +97,15 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             told.set(format!("an error that nobody expected: {error}"));
         }));
-        Ok(Self { device, queue, limits, mapped, states: RwLock::default(), lost })
+        Ok(Self {
+            device,
+            queue,
+            limits,
+            mapped,
+            states: RwLock::default(),
+            turn: parking_lot::FairMutex::new(()),
+            lost,
+        })
     }
 
     /// No buffer of states is replaced while this lives. Taken before a group's lock, as is the next.
@@ -136,6 +146,21 @@ impl Gpu {
         Scope(guards)
     }
 
+    /// Submits commands.
+    pub fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        let _turn = self.turn.lock();
+        self.queue.submit([commands])
+    }
+
+    /// Looks what is over, or waits a moment for it.
+    ///
+    /// One at a time, and not while somebody submits: wgpu 30.0.1 panics when a wait for a submission finds that another
+    /// thread has just put away what it looked at ("If the queue is empty, the current submission index …").
+    pub fn poll(&self, how: wgpu::PollType) -> std::result::Result<wgpu::PollStatus, wgpu::PollError> {
+        let _turn = self.turn.lock();
+        self.device.poll(how)
+    }
+
     /// A buffer; errors go to the scope around.
     pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -158,7 +183,7 @@ impl Gpu {
                 return Err(self.lost_error());
             }
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            let polled = self.device.poll(wgpu::PollType::Wait {
+            let polled = self.poll(wgpu::PollType::Wait {
                 submission_index: Some(submission.clone()),
                 timeout: Some(left.map_or(LOOK, |left| left.min(LOOK))),
             });
@@ -189,7 +214,7 @@ impl Gpu {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let copy = self.buffer("ringwork read-back", size, usage);
         encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, size);
-        let submission = self.queue.submit([encoder.finish()]);
+        let submission = self.submit(encoder.finish());
         let mapped = Arc::new(AtomicU32::new(PENDING));
         let told = mapped.clone();
         copy.map_async(wgpu::MapMode::Read, .., move |result| {
@@ -235,7 +260,7 @@ impl Download {
                 return Err(self.gpu.lost_error());
             }
             // What matters is what the callback says.
-            let _ = self.gpu.device.poll(wgpu::PollType::Poll);
+            let _ = self.gpu.poll(wgpu::PollType::Poll);
             std::thread::yield_now();
         }
         if self.mapped.load(Ordering::Acquire) != MAPPED {

@@ -159,7 +159,7 @@ impl Group {
         let scope = self.gpu.scope();
         let mut rounds = [self.prepare(Vec::new())?];
         let (commands, mapping) = Round::encode(&self.gpu, &mut rounds);
-        let submission = self.gpu.queue.submit([commands]);
+        let submission = self.gpu.submit(commands);
         let [mut round] = rounds;
         round.encode_ahead();
         scope.check("the first dispatch of a handler")?;

@@ -268,7 +268,7 @@ impl Port for WgpuPort {
         self.tokens = tokens;
     }
 
-    fn progress(&mut self, until: &Until) -> Progress {
+    fn progress(&mut self, until: &Until<'_>) -> Progress {
         self.stage_again();
         self.lane.lock().is_paused = false;
         self.pump.enqueue(&self.lane);
@@ -278,9 +278,9 @@ impl Port for WgpuPort {
         if !self.is_waited_for() {
             return Progress::Done;
         }
-        if until.patient {
+        if let Some(is_over) = until.patience {
             let lane = &self.lane;
-            let over = || lane.has_news() || lane.control.stop_requested();
+            let over = || lane.has_news() || lane.control.stop_requested() || is_over();
             self.pump.wait_until(lane, until.deadline, &over);
         } else if until.slice.is_some() {
             self.pump.look();

@@ -284,7 +284,7 @@ impl Pump {
             return scope.check("a round");
         }
         let (commands, mapping) = Round::encode(&self.gpu, &mut prepared);
-        let submission = self.gpu.queue.submit([commands]);
+        let submission = self.gpu.submit(commands);
         drop(keeping);
         if let [round] = &mut prepared[..] {
             round.encode_ahead();
@@ -301,7 +301,7 @@ impl Pump {
         loop {
             let index = Some(flight.submission.clone());
             let wait = wgpu::PollType::Wait { submission_index: index, timeout: Some(nap) };
-            if let Err(error @ wgpu::PollError::WrongSubmissionIndex(..)) = self.gpu.device.poll(wait) {
+            if let Err(error @ wgpu::PollError::WrongSubmissionIndex(..)) = self.gpu.poll(wait) {
                 self.gpu.lose("a submission was not accepted", &error);
             }
             if is_back() || self.gpu.is_lost() {

@@ -34,7 +34,7 @@ impl WgpuStorage {
             // it, and may come behind a write from another thread.
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             encoder.clear_buffer(&buffer, 0, None);
-            gpu.queue.submit([encoder.finish()]);
+            gpu.submit(encoder.finish());
         }
         scope.check("a buffer for a table")?;
         Ok(Self { gpu, buffer, bytes })

@@ -31,6 +31,11 @@ pub(super) struct TablePlace {
 
 /// One instruction; code addresses are indices of instructions.
 pub(super) enum Op {
+    /// A copy of one word.
+    Set {
+        to: Address,
+        from: Address,
+    },
     Copy {
         to: Address,
         from: Address,
@@ -40,6 +45,26 @@ pub(super) enum Op {
         to: Address,
         words: u32,
     },
+    /// Operations on scalars.
+    Unary {
+        to: Address,
+        a: Address,
+        f: Fn1,
+    },
+    Binary {
+        to: Address,
+        a: Address,
+        b: Address,
+        f: Fn2,
+    },
+    Ternary {
+        to: Address,
+        a: Address,
+        b: Address,
+        c: Address,
+        f: Fn3,
+    },
+    /// The same on each component of a vector.
     Map1 {
         to: Address,
         a: Address,
@@ -114,6 +139,11 @@ pub(super) enum Op {
         from: Address,
         words: u32,
     },
+    /// One word of a table.
+    TableWord {
+        to: Address,
+        place: TablePlace,
+    },
     TableLoad {
         to: Address,
         place: TablePlace,
@@ -155,6 +185,13 @@ pub(super) enum Op {
     },
     Call(u32),
     Return,
+}
+
+impl Op {
+    /// A copy of so many words.
+    pub fn copy(to: Address, from: Address, words: u32) -> Self {
+        if words == 1 { Self::Set { to, from } } else { Self::Copy { to, from, words } }
+    }
 }
 
 /// An operation on whole vectors or matrices.
@@ -206,6 +243,7 @@ impl Machine<'_> {
         self.word(operand.at + operand.step * index)
     }
 
+    #[inline(always)]
     fn copy(&mut self, to: Address, from: Address, words: u32) {
         if words == 1 {
             self.set(to, self.word(from));
@@ -232,7 +270,23 @@ impl Machine<'_> {
         loop {
             let op = &self.code[next];
             next += 1;
+            // What handlers do most is here, so that it is found by one jump; `step` is a second one.
             match *op {
+                Op::Set { to, from } => self.set(to, self.word(from)),
+                Op::Unary { to, a, f } => self.set(to, f(self.word(a))),
+                Op::Binary { to, a, b, f } => self.set(to, f(self.word(a), self.word(b))),
+                Op::Ternary { to, a, b, c, f } => self.set(to, f(self.word(a), self.word(b), self.word(c))),
+                Op::Move { to, base, index, stride } => {
+                    let address = self.word(base).wrapping_add(self.word(index).wrapping_mul(stride));
+                    self.set(to, address);
+                }
+                Op::Load { to, at, plus, words } => self.copy(to, self.word(at) + plus, words),
+                Op::Store { at, plus, from, words } => self.copy(self.word(at) + plus, from, words),
+                Op::TableWord { to, place } => {
+                    // Relaxed, here and below: WGSL orders nothing between handlers but each atomic's own word.
+                    let word = self.table_word(place, 0).load(Ordering::Relaxed);
+                    self.set(to, word);
+                }
                 Op::Jump(target) => next = target as usize,
                 Op::JumpIfFalse { condition, target } => {
                     if self.word(condition) == 0 {
@@ -271,7 +325,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Executes an instruction that is not a jump.
+    /// Executes an instruction that `run` leaves to it.
+    #[inline(never)]
     fn step(&mut self, op: &Op) {
         match *op {
             Op::Copy { to, from, words } => self.copy(to, from, words),
@@ -307,16 +362,9 @@ impl Machine<'_> {
                 debug_assert!(index < count, "lowering clamps indices");
                 self.copy(to, base + index * words, words);
             }
-            Op::Move { to, base, index, stride } => {
-                let address = self.word(base).wrapping_add(self.word(index).wrapping_mul(stride));
-                self.set(to, address);
-            }
-            Op::Load { to, at, plus, words } => self.copy(to, self.word(at) + plus, words),
-            Op::Store { at, plus, from, words } => self.copy(self.word(at) + plus, from, words),
             Op::TableLoad { to, place, leaves } => {
                 let leaves = &self.leaves[leaves as usize];
                 for (i, leaf) in leaves.iter().enumerate() {
-                    // Relaxed, here and below: WGSL orders nothing between handlers but each atomic's own word.
                     self.memory[to as usize + i] = self.table_word(place, *leaf).load(Ordering::Relaxed);
                 }
             }
@@ -341,13 +389,7 @@ impl Machine<'_> {
                     }
                 }
             }
-            Op::Jump(_)
-            | Op::Again(_)
-            | Op::JumpIfFalse { .. }
-            | Op::JumpIfTrue { .. }
-            | Op::Switch { .. }
-            | Op::Call(_)
-            | Op::Return => unreachable!("`run` takes the jumps"),
+            _ => unreachable!("`run` takes the others"),
         }
     }
 

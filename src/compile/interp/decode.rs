@@ -196,8 +196,9 @@ impl Body<'_, '_> {
                     let mut value = Vec::new();
                     constant(module, &self.function.expressions, init, &mut value);
                     let from = self.decoder.constants(&value);
-                    Op::Copy { to, from, words: count }
+                    Op::copy(to, from, count)
                 }
+                None if count == 1 => Op::Set { to, from: self.decoder.zero },
                 None => Op::Zero { to, words: count },
             };
             self.decoder.ops.push(op);

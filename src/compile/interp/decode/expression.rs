@@ -99,7 +99,7 @@ impl<'a> Body<'_, 'a> {
                 let from: Vec<_> = components.iter().map(|c| (self.value(*c), self.words_of(*c))).collect();
                 let mut to = self.fresh(expression);
                 for (from, words) in from {
-                    self.decoder.ops.push(Op::Copy { to, from, words });
+                    self.decoder.ops.push(Op::copy(to, from, words));
                     to += words;
                 }
             }
@@ -107,7 +107,7 @@ impl<'a> Body<'_, 'a> {
                 let from = self.value(value);
                 let to = self.fresh(expression);
                 for i in 0..u32::from(size) {
-                    self.decoder.ops.push(Op::Copy { to: to + i, from, words: 1 });
+                    self.decoder.ops.push(Op::Set { to: to + i, from });
                 }
             }
             E::Swizzle { size, vector, ref pattern } => self.swizzle(expression, vector, pattern, size),
@@ -188,10 +188,9 @@ impl<'a> Body<'_, 'a> {
         let place = self.place(pointer);
         let to = self.fresh(expression);
         let op = match place {
-            Place::Pointer { moving, plus } if moving == self.decoder.zero => {
-                Op::Copy { to, from: plus, words }
-            }
+            Place::Pointer { moving, plus } if moving == self.decoder.zero => Op::copy(to, plus, words),
             Place::Pointer { moving, plus } => Op::Load { to, at: moving, plus, words },
+            Place::Table(place) if words == 1 => Op::TableWord { to, place },
             Place::Table(place) => {
                 let leaves = self.leaves(self.type_of(expression));
                 Op::TableLoad { to, place, leaves }
@@ -221,20 +220,23 @@ impl<'a> Body<'_, 'a> {
         let from = self.value(vector);
         let to = self.fresh(expression);
         for (to, component) in (to..).zip(&pattern[..size as usize]) {
-            self.decoder.ops.push(Op::Copy { to, from: from + *component as u32, words: 1 });
+            self.decoder.ops.push(Op::Set { to, from: from + *component as u32 });
         }
     }
 
     fn map1(&mut self, expression: Handle<E>, a: Handle<E>, f: math::Fn1) {
         let (a, words) = (self.value(a), self.words_of(expression));
         let to = self.fresh(expression);
-        self.decoder.ops.push(Op::Map1 { to, a, words, f });
+        self.decoder.ops.push(if words == 1 { Op::Unary { to, a, f } } else { Op::Map1 { to, a, words, f } });
     }
 
     fn map2(&mut self, expression: Handle<E>, a: Handle<E>, b: Handle<E>, f: math::Fn2) {
         let (a, b, words) = (self.operand(a), self.operand(b), self.words_of(expression));
         let to = self.fresh(expression);
-        self.decoder.ops.push(Op::Map2 { to, a, b, words, f });
+        self.decoder.ops.push(match words {
+            1 => Op::Binary { to, a: a.at, b: b.at, f },
+            _ => Op::Map2 { to, a, b, words, f },
+        });
     }
 
     fn map3(&mut self, expression: Handle<E>, operands: [Handle<E>; 3], f: math::Fn3) {
@@ -242,7 +244,10 @@ impl<'a> Body<'_, 'a> {
         // A select of whole arrays or structs is not in WGSL, so a scalar condition spreads like any scalar.
         let words = self.words_of(expression);
         let to = self.fresh(expression);
-        self.decoder.ops.push(Op::Map3 { to, a, b, c, words, f });
+        self.decoder.ops.push(match words {
+            1 => Op::Ternary { to, a: a.at, b: b.at, c: c.at, f },
+            _ => Op::Map3 { to, a, b, c, words, f },
+        });
     }
 
     fn whole(

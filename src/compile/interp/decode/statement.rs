@@ -74,7 +74,7 @@ impl Body<'_, '_> {
                 if let Some(value) = *value {
                     let (from, words) = (self.value(value), self.words_of(value));
                     let to = self.result;
-                    self.push(Op::Copy { to, from, words });
+                    self.push(Op::copy(to, from, words));
                 }
                 self.push(Op::Return);
             }
@@ -141,9 +141,7 @@ impl Body<'_, '_> {
     fn store(&mut self, pointer: Handle<E>, value: Handle<E>) {
         let (from, words) = (self.value(value), self.words_of(value));
         let op = match self.place(pointer) {
-            Place::Pointer { moving, plus } if moving == self.decoder.zero => {
-                Op::Copy { to: plus, from, words }
-            }
+            Place::Pointer { moving, plus } if moving == self.decoder.zero => Op::copy(plus, from, words),
             Place::Pointer { moving, plus } => Op::Store { at: moving, plus, from, words },
             Place::Table(place) => {
                 let leaves = self.leaves(self.type_of(value));
@@ -192,7 +190,7 @@ impl Body<'_, '_> {
         let (start, parameters, from) = (callee.start, callee.arguments.clone(), callee.result);
         for (to, argument) in parameters.into_iter().zip(arguments) {
             let op = match self.place(*argument) {
-                Place::Value(from) => Op::Copy { to, from, words: self.words_of(*argument) },
+                Place::Value(from) => Op::copy(to, from, self.words_of(*argument)),
                 Place::Pointer { moving, plus } => {
                     let plus = self.decoder.constant(plus);
                     Op::Move { to, base: moving, index: plus, stride: 1 }
@@ -205,7 +203,7 @@ impl Body<'_, '_> {
         if let Some(result) = result {
             let words = self.words_of(result);
             let to = self.fresh(result);
-            self.push(Op::Copy { to, from, words });
+            self.push(Op::copy(to, from, words));
         }
     }
 }

@@ -29,6 +29,15 @@ pub(super) struct TablePlace {
     pub moving: Address,
 }
 
+/// A pointer to an element: what `base` holds plus `stride` for each of `index`, which ends at `last`.
+#[derive(Clone, Copy)]
+pub(super) struct Path {
+    pub base: Address,
+    pub index: Address,
+    pub last: Address,
+    pub stride: u32,
+}
+
 /// One instruction; code addresses are indices of instructions.
 pub(super) enum Op {
     /// A copy of one word.
@@ -119,12 +128,17 @@ pub(super) enum Op {
         words: u32,
         count: u32,
     },
-    /// A pointer: what `base` holds plus `stride` for each of `index`.
+    /// A pointer.
     Move {
         to: Address,
-        base: Address,
-        index: Address,
-        stride: u32,
+        path: Path,
+    },
+    /// Through a pointer that is of no other use.
+    LoadAt {
+        to: Address,
+        path: Path,
+        plus: u32,
+        words: u32,
     },
     /// Through a pointer: the word at `at` plus `words` is the address.
     Load {
@@ -143,6 +157,13 @@ pub(super) enum Op {
     TableWord {
         to: Address,
         place: TablePlace,
+    },
+    /// The same; `path` takes the place of `place.moving`.
+    TableWordAt {
+        to: Address,
+        table: u32,
+        words: u32,
+        path: Path,
     },
     TableLoad {
         to: Address,
@@ -170,12 +191,18 @@ pub(super) enum Op {
     Jump(u32),
     /// The jump back of a loop.
     Again(u32),
-    JumpIfFalse {
+    /// A jump if the condition is `when`.
+    JumpIf {
         condition: Address,
+        when: bool,
         target: u32,
     },
-    JumpIfTrue {
-        condition: Address,
+    /// The same with what computes a condition that is of no other use.
+    JumpIfBinary {
+        a: Address,
+        b: Address,
+        f: Fn2,
+        when: bool,
         target: u32,
     },
     Switch {
@@ -252,10 +279,16 @@ impl Machine<'_> {
         }
     }
 
-    /// The word of a table at `place`, `leaf` words further.
-    fn table_word(&self, place: TablePlace, leaf: u32) -> &AtomicU32 {
-        let view = &self.tables[place.table as usize];
-        let index = place.words as usize + self.word(place.moving) as usize + leaf as usize;
+    fn follow(&self, path: Path) -> u32 {
+        let index = self.word(path.index).min(self.word(path.last));
+        self.word(path.base).wrapping_add(index.wrapping_mul(path.stride))
+    }
+
+    /// A word of a table.
+    #[inline(always)]
+    fn table_word(&self, table: u32, index: u32) -> &AtomicU32 {
+        let view = &self.tables[table as usize];
+        let index = index as usize;
         assert!((index + 1) * 4 <= view.bytes, "lowering keeps indices inside of the table");
         // SAFETY: the word is inside of the view, which its maker keeps valid and which is aligned to 4 bytes as
         // every element type is; others touch its words only by atomics while the handler runs.
@@ -276,25 +309,28 @@ impl Machine<'_> {
                 Op::Unary { to, a, f } => self.set(to, f(self.word(a))),
                 Op::Binary { to, a, b, f } => self.set(to, f(self.word(a), self.word(b))),
                 Op::Ternary { to, a, b, c, f } => self.set(to, f(self.word(a), self.word(b), self.word(c))),
-                Op::Move { to, base, index, stride } => {
-                    let address = self.word(base).wrapping_add(self.word(index).wrapping_mul(stride));
-                    self.set(to, address);
-                }
+                Op::Move { to, path } => self.set(to, self.follow(path)),
+                Op::LoadAt { to, path, plus, words } => self.copy(to, self.follow(path) + plus, words),
                 Op::Load { to, at, plus, words } => self.copy(to, self.word(at) + plus, words),
                 Op::Store { at, plus, from, words } => self.copy(self.word(at) + plus, from, words),
                 Op::TableWord { to, place } => {
                     // Relaxed, here and below: WGSL orders nothing between handlers but each atomic's own word.
-                    let word = self.table_word(place, 0).load(Ordering::Relaxed);
+                    let index = place.words + self.word(place.moving);
+                    let word = self.table_word(place.table, index).load(Ordering::Relaxed);
+                    self.set(to, word);
+                }
+                Op::TableWordAt { to, table, words, path } => {
+                    let word = self.table_word(table, words + self.follow(path)).load(Ordering::Relaxed);
                     self.set(to, word);
                 }
                 Op::Jump(target) => next = target as usize,
-                Op::JumpIfFalse { condition, target } => {
-                    if self.word(condition) == 0 {
+                Op::JumpIf { condition, when, target } => {
+                    if (self.word(condition) != 0) == when {
                         next = target as usize;
                     }
                 }
-                Op::JumpIfTrue { condition, target } => {
-                    if self.word(condition) != 0 {
+                Op::JumpIfBinary { a, b, f, when, target } => {
+                    if (f(self.word(a), self.word(b)) != 0) == when {
                         next = target as usize;
                     }
                 }
@@ -363,14 +399,17 @@ impl Machine<'_> {
                 self.copy(to, base + index * words, words);
             }
             Op::TableLoad { to, place, leaves } => {
-                let leaves = &self.leaves[leaves as usize];
-                for (i, leaf) in leaves.iter().enumerate() {
-                    self.memory[to as usize + i] = self.table_word(place, *leaf).load(Ordering::Relaxed);
+                let begin = place.words + self.word(place.moving);
+                for (i, leaf) in self.leaves[leaves as usize].iter().enumerate() {
+                    self.memory[to as usize + i] =
+                        self.table_word(place.table, begin + leaf).load(Ordering::Relaxed);
                 }
             }
             Op::TableStore { place, from, leaves } => {
+                let begin = place.words + self.word(place.moving);
                 for (i, leaf) in self.leaves[leaves as usize].iter().enumerate() {
-                    self.table_word(place, *leaf).store(self.memory[from as usize + i], Ordering::Relaxed);
+                    let word = self.table_word(place.table, begin + leaf);
+                    word.store(self.memory[from as usize + i], Ordering::Relaxed);
                 }
             }
             Op::TableLength { to, table, stride } => {
@@ -381,7 +420,8 @@ impl Machine<'_> {
             }
             Op::Atomic { fun, place, value, compare, to } => {
                 let (value, compare) = (self.word(value), self.word(compare));
-                let old = atomic(fun, self.table_word(place, 0), value, compare);
+                let index = place.words + self.word(place.moving);
+                let old = atomic(fun, self.table_word(place.table, index), value, compare);
                 if let Some(to) = to {
                     self.set(to, old);
                     if let Atomic::CompareExchange = fun {

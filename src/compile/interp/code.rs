@@ -38,6 +38,14 @@ pub(super) struct Path {
     pub stride: u32,
 }
 
+/// Two operands and a result, a word each.
+#[derive(Clone, Copy)]
+pub(super) struct Scalars {
+    pub to: Address,
+    pub a: Address,
+    pub b: Address,
+}
+
 /// One instruction; code addresses are indices of instructions.
 pub(super) enum Op {
     /// A copy of one word.
@@ -54,6 +62,13 @@ pub(super) enum Op {
         to: Address,
         words: u32,
     },
+    /// The commonest operations, which need no call: on integers that wrap, and on floats.
+    Add(Scalars),
+    Subtract(Scalars),
+    Multiply(Scalars),
+    AddFloat(Scalars),
+    SubtractFloat(Scalars),
+    MultiplyFloat(Scalars),
     /// Operations on scalars.
     Unary {
         to: Address,
@@ -197,6 +212,13 @@ pub(super) enum Op {
         when: bool,
         target: u32,
     },
+    /// A jump if it is `when` that one unsigned integer is less than another.
+    JumpIfLess {
+        a: Address,
+        b: Address,
+        when: bool,
+        target: u32,
+    },
     /// The same with what computes a condition that is of no other use.
     JumpIfBinary {
         a: Address,
@@ -266,6 +288,16 @@ impl Machine<'_> {
         self.memory[at as usize] = value;
     }
 
+    #[inline(always)]
+    fn integers(&mut self, Scalars { to, a, b }: Scalars, f: impl Fn(u32, u32) -> u32) {
+        self.set(to, f(self.word(a), self.word(b)));
+    }
+
+    #[inline(always)]
+    fn floats(&mut self, Scalars { to, a, b }: Scalars, f: impl Fn(f32, f32) -> f32) {
+        self.set(to, f(f32::from_bits(self.word(a)), f32::from_bits(self.word(b))).to_bits());
+    }
+
     fn operand(&self, operand: Operand, index: u32) -> u32 {
         self.word(operand.at + operand.step * index)
     }
@@ -306,6 +338,12 @@ impl Machine<'_> {
             // What handlers do most is here, so that it is found by one jump; `step` is a second one.
             match *op {
                 Op::Set { to, from } => self.set(to, self.word(from)),
+                Op::Add(scalars) => self.integers(scalars, u32::wrapping_add),
+                Op::Subtract(scalars) => self.integers(scalars, u32::wrapping_sub),
+                Op::Multiply(scalars) => self.integers(scalars, u32::wrapping_mul),
+                Op::AddFloat(scalars) => self.floats(scalars, |a, b| a + b),
+                Op::SubtractFloat(scalars) => self.floats(scalars, |a, b| a - b),
+                Op::MultiplyFloat(scalars) => self.floats(scalars, |a, b| a * b),
                 Op::Unary { to, a, f } => self.set(to, f(self.word(a))),
                 Op::Binary { to, a, b, f } => self.set(to, f(self.word(a), self.word(b))),
                 Op::Ternary { to, a, b, c, f } => self.set(to, f(self.word(a), self.word(b), self.word(c))),
@@ -326,6 +364,11 @@ impl Machine<'_> {
                 Op::Jump(target) => next = target as usize,
                 Op::JumpIf { condition, when, target } => {
                     if (self.word(condition) != 0) == when {
+                        next = target as usize;
+                    }
+                }
+                Op::JumpIfLess { a, b, when, target } => {
+                    if (self.word(a) < self.word(b)) == when {
                         next = target as usize;
                     }
                 }

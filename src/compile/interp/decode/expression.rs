@@ -1,7 +1,8 @@
 //! Expressions: each is evaluated once, where its `Emit` stands.
 
-use super::super::code::{Address, Op, Operand, Path, TablePlace, Whole};
+use super::super::code::{Address, Op, Operand, Path, Scalars, TablePlace, Whole};
 use super::super::{math, pack, whole};
+use super::fuse::direct;
 use super::{Body, Place};
 use crate::compile::shape::{self, element, leaves, part, pointee, words};
 use naga::{
@@ -327,7 +328,16 @@ impl<'a> Body<'_, 'a> {
                 _ => {}
             }
         }
-        self.map2(expression, left, right, math::binary(op, self.kind_of(left)));
+        let kind = self.kind_of(left);
+        if self.words_of(expression) == 1
+            && let Some(op) = direct(op, kind)
+        {
+            let (a, b) = (self.value(left), self.value(right));
+            let to = self.fresh(expression);
+            self.decoder.ops.push(op(Scalars { to, a, b }));
+            return;
+        }
+        self.map2(expression, left, right, math::binary(op, kind));
     }
 
     fn math(

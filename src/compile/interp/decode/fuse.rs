@@ -2,10 +2,23 @@
 //!
 //! An instruction may be taken back if its result has one use, which is in hand, and if no jump goes between the two.
 
-use super::super::code::{Address, Op, Path};
+use super::super::code::{Address, Op, Path, Scalars};
 use super::super::math::Fn2;
 use super::{Body, Decoder};
-use naga::{Expression as E, Handle, MathFunction, ScalarKind};
+use naga::{BinaryOperator as B, Expression as E, Handle, MathFunction, ScalarKind};
+
+/// The instruction of an operation on scalars that needs no function.
+pub(super) fn direct(op: B, kind: ScalarKind) -> Option<fn(Scalars) -> Op> {
+    Some(match (op, kind) {
+        (B::Add, ScalarKind::Float) => Op::AddFloat,
+        (B::Subtract, ScalarKind::Float) => Op::SubtractFloat,
+        (B::Multiply, ScalarKind::Float) => Op::MultiplyFloat,
+        (B::Add, _) => Op::Add,
+        (B::Subtract, _) => Op::Subtract,
+        (B::Multiply, _) => Op::Multiply,
+        _ => return None,
+    })
+}
 
 impl Decoder<'_> {
     /// The last instruction, if it is always run before the next.
@@ -43,11 +56,25 @@ impl Body<'_, '_> {
         has_own_place && self.is_only_use(expression)
     }
 
+    /// Is an expression this comparison of unsigned integers?
+    fn is_unsigned(&self, expression: Handle<E>, wanted: B) -> bool {
+        match self.function.expressions[expression] {
+            E::Binary { op, left, .. } => op == wanted && self.kind_of(left) == ScalarKind::Uint,
+            _ => false,
+        }
+    }
+
     /// A jump to somewhere if a condition is `when`.
     pub(super) fn jump_if(&mut self, condition: Handle<E>, when: bool) -> Op {
         let at = self.value(condition);
         let fused = if self.is_temporary(condition) { self.decoder.take_binary(at) } else { None };
         match fused {
+            Some((a, b, _)) if self.is_unsigned(condition, B::Equal) && b == self.decoder.zero => {
+                Op::JumpIf { condition: a, when: !when, target: 0 }
+            }
+            Some((a, b, _)) if self.is_unsigned(condition, B::Less) => {
+                Op::JumpIfLess { a, b, when, target: 0 }
+            }
             Some((a, b, f)) => Op::JumpIfBinary { a, b, f, when, target: 0 },
             None => Op::JumpIf { condition: at, when, target: 0 },
         }
@@ -59,9 +86,20 @@ impl Body<'_, '_> {
             return false;
         }
         let to = match self.decoder.last() {
-            Some(Op::Unary { to, .. } | Op::Binary { to, .. } | Op::Ternary { to, .. }) if *to == from => to,
+            Some(Op::Unary { to, .. } | Op::Binary { to, .. } | Op::Ternary { to, .. }) => to,
+            Some(
+                Op::Add(Scalars { to, .. })
+                | Op::Subtract(Scalars { to, .. })
+                | Op::Multiply(Scalars { to, .. })
+                | Op::AddFloat(Scalars { to, .. })
+                | Op::SubtractFloat(Scalars { to, .. })
+                | Op::MultiplyFloat(Scalars { to, .. }),
+            ) => to,
             _ => return false,
         };
+        if *to != from {
+            return false;
+        }
         *to = place;
         // Others may read that place, so it stays written.
         self.decoder.label = self.decoder.ops.len();

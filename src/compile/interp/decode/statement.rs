@@ -30,7 +30,10 @@ impl Body<'_, '_> {
     fn land(&mut self, jump: usize) {
         let here = self.label();
         match &mut self.decoder.ops[jump] {
-            Op::Jump(target) | Op::JumpIf { target, .. } | Op::JumpIfBinary { target, .. } => *target = here,
+            Op::Jump(target)
+            | Op::JumpIf { target, .. }
+            | Op::JumpIfLess { target, .. }
+            | Op::JumpIfBinary { target, .. } => *target = here,
             _ => unreachable!("only jumps are kept for later"),
         }
     }

@@ -110,10 +110,10 @@ impl Body<'_, '_> {
     pub(super) fn path(&mut self, base: Address, index: Handle<E>, stride: u32) -> Path {
         let at = self.value(index);
         let is_minimum = matches!(self.function.expressions[index], E::Math { fun: MathFunction::Min, .. });
-        if is_minimum && self.is_temporary(index) && self.kind_of(index) == ScalarKind::Uint {
-            if let Some((index, last, _)) = self.decoder.take_binary(at) {
-                return Path { base, index, last, stride };
-            }
+        let is_minimum = is_minimum && self.is_temporary(index) && self.kind_of(index) == ScalarKind::Uint;
+        let taken = if is_minimum { self.decoder.take_binary(at) } else { None };
+        if let Some((index, last, _)) = taken {
+            return Path { base, index, last, stride };
         }
         Path { base, index: at, last: self.decoder.unlimited, stride }
     }

@@ -213,6 +213,12 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         let core = &self.0;
         let mut messages = messages.into_iter();
         let most = if core.facts.dispatched { DISPATCHED_BATCH } else { BATCH };
+        // Those on the CPU have been announced, or are handled already.
+        let announce = || {
+            if core.facts.dispatched {
+                core.announce();
+            }
+        };
         let mut batch = VecDeque::with_capacity(most);
         let mut sent = 0;
         loop {
@@ -227,18 +233,18 @@ impl<In: Message, Out: Message> Handle<In, Out> {
             let count = batch.len();
             if let Err(error) = self.send_batch(&mut batch, &options) {
                 sent += count - batch.len() - 1;
-                core.announce();
+                announce();
                 let refused = refused.and_then(SendError::into_message);
                 let unsent = batch.into_iter().map(|(_, message)| message).chain(refused).collect();
                 return Err(SendManyError { sent, error, unsent });
             }
             sent += count;
             if let Some(error) = refused {
-                core.announce();
+                announce();
                 return Err(SendManyError { sent, error, unsent: Vec::new() });
             }
             if count < most {
-                core.announce();
+                announce();
                 return Ok(sent);
             }
         }

@@ -42,12 +42,13 @@ pub(crate) struct WgpuDevice {
     groups: Mutex<Vec<(GroupKey, Weak<Group>)>>,
 }
 
-/// Kernels with equal keys share a group.
+/// Kernels with equal keys share a group. Weak, so that a group whose kernels are gone keeps nothing alive until somebody
+/// looks; and an address that is watched is not given to anybody else meanwhile.
 #[derive(Clone)]
 struct GroupKey {
-    handler: Arc<Handler>,
+    handler: Weak<Handler>,
     shape: u32,
-    tables: Vec<Arc<dyn DeviceStorage>>,
+    tables: Vec<Weak<dyn DeviceStorage>>,
 }
 
 impl GroupKey {
@@ -57,14 +58,15 @@ impl GroupKey {
             Shape::Serial => 1,
             Shape::Instances { .. } => 2,
         };
-        Self { handler: handler.clone(), shape, tables: spec.tables.clone() }
+        let tables = spec.tables.iter().map(Arc::downgrade).collect();
+        Self { handler: Arc::downgrade(handler), shape, tables }
     }
 
     fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.handler, &other.handler)
+        Weak::ptr_eq(&self.handler, &other.handler)
             && self.shape == other.shape
             && self.tables.len() == other.tables.len()
-            && self.tables.iter().zip(&other.tables).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.tables.iter().zip(&other.tables).all(|(a, b)| Weak::ptr_eq(a, b))
     }
 }
 

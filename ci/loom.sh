@@ -5,6 +5,8 @@
 #
 #   ci/loom.sh [FILTER]
 #
+# Without the wgpu backend: its device cannot be modelled, and its crates know nothing of loom.
+#
 # LOOM_MAX_PREEMPTIONS replaces the bounds (one more makes a model about ten times as long). CARGO_TARGET_DIR is
 # respected; the models have a folder of their own in it, for the flag below changes every crate.
 set -euo pipefail
@@ -17,7 +19,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom
 # In release: loom runs a model tens of thousands of times. A lost wake-up is a panic ("deadlock"), not a hang; the
 # limit is for a model that has outgrown its bound. --nocapture shows how large each model was.
 timeout --verbose "${LOOM_LIMIT:-1800}" \
-    cargo test --lib --release -- "${1:-loom_}" --nocapture --test-threads "$(nproc)" 2>&1 |
+    cargo test --lib --release --no-default-features --features jit -- "${1:-loom_}" --nocapture --test-threads "$(nproc)" 2>&1 |
     awk '
         # The models say what they explored; of the rest only what went wrong is of interest.
         /interleavings/ { sub(/^test .* \.\.\. /, ""); print; models++; next }

@@ -108,6 +108,8 @@ impl World {
             restart: plan.restart,
             background_only: plan.background_only,
             on_probation: plan.on_probation,
+            dispatched: false,
+            relaunch: None,
             engine: "model",
             launched: Instant::now(),
         };

@@ -246,6 +246,40 @@ pub(crate) trait Executable: Send + Sync {
     }
 }
 
+/// What runs a handler. An enumeration, and no box of [`Executable`]: a call that the compiler sees through needs no frame
+/// in memory, and machine code is often over in the time that one takes.
+#[cfg_attr(
+    feature = "jit",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there is one for a handler; a box would be one more load a message"
+    )
+)]
+pub(crate) enum HandlerEngine {
+    #[cfg(feature = "jit")]
+    Jit(jit::JitHandler),
+    Interpreter(Box<Interpreter>),
+}
+
+impl Executable for HandlerEngine {
+    #[inline]
+    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
+        match self {
+            #[cfg(feature = "jit")]
+            Self::Jit(handler) => handler.run(frame),
+            Self::Interpreter(interpreter) => interpreter.run(frame),
+        }
+    }
+
+    fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
+        match self {
+            #[cfg(feature = "jit")]
+            Self::Jit(handler) => handler.run_batch(batch),
+            Self::Interpreter(interpreter) => interpreter.run_batch(batch),
+        }
+    }
+}
+
 /// Name of the engine that makes machine code; other names are `interpreter: ` and the reason.
 #[cfg(feature = "jit")]
 const JIT: &str = "jit";
@@ -267,16 +301,16 @@ pub(crate) fn executable(
     program: Arc<Program>,
     #[cfg_attr(not(feature = "jit"), expect(unused_variables, reason = "only machine code is kept"))]
     kept: Option<&(Arc<Store>, Key)>,
-) -> (Arc<dyn Executable>, &'static str) {
+) -> (Arc<HandlerEngine>, &'static str) {
     #[cfg(feature = "jit")]
     let engine = match machine_code(&program, kept).map(|code| jit::load(&code)) {
-        Ok(Ok(handler)) => return (Arc::new(handler), JIT),
+        Ok(Ok(handler)) => return (Arc::new(HandlerEngine::Jit(handler)), JIT),
         Ok(Err(_)) => "interpreter: the system gives no executable memory",
         Err(interpreter) => interpreter,
     };
     #[cfg(not(feature = "jit"))]
     let engine = ONLY_INTERPRETER;
-    (Arc::new(Interpreter::new(program)), engine)
+    (Arc::new(HandlerEngine::Interpreter(Box::new(Interpreter::new(program)))), engine)
 }
 
 /// A program's machine code: what is kept under its handler's key, or else it is translated.

@@ -174,5 +174,7 @@ impl Port for ModelPort {
         Ok(Vec::new())
     }
 
-    fn reset_on_fault(&mut self, _: Option<Arc<[u8]>>) {}
+    fn reset_on_fault(&mut self, _: Option<Arc<[u8]>>) -> Result<()> {
+        Ok(())
+    }
 }

@@ -2,7 +2,8 @@
 
 use crate::backend::{Code, Fault, LaunchSpec, NativeHandler, Shape};
 use crate::compile::{
-    Batch, BatchEnd, EmitSlot, Executable, FaultCode, Frame, Outcome, Places, StopCheck, TableView,
+    Batch, BatchEnd, EmitSlot, Executable, FaultCode, Frame, HandlerEngine, Outcome, Places, StopCheck,
+    TableView,
 };
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_REPLY, SlotRing};
@@ -11,7 +12,7 @@ use std::sync::atomic::AtomicUsize;
 
 /// How a handler is called.
 enum Engine {
-    Compiled(Arc<dyn Executable>),
+    Compiled(Arc<HandlerEngine>),
     Native(Arc<dyn NativeHandler>),
 }
 

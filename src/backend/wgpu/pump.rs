@@ -9,7 +9,7 @@ use super::group::{Group, Piece};
 use super::lane::Lane;
 use super::round::{Mapping, Round};
 use crate::error::{Error, Result};
-use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
+use crate::sync::{Condvar, Mutex, lock, wait_until};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, TryLockError, Weak};
@@ -189,7 +189,7 @@ impl Pump {
         }
     }
 
-    fn try_flights(&self) -> Option<MutexGuard<'_, VecDeque<Flight>>> {
+    fn try_flights(&self) -> Option<std::sync::MutexGuard<'_, VecDeque<Flight>>> {
         match self.flights.try_lock() {
             Ok(flights) => Some(flights),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

@@ -20,7 +20,7 @@ pub use settings::CacheSettings;
 pub(crate) use settings::VARIABLE;
 pub use statistics::CacheStatistics;
 
-use super::{Executable, HandlerSource, Program, compile, executable};
+use super::{HandlerEngine, HandlerSource, Program, compile, executable};
 use crate::error::Result;
 use crate::sync::{Mutex, lock};
 pub(crate) use disk::Store;
@@ -37,7 +37,7 @@ pub(crate) struct Handler {
     pub program: Arc<Program>,
     /// Beside the program and not in it: engines hold the program. Under a lock of ours and no `OnceLock`, which
     /// ThreadSanitizer cannot look into.
-    engine: Mutex<Option<(Arc<dyn Executable>, &'static str)>>,
+    engine: Mutex<Option<(Arc<HandlerEngine>, &'static str)>>,
     /// Where its code is kept, and the key of the handler.
     kept: Option<(Arc<Store>, Key)>,
 }
@@ -49,7 +49,7 @@ impl Handler {
     }
 
     /// The engine that runs the handler on the CPU, and its name; made by the first caller while the others wait.
-    pub fn executable(&self) -> (Arc<dyn Executable>, &'static str) {
+    pub fn executable(&self) -> (Arc<HandlerEngine>, &'static str) {
         lock(&self.engine).get_or_insert_with(|| executable(self.program.clone(), self.kept.as_ref())).clone()
     }
 }

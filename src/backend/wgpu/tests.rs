@@ -1,1 +1,4 @@
-//! The wgpu backend.
+//! Handlers on a device, against the interpreter and against the published tables.
+
+mod kit;
+mod published;

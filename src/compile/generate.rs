@@ -21,10 +21,10 @@ mod tests;
 mod trace;
 
 pub(crate) use builtins::Floats;
-pub(crate) use check::{check, engines};
+pub(crate) use check::{check, count, engines};
 pub(crate) use handler::GeneratedHandler;
 pub(crate) use shrink::Handlers;
-pub(crate) use trace::{Trace, run_series};
+pub(crate) use trace::{Step, Trace, run_series};
 
 /// Handlers that use floats as far as `floats` says.
 pub(crate) fn strategy(floats: Floats) -> Handlers {

@@ -39,6 +39,8 @@
 //! * `exp`, `sin` and the other transcendental functions are libm's on a CPU; elsewhere they agree within WGSL's
 //!   tolerance.
 
+#[cfg(feature = "wgpu")]
+mod pointers;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -149,6 +151,7 @@ pub(super) fn lower_joined(
     let (handle, on_message) = (named(&module, "rt_handle"), named(&module, "on_message"));
     let function = prologue(&mut module, on_message, library, loop_budget);
     *module.functions.get_mut(handle) = function;
+    pointers::pass_whole_variables(&mut module);
     validate(&module)?;
     Ok(module)
 }

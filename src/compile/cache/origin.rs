@@ -78,6 +78,7 @@ sources! {
     "jit/translate/whole.rs"
     "joined.rs"
     "lower.rs"
+    "lower/pointers.rs"
     "lower/rewrite.rs"
     "mod.rs"
     "program.rs"

@@ -3,8 +3,9 @@
 #
 #   ci/test.sh
 #
-# Needs cargo with rustfmt and clippy, and the linker that every Rust toolchain calls (`cc`); where the latter is
-# missing and this runs as root on Debian or Ubuntu, it is installed. Nothing else is: no GPU, no driver, no C code.
+# Needs cargo with rustfmt and clippy, the linker that every Rust toolchain calls (`cc`), and a Vulkan driver, for
+# which Mesa's software one will do; where the last two are missing and this runs as root on Debian or Ubuntu, they are
+# installed. Nothing else is needed: no GPU, no C code.
 # Stops at the first failure; the last line says whether all went well. CARGO_TARGET_DIR is respected.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,11 +54,29 @@ if ! command -v cc > /dev/null; then
     fi
 fi
 
-export CARGO_TERM_COLOR=never
+# A loader and a driver: without them the tests on wgpu would be ignored, and that is a failure here.
+if [ "$(uname -s)" = Linux ]; then
+    loaders=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2> /dev/null || true)
+    drivers=$(compgen -G '/usr/share/vulkan/icd.d/*.json' || compgen -G '/etc/vulkan/icd.d/*.json' || true)
+    if [[ $loaders != *libvulkan.so.1* || -z $drivers ]]; then
+        if [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
+            step "install a Vulkan driver" sh -c \
+                'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends mesa-vulkan-drivers libvulkan1'
+        else
+            echo "the tests need Vulkan; on Debian: apt-get install mesa-vulkan-drivers libvulkan1" >&2
+            exit 1
+        fi
+    fi
+fi
 
-# Machine code that the tests keep goes to a folder of their own, which is empty at first.
+export CARGO_TERM_COLOR=never
+# A backend that is missing is a failure, not a test that is ignored.
+export RINGWORK_REQUIRE=cpu,wgpu
+
+# Machine code that the tests keep goes to a folder of their own, which is empty at first. Mesa wants one too.
 kept=$(mktemp -d)
-export RINGWORK_CACHE=$kept
+mkdir -m 700 "$kept/code" "$kept/run"
+export RINGWORK_CACHE=$kept/code XDG_RUNTIME_DIR=$kept/run
 
 # ---- What is tested. The cheap checks come first.
 
@@ -65,8 +84,14 @@ step "format" cargo fmt --all -- --check
 step "import rules" ci/imports.sh
 step "lints" cargo clippy --all-targets -- -D warnings
 step "lints, without features" cargo clippy --all-targets --no-default-features -- -D warnings
+step "lints, with machine code only" cargo clippy --all-targets --no-default-features --features jit -- -D warnings
+step "lints, with wgpu only" cargo clippy --all-targets --no-default-features --features wgpu -- -D warnings
 step "build, with the examples" cargo build --all-targets
+# The suite runs twice in it: on the CPU, and on wgpu.
 step "unit, integration and documentation tests" cargo test
+# Mesa's software driver computes on threads of its own, or on the one that submits: an order that is wrong may show with
+# one of them only.
+step "integration tests on wgpu, on the submitting thread" env LP_NUM_THREADS=0 cargo test --test wgpu
 # Handlers are interpreted then; what does not run handlers was tested above.
 step "unit tests and handlers, without features" cargo test --no-default-features --lib
 step "integration tests, without features" cargo test --no-default-features --test suite
@@ -74,6 +99,7 @@ step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 step "examples, optimised" cargo build --release --examples
 step "integration tests, optimised" cargo test --release --test '*'
 step "example: hello" cargo run --release --quiet --example hello
+step "example: doctor" cargo run --release --quiet --example doctor
 step "example: pipeline" cargo run --release --quiet --example pipeline -- examples/data/nile.txt
 step "model checking" ci/loom.sh
 

@@ -56,7 +56,6 @@ pub(crate) enum ErrorKind {
     /// A backend or device is not there.
     Unavailable,
     /// A device was there, and is gone.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU is always there"))]
     DeviceLost,
 }
 

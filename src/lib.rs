@@ -2,7 +2,8 @@
 //!
 //! An actor, here called a *kernel*, has a handler, a state and bounded queues. The handler is written once, in WGSL;
 //! the program talks to it from ordinary synchronous Rust. **This version runs handlers on the CPU**, as machine code
-//! made at launch: backends for GPUs are not part of it yet, and asking for one is an
+//! made at launch, **and through wgpu**. The wgpu backend has been tested on Mesa's software Vulkan driver only; it has
+//! not been run on GPU hardware yet. CUDA is not in this version, and asking for it is an
 //! [error](Error::is_unavailable).
 //!
 //! # A first example
@@ -47,6 +48,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `jit` (default) | machine code for WGSL handlers on the CPU, by Cranelift; without it they are interpreted |
+//! | `wgpu` (default) | the wgpu backend, which needs a driver to run, and none to build |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
 //! with all its calls inlined), the interpreter runs a handler: with the same results, and 20 to 70 times slower where it
@@ -55,12 +57,22 @@
 //! | backend | in this version |
 //! |---|---|
 //! | [`Cpu`](BackendKind::Cpu) | always there; WGSL handlers are compiled or interpreted, native ones are called |
-//! | [`Wgpu`](BackendKind::Wgpu) | not there |
+//! | [`Wgpu`](BackendKind::Wgpu) | WGSL handlers on what Vulkan, Metal or Direct3D 12 reach, in rounds of messages; states and tables stay on the device; native kernels run on the CPU |
 //! | [`Cuda`](BackendKind::Cuda) | not there |
 //!
-//! [`Auto`](BackendKind::Auto), the default, takes the CPU; [`Runtime::why`] says so. The environment variable
-//! `RINGWORK_BACKEND` replaces `Auto` and nothing else; `RINGWORK_CACHE` says [where](CacheSettings) compiled code may be
-//! kept on disk.
+//! Links between kernels go through the host on every backend.
+//!
+//! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
+//! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the
+//! remedy; [`RuntimeBuilder::choice`] says what a runtime would take, [`Runtime::why`] what it took and why.
+//! `examples/doctor.rs` prints all that.
+//!
+//! | environment variable | what it says |
+//! |---|---|
+//! | `RINGWORK_BACKEND` | `cpu` or `wgpu`: replaces `Auto`, and nothing else |
+//! | `RINGWORK_ADAPTER` | the [adapter](RuntimeBuilder::adapter), where the program does not say |
+//! | `RINGWORK_WGPU_TRANSFER` | `mapped` or `staged`: how messages get to a wgpu device, where both are possible |
+//! | `RINGWORK_CACHE` | [where](CacheSettings) compiled code may be kept on disk, or `off` |
 //!
 //! # The map of the code
 //!
@@ -71,7 +83,7 @@
 //! | `wire` | slots and rings: the only byte layout |
 //! | `message` | [`Message`], [`DeviceMessage`], [`message!`], ids, priorities |
 //! | `compile` | WGSL to a checked and lowered program, what runs it (the interpreter, and the JIT in `compile/jit`), and the cache that keeps both |
-//! | `backend` | the traits of a device, and the CPU |
+//! | `backend` | the traits of a device, the CPU, wgpu, and the list of what there is |
 //! | `compute` | buffers that host and handlers share |
 //! | `kernel` | what a user declares: kernels, settings, outputs, the context of a host kernel |
 //! | `actor` | what runs them: runtime, handles, mailboxes, drivers, links, supervision, telemetry |
@@ -96,7 +108,10 @@ pub use actor::{
     DeadLetter, DeadLetterCounts, DeadLetterReason, Handle, KernelState, Latency, Options, Output, Pending,
     Replies, Runtime, RuntimeBuilder, Snapshot, Telemetry, Termination,
 };
-pub use backend::{BackendKind, Capabilities, Execution};
+pub use backend::{
+    Accelerator, AcceleratorKind, BackendKind, BackendReport, Capabilities, Choice, Execution, Problem,
+    backends,
+};
 pub use compile::{CacheSettings, CacheStatistics};
 pub use compute::UnifiedBuffer;
 pub use error::{Error, Result, SendError, SendManyError, SendTimeoutError, TrySendError};

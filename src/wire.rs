@@ -162,6 +162,49 @@ impl SlotRing {
     }
 }
 
+/// Slots of a ring as memory: slot `i` is `stride` bytes from `base + ((first + i) & mask) * stride` on.
+#[cfg(feature = "jit")]
+pub(crate) struct Slots {
+    pub base: *mut u8,
+    pub stride: usize,
+    pub mask: u32,
+    pub first: u32,
+}
+
+/// For machine code, which takes many slots at once.
+#[cfg(feature = "jit")]
+impl SlotRing {
+    /// Where the filled slots are, for whoever reads many of them at once.
+    pub(crate) fn filled(&self) -> Slots {
+        let base = self.storage.as_ptr().cast_mut().cast();
+        Slots { base, stride: self.units * 16, mask: self.mask, first: self.head }
+    }
+
+    /// Where the free slots are, for whoever fills many of them at once and [says so](Self::advance) then.
+    pub(crate) fn vacant(&mut self) -> Slots {
+        if self.storage.is_empty() {
+            self.allocate();
+        }
+        let base = self.storage.as_mut_ptr().cast();
+        Slots { base, stride: self.units * 16, mask: self.mask, first: self.tail }
+    }
+
+    /// Bytes of payload that a slot has room for.
+    pub(crate) fn room(&self) -> usize {
+        (self.units - 1) * 16
+    }
+
+    /// Counts `count` slots at the tail as filled: whoever calls this has written their headers and payloads.
+    ///
+    /// # Panics
+    ///
+    /// If fewer slots are free.
+    pub(crate) fn advance(&mut self, count: usize) {
+        assert!(count <= self.free(), "more slots were filled than are free");
+        self.tail = self.tail.wrapping_add(count as u32);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

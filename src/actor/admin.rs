@@ -51,6 +51,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         mailbox.state = mailbox.state.after(Event::Activate, self.name())?;
         // Relaxed: handlers begin only behind the gate, whose bit is set after this.
         self.control.stop.store(0, Ordering::Relaxed);
+        // Messages that were given to a device's port while a stop was asked for are not at the device, and nobody would
+        // tell that they came back.
+        self.hot.gate.clear(gate::AWAY);
         self.hot.gate.set(gate::ACTIVE);
         drop(mailbox);
         self.items.notify_all();

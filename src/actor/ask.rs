@@ -89,7 +89,7 @@ impl<In: Message, Out: Message> Asked<Out> for Core<In, Out> {
 
     fn drive(self: Arc<Self>, token: Token) {
         if Self::may_drive() {
-            self.drive_as_caller(Some(token), None, false);
+            self.drive_as_caller(Some(token), None, None);
         }
     }
 
@@ -375,10 +375,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let mut spinner = spinner;
         let mut begun = None;
         let may_run = self.may_run();
+        // Also while a device has something else of this kernel: the message may have been dropped.
+        let is_ready = || cell.is_ready(token);
         let reply = loop {
             for _ in 0..if cfg!(loom) { 1 } else { 32 } {
                 // A round may have brought our reply; if not, a look at the clock before the next one.
-                if cell.is_ready(token) || (may_run && self.drive_as_caller(Some(token), deadline, true)) {
+                if is_ready() || (may_run && self.drive_as_caller(Some(token), deadline, Some(&is_ready))) {
                     break;
                 }
                 spin();

@@ -5,6 +5,7 @@
 use super::cell::{CellPool, ReplyCell};
 use super::dead_letters::DeadLetter;
 use super::gate::{self, Gate};
+use super::launch::Relaunch;
 use super::mailbox::{Mailbox, Meta, Slot};
 use super::services::{Services, Source};
 use super::telemetry::{DeadLetterReason, Histogram, Telemetry};
@@ -127,6 +128,8 @@ pub(super) struct Facts<In, Out> {
     pub(super) on_probation: bool,
     /// The port gives rounds of messages to a device, and is not there while they run.
     pub(super) dispatched: bool,
+    /// How to get another port when the device is lost.
+    pub(super) relaunch: Option<Relaunch>,
     /// What runs the handler.
     pub(super) engine: &'static str,
     pub(super) launched: Instant,
@@ -141,7 +144,10 @@ pub(super) struct Engine<Out> {
     pub(super) port: Option<Box<dyn Port>>,
     /// Results of a round on their way to their callers.
     pub(super) finished: Vec<(Token, Result<Out, Fault>)>,
+    /// … those that somebody waits for, or that have to be looked at again.
     pub(super) settled: Vec<Settled<Out>>,
+    /// Replies of a round on their way to the reply queue.
+    pub(super) unasked: Vec<(Token, Out)>,
     /// Values of a round on their way to the outputs.
     pub(super) emitted: Emitted,
     /// Messages in the port whose replies will go to the reply queue.
@@ -192,15 +198,19 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// The states after a restart that does not go on with those there are.
+    pub(super) fn fallback(&self, state: RestartState) -> Arc<[u8]> {
+        let initial = || Arc::from(self.initial.repeat(self.instances));
+        match (state, &self.snapshot) {
+            (RestartState::Snapshot, Some(snapshot)) => snapshot.clone(),
+            _ => initial(),
+        }
+    }
+
     /// Tells the port what a faulted instance restarts with.
     pub(super) fn arrange_restart(&self, port: &mut dyn Port, policy: RestartPolicy) -> crate::Result<()> {
         let RestartPolicy::OneForOne { state, .. } = policy else { return Ok(()) };
-        let initial = || Arc::from(self.initial.repeat(self.instances));
-        port.reset_on_fault(match state {
-            RestartState::Current => None,
-            RestartState::Initial => Some(initial()),
-            RestartState::Snapshot => Some(self.snapshot.clone().unwrap_or_else(initial)),
-        })
+        port.reset_on_fault((state != RestartState::Current).then(|| self.fallback(state)))
     }
 }
 
@@ -210,6 +220,7 @@ impl<Out> Engine<Out> {
             port,
             finished: Vec::new(),
             settled: Vec::new(),
+            unasked: Vec::new(),
             emitted: Emitted::default(),
             reply_places: 0,
             growth: 0,
@@ -268,9 +279,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         });
         if core.facts.dispatched {
             let told = Arc::downgrade(&core);
-            core.control.on_ready(Box::new(move || {
+            core.control.on_ready(Box::new(move |is_lost| {
                 if let Some(core) = told.upgrade() {
-                    core.come_back();
+                    core.come_back(is_lost);
                 }
             }));
         }

@@ -4,10 +4,11 @@
 
 use super::core::{Core, Engine, Inside, Settled};
 use super::gate;
+use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
 use crate::backend::{Completion, Fault, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{Plain, RestartPolicy};
+use crate::kernel::{Backpressure, Plain, RestartPolicy, RestartState};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, elapsed, lock};
 use std::sync::Arc;
@@ -51,26 +52,26 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
-        let until = Until { token: None, deadline, slice: Some(SLICE), patient: true };
+        let until = Until { token: None, deadline, slice: Some(SLICE), patience: Some(&|| false) };
         // SAFETY: the gate is held.
         let round = unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
         round == Round::Moved
     }
 
-    /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was. A `patient` caller
-    /// waits for a device that has the message.
+    /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was. A caller with
+    /// `patience` waits for a device that has the message, until that says that the wait is over.
     pub(super) fn drive_as_caller(
         self: &Arc<Self>,
         own: Option<Token>,
         deadline: Option<Instant>,
-        patient: bool,
+        patience: Option<&dyn Fn() -> bool>,
     ) -> bool {
         let keep_out = gate::BACKGROUND | gate::STALLED | gate::WANTED;
         if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
-        let until = Until { token: own, deadline, slice: Some(SLICE), patient };
+        let until = Until { token: own, deadline, slice: Some(SLICE), patience };
         // SAFETY: the gate is held.
         unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
@@ -82,11 +83,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.hot.gate.clear(gate::SCHEDULED);
         // Whoever holds it sees on release that there is something queued.
         if !self.hot.gate.enter(gate::STALLED | gate::WANTED) {
+            if self.facts.dispatched && self.hot.gate.load() & gate::ACTIVE == 0 && self.hot.gate.seize() {
+                // SAFETY: the gate was just taken.
+                unsafe { self.engine.with(|engine| self.hand_out(engine)) };
+                self.release();
+            }
             return;
         }
         let handled = || self.handled.load(Ordering::Relaxed);
         let (before, begun) = (handled(), Instant::now());
-        let until = Until { token: None, deadline: None, slice: None, patient: false };
+        let until = Until { token: None, deadline: None, slice: None, patience: None };
         for _ in 0..ROUNDS {
             // SAFETY: the gate is held.
             let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
@@ -131,7 +137,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// One round: feed, run, hand out. The gate is held.
-    fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until, most: usize) -> Round {
+    fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until<'_>, most: usize) -> Round {
+        if engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
+            return self.lose(engine);
+        }
         // A device is given all it can take: what a round costs, it costs for one message too.
         let most = if self.facts.dispatched { usize::MAX } else { most };
         let (in_port, stalled) = self.feed(engine, most);
@@ -153,8 +162,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.hot.gate.clear(gate::AWAY);
         }
         if progress == Progress::Lost {
-            self.lose(engine);
-            return Round::Stopped;
+            return self.lose(engine);
         }
         if progress == Progress::Interrupted {
             engine.trusted = 0;
@@ -215,6 +223,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         // What is in the port already was admitted, but an interrupted message may come before new room.
         let mut room = port.free().min(most.saturating_sub(in_port)).min(admitted.saturating_sub(in_port));
+        if self.facts.dispatched && in_port > 0 && self.facts.backpressure == Backpressure::DropOldest {
+            // What is staged behind a round could not be dropped for a newcomer.
+            return (in_port, false);
+        }
         let wants = mailbox.queued() > 0 && port.free() > 0 && most > in_port;
         let mut stalled = wants && room == 0;
         let growing = mailbox.cycle.clone().filter(|_| engine.growth > 0 && wants && room > 0);
@@ -223,6 +235,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
             stalled |= room == 0;
         }
         let mut fed = 0;
+        let queued = mailbox.queued();
+        if queued > 1 && queued <= room.min(reply_room) && mailbox.take_all_normal() {
+            fed = queued;
+            let places = |slot: &&Slot<In, Out>| slot.meta.replies_to_queue();
+            engine.reply_places += mailbox.in_flight.iter().filter(places).count();
+        }
         while fed < room {
             let Some(next) = mailbox.peek() else { break };
             if next.meta.replies_to_queue() {
@@ -254,7 +272,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
     pub(super) fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
         let plain = self.plain();
-        let Engine { port: Some(port), finished, settled, emitted, reply_places, growth, .. } = engine else {
+        let Engine { port: Some(port), finished, settled, unasked, emitted, reply_places, growth, .. } =
+            engine
+        else {
             return false;
         };
         finished.clear();
@@ -270,11 +290,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return false;
         }
         let mut handled = 0;
-        let mut unasked = Vec::new();
+        let ended = finished.len();
         for (token, result) in finished.drain(..) {
             let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
             debug_assert_eq!(token, slot.meta.token, "results come in the order of their messages");
             *reply_places -= usize::from(self.facts.has_reply && slot.meta.replies_to_queue());
+            let is_looked_at = slot.meta.cell.is_some() || slot.meta.stamp != 0 || result.is_err();
             let result = match result {
                 Ok(reply) => {
                     handled += 1;
@@ -291,11 +312,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     Err(fault)
                 }
             };
-            settled.push((slot.meta, result));
+            if is_looked_at {
+                settled.push((slot.meta, result));
+            }
         }
         if !unasked.is_empty() {
             // Before the messages count as handled: whoever sees that they are finds the replies.
-            self.replies.push(unasked);
+            self.replies.push(unasked.drain(..));
         }
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
@@ -312,7 +335,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
         for (token, output, value) in emitted.iter() {
             self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
         }
-        let ended = settled.len();
         let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
         if let Some(cycle) = &cycle {
             cycle.release(credits);
@@ -353,11 +375,54 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// The port's device is gone: hands out what had come back, and fails the kernel. The gate is held.
-    fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) {
+    /// The port's device is gone: hands out what had come back, and goes on with another device if the kernel's policy
+    /// says so; if not, the kernel has failed. The gate is held.
+    fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) -> Round {
         self.hand_out(engine);
         let cause = engine.port.as_ref().and_then(|port| port.failure());
-        self.fail(&cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost")));
+        let cause = cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost"));
+        let RestartPolicy::OneForOne { state, .. } = self.facts.restart else {
+            self.fail(&cause);
+            return Round::Stopped;
+        };
+        if state == RestartState::Current {
+            let text =
+                format!("{cause}; the present state, with which the kernel would restart, is lost with it");
+            self.fail(&Error::new(ErrorKind::DeviceLost, text));
+            return Round::Stopped;
+        }
+        // Counted as a restart; too many of them fail the kernel.
+        if !self.supervise(&cause) {
+            return Round::Stopped;
+        }
+        let Some(relaunch) = &self.facts.relaunch else { return Round::Stopped };
+        let revive = || {
+            let mut port = relaunch.port(engine.memory.fallback(state))?;
+            engine.memory.arrange_restart(port.as_mut(), self.facts.restart)?;
+            Ok::<_, Error>(port)
+        };
+        // A device may be lost without anybody having noticed, until it is used: then the next one is another.
+        let revived = revive().or_else(|error| if error.is_device_lost() { revive() } else { Err(error) });
+        match revived {
+            Ok(port) => {
+                engine.port = Some(port);
+                // What the old device had, and never confirmed, is queued again, first in line.
+                engine.reply_places = 0;
+                let mut mailbox = lock(&self.mailbox);
+                let again = mailbox.requeue();
+                if let Some(cycle) = &mailbox.cycle {
+                    cycle.release((again * engine.growth) as i64);
+                }
+                drop(mailbox);
+                self.hot.gate.set(gate::QUEUED);
+                Round::Moved
+            }
+            Err(error) => {
+                let text = format!("{cause}; and there is no other: {error}");
+                self.fail(&Error::new(ErrorKind::DeviceLost, text));
+                Round::Stopped
+            }
+        }
     }
 
     pub(super) fn fault_error(&self, fault: &Fault) -> Error {

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Messages of one `send_many` that are numbered and run at a time.
 const BATCH: usize = 32;
+/// … of a kernel whose messages a device handles in rounds: all of them are queued before it is told.
+const DISPATCHED_BATCH: usize = 1024;
 
 /// Talks to a running kernel. Cheap to clone, usable from any thread; dropping it stops nothing.
 pub struct Handle<In, Out>(Arc<Core<In, Out>>);
@@ -210,11 +212,18 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ) -> Result<usize, SendManyError<In>> {
         let core = &self.0;
         let mut messages = messages.into_iter();
-        let mut batch = VecDeque::with_capacity(BATCH);
+        let most = if core.facts.dispatched { DISPATCHED_BATCH } else { BATCH };
+        // Those on the CPU have been announced, or are handled already.
+        let announce = || {
+            if core.facts.dispatched {
+                core.announce();
+            }
+        };
+        let mut batch = VecDeque::with_capacity(most);
         let mut sent = 0;
         loop {
             let mut refused = None;
-            while batch.len() < BATCH && refused.is_none() {
+            while batch.len() < most && refused.is_none() {
                 let Some(message) = messages.next() else { break };
                 match core.validate(&message) {
                     Ok(()) => batch.push_back((IdSource::next(), message)),
@@ -224,15 +233,18 @@ impl<In: Message, Out: Message> Handle<In, Out> {
             let count = batch.len();
             if let Err(error) = self.send_batch(&mut batch, &options) {
                 sent += count - batch.len() - 1;
+                announce();
                 let refused = refused.and_then(SendError::into_message);
                 let unsent = batch.into_iter().map(|(_, message)| message).chain(refused).collect();
                 return Err(SendManyError { sent, error, unsent });
             }
             sent += count;
             if let Some(error) = refused {
+                announce();
                 return Err(SendManyError { sent, error, unsent: Vec::new() });
             }
-            if count == 0 {
+            if count < most {
+                announce();
                 return Ok(sent);
             }
         }
@@ -388,10 +400,9 @@ impl<In: Message, Out: Message> Handle<In, Out> {
             return Err(Error::new(ErrorKind::Invalid, "recv_many of at most 0 replies: it must be more"));
         }
         let first = receive(&self.0.replies, &self.0, Some(timeout))?;
-        let mut replies = vec![first];
-        self.0.replies.pop_many(most - 1, &mut replies);
+        let replies = self.0.replies.pop_many(first.1, most - 1);
         self.0.clone().made_room();
-        Ok(replies.into_iter().map(|(_, reply)| reply).collect())
+        Ok(replies)
     }
 
     /// Receives replies until the kernel has ended and none is left.

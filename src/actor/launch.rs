@@ -1,10 +1,11 @@
 //! From a declared kernel to a running one: checks, compiles or finds what was compiled, opens the port.
 
 use super::core::{Core, Engine, Facts, Inside, Memory};
+use super::devices::Devices;
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
 use super::services::Services;
-use crate::backend::{Code, Device, Execution, LaunchSpec, NativeHandler, PortControl, Shape};
+use crate::backend::{Code, Execution, LaunchSpec, NativeHandler, Port, PortControl, Shape};
 use crate::compile::{Cache, HandlerSource, OutputDecl, Program, TableDecl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Body, HostFunction, KernelKind, Plain, Queue, RingKernel, Settings, invalid};
@@ -28,14 +29,25 @@ const MOST_STATE: u32 = 1024;
 /// Bytes a message may have.
 const MOST_MESSAGE: u32 = 4096;
 
-/// Where a kernel's port comes from.
-pub(super) trait Devices {
-    /// The device of the runtime's backend.
-    fn device(&self) -> Result<Arc<dyn Device>>;
-    /// The CPU.
-    fn cpu(&self) -> Result<Arc<dyn Device>>;
-    /// The runtime's compiled handlers.
-    fn cache(&self) -> &Cache;
+/// How a kernel gets another port when its device is lost.
+pub(super) struct Relaunch {
+    spec: LaunchSpec,
+    devices: Arc<Devices>,
+}
+
+impl Relaunch {
+    /// A port on the device that there is now, with these states of all instances.
+    ///
+    /// # Errors
+    ///
+    /// If no device can be opened, or the kernel has tables: what was in them is lost with the old device.
+    pub(super) fn port(&self, states: Arc<[u8]>) -> Result<Box<dyn Port>> {
+        if !self.spec.tables.is_empty() {
+            let text = "its tables were in the memory of the device that is lost";
+            return Err(Error::new(ErrorKind::DeviceLost, text));
+        }
+        self.devices.device()?.launch(LaunchSpec { states: Some(states), ..self.spec.clone() })
+    }
 }
 
 /// A kernel ready to be entered into the registry.
@@ -60,7 +72,7 @@ pub(super) fn launch<In: Message, Out: Message>(
     kernel: RingKernel<In, Out>,
     id: u64,
     services: Arc<Services>,
-    devices: &dyn Devices,
+    devices: &Arc<Devices>,
 ) -> Result<Launched<In, Out>> {
     let RingKernel { name, body, settings } = kernel;
     let kind = match &body {
@@ -95,6 +107,7 @@ pub(super) fn launch<In: Message, Out: Message>(
         settings.background || plan.as_ref().is_some_and(|plan| plan.background_only && !dispatched);
     let on_probation = plan.as_ref().is_some_and(|plan| plan.on_probation);
     let mut engine_name = "host";
+    let mut relaunch = None;
     let engine = match (plan, plain, device) {
         (Some(plan), Some(plain), Some(device)) => {
             let instances = if let Shape::Instances { count, .. } = shape { count as usize } else { 1 };
@@ -107,12 +120,13 @@ pub(super) fn launch<In: Message, Out: Message>(
                 Shape::Stateless => capacity.clamp(SERIAL_ROUND, STATELESS_ROUND),
                 Shape::Instances { .. } => capacity.clamp(SERIAL_ROUND, INSTANCES_ROUND),
             };
-            let mut port = device.launch(LaunchSpec {
+            let spec = LaunchSpec {
                 code: plan.code,
                 shape,
                 message_size: plain.input.size,
                 reply_size: plain.output.size,
                 initial_state: plan.initial_state,
+                states: None,
                 tables: plan.tables,
                 round,
                 control: control.clone(),
@@ -120,7 +134,11 @@ pub(super) fn launch<In: Message, Out: Message>(
                     let _inside = Inside::enter(id);
                     body();
                 }),
-            })?;
+            };
+            if dispatched {
+                relaunch = Some(Relaunch { spec: spec.clone(), devices: devices.clone() });
+            }
+            let mut port = device.launch(spec)?;
             engine_name = port.engine();
             memory.arrange_restart(port.as_mut(), settings.restart)?;
             Engine::new(Some(port), memory)
@@ -139,6 +157,7 @@ pub(super) fn launch<In: Message, Out: Message>(
         background_only,
         on_probation,
         dispatched,
+        relaunch,
         engine: engine_name,
         launched,
     };

@@ -248,6 +248,17 @@ impl<In, Out> Mailbox<In, Out> {
         Some(slot)
     }
 
+    /// Takes everything at once, in order, if nothing is in flight and all has the normal priority: no message moves.
+    /// `false`, and nothing is taken, otherwise.
+    pub(crate) fn take_all_normal(&mut self) -> bool {
+        if !self.in_flight.is_empty() || !self.others.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut self.normal, &mut self.in_flight);
+        self.queued = 0;
+        true
+    }
+
     /// Dead-letters the oldest message of the lowest priority, unless the newcomer ranks below it.
     fn drop_oldest(&mut self, newcomer: u8) -> Option<Slot<In, Out>> {
         let lowest_other = self.others.first_key_value().map(|(priority, _)| *priority);
@@ -286,6 +297,20 @@ impl<In, Out> Mailbox<In, Out> {
     pub(crate) fn shrink(&mut self) {
         self.normal.shrink_to_fit();
         self.in_flight.shrink_to_fit();
+    }
+
+    /// Queues what is in flight again, in front of what is queued; how many.
+    pub(crate) fn requeue(&mut self) -> usize {
+        let again = self.in_flight.len();
+        self.queued += again;
+        while let Some(slot) = self.in_flight.pop_back() {
+            if slot.meta.priority == NORMAL {
+                self.normal.push_front(slot);
+            } else {
+                self.others.entry(slot.meta.priority).or_default().push_front(slot);
+            }
+        }
+        again
     }
 
     /// Takes everything, oldest of the highest priority first, those in flight before those queued.

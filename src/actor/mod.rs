@@ -1,14 +1,18 @@
 //! The actor layer: what runs kernels, whatever runs their handlers.
 //!
-//! `runtime` and `handle` are what users hold. A `core` is one running kernel: a `gate` in front of its port, a
-//! `mailbox` with the books, and the way of a message in; `driver` is how messages are run and answered, `ask` how
-//! callers wait, `admin` the lifecycle calls, `host` the kernels with a thread of their own.
+//! `runtime`, which a `builder` makes, and `handle` are what users hold. A `core` is one running kernel: a `gate` in front
+//! of its port, a `mailbox` with the books, and the way of a message in; `driver` is how messages are run and answered,
+//! `ask` how callers wait, `admin` the lifecycle calls, `host` the kernels with a thread of their own.
 
 mod admin;
 mod ask;
+mod builder;
 mod cell;
 mod core;
 mod dead_letters;
+#[cfg(all(test, feature = "wgpu", not(loom)))]
+mod device_tests;
+mod devices;
 mod direct;
 mod driver;
 mod gate;
@@ -32,10 +36,11 @@ mod wake;
 
 pub use admin::Termination;
 pub use ask::Pending;
+pub use builder::RuntimeBuilder;
 pub use dead_letters::DeadLetter;
 pub use handle::{Handle, Replies, Snapshot};
 pub use lifecycle::KernelState;
 pub use receive::Output;
-pub use runtime::{Runtime, RuntimeBuilder};
+pub use runtime::Runtime;
 pub use send::Options;
 pub use telemetry::{DeadLetterCounts, DeadLetterReason, Latency, Telemetry};

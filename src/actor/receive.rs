@@ -24,7 +24,9 @@ pub(super) trait Feeder: AnyKernel {
 
 impl<In: Message, Out: Message> Feeder for Core<In, Out> {
     fn drive(self: Arc<Self>, deadline: Option<Instant>, patient: bool) -> bool {
-        !self.is_host() && Self::may_drive() && self.drive_as_caller(None, deadline, patient)
+        !self.is_host()
+            && Self::may_drive()
+            && self.drive_as_caller(None, deadline, patient.then_some(&|| false))
     }
 
     fn made_room(self: Arc<Self>) {

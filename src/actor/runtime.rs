@@ -1,18 +1,20 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
 use super::admin::{GRACE, PATIENCE};
+use super::builder::RuntimeBuilder;
 use super::core::{Core, inside};
 use super::dead_letters::DeadLetter;
+use super::devices::Devices;
 use super::handle::Handle;
-use super::launch::{self, Devices, Launched};
+use super::launch::{self, Launched};
 use super::lifecycle::KernelState;
 use super::links::{CycleCredits, cycles};
 use super::pool::Pool;
 use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
-use crate::backend::{self, BackendKind, Capabilities, Device, DeviceOptions};
-use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings, CacheStatistics};
+use crate::backend::{BackendKind, Capabilities, DeviceOptions};
+use crate::compile::{Cache, CacheStatistics};
 use crate::compute::UnifiedBuffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Inlet, RingKernel};
@@ -121,20 +123,12 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
-/// Names the adapter from outside.
-const ADAPTER_VARIABLE: &str = "RINGWORK_ADAPTER";
-
 /// Ids are the process's, not the runtime's: threads remember them.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 struct Inner {
     services: Arc<Services>,
-    wanted: BackendKind,
-    options: DeviceOptions,
-    why: Mutex<String>,
-    device: Mutex<Option<Arc<dyn Device>>>,
-    cpu: Mutex<Option<Arc<dyn Device>>>,
-    cache: Cache,
+    devices: Arc<Devices>,
     /// One change of links at a time.
     linking: Mutex<()>,
 }
@@ -145,97 +139,21 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-/// Configures a [`Runtime`].
-#[derive(Clone, Debug, Default)]
-#[must_use = "a builder does nothing until it builds"]
-pub struct RuntimeBuilder {
-    backend: BackendKind,
-    adapter: Option<String>,
-    cache: CacheSettings,
-}
-
-impl RuntimeBuilder {
-    /// The backend that runs device kernels. [`BackendKind::Auto`], the default, can be replaced from outside by
-    /// the environment variable `RINGWORK_BACKEND` (`cpu`, `wgpu`, `cuda`); any other choice stands.
-    pub fn backend(mut self, kind: BackendKind) -> Self {
-        self.backend = kind;
-        self
-    }
-
-    /// The adapter that a GPU backend opens: its index among those that `examples/doctor.rs` lists, its
-    /// [UUID](Capabilities::uuid), or a part of its name, whatever the case. Unless set, the environment variable
-    /// `RINGWORK_ADAPTER` says it, or else it is the best one there is. The CPU has none.
-    pub fn adapter(mut self, which: impl Into<String>) -> Self {
-        self.adapter = Some(which.into());
-        self
-    }
-
-    /// How compiled handlers are kept; [`CacheSettings`] says how unless set.
-    pub fn cache(mut self, settings: CacheSettings) -> Self {
-        self.cache = settings;
-        self
-    }
-
-    /// Makes the runtime. Devices are opened at the first device kernel or buffer.
-    ///
-    /// # Errors
-    ///
-    /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name, if
-    /// `RINGWORK_CACHE` is empty, or for a setting of the cache (the error names it, its value and its bound);
-    /// [unavailable](Error::is_unavailable) if this build does not have the backend.
-    pub fn build(self) -> Result<Runtime> {
-        let mut wanted = self.backend;
-        if wanted == BackendKind::Auto
-            && let Ok(name) = std::env::var("RINGWORK_BACKEND")
-        {
-            wanted = name.parse()?;
-        }
-        backend::check(wanted)?;
-        let adapter = self.adapter.or_else(|| std::env::var(ADAPTER_VARIABLE).ok());
-        let cache = Cache::new(&self.cache, std::env::var_os(CACHE_VARIABLE).as_deref())?;
-        Ok(Runtime(Arc::new(Inner {
+impl Runtime {
+    /// What a builder builds.
+    pub(super) fn assemble(wanted: BackendKind, options: DeviceOptions, cache: Cache) -> Self {
+        Self(Arc::new(Inner {
             services: Arc::new(Services {
                 pool: Pool::new(),
                 prefix: TokenPrefix::random(),
                 dead_letters: Default::default(),
                 registry: Default::default(),
             }),
-            wanted,
-            options: DeviceOptions { adapter },
-            why: Mutex::new("no device has been opened yet".to_owned()),
-            device: Mutex::new(None),
-            cpu: Mutex::new(None),
-            cache,
+            devices: Arc::new(Devices::new(wanted, options, cache)),
             linking: Mutex::new(()),
-        })))
-    }
-}
-
-impl Devices for Inner {
-    fn device(&self) -> Result<Arc<dyn Device>> {
-        let mut device = lock(&self.device);
-        if let Some(device) = &*device {
-            return Ok(device.clone());
-        }
-        let (opened, why) = backend::open(self.wanted, &self.options)?;
-        *lock(&self.why) = why;
-        Ok(device.insert(opened).clone())
+        }))
     }
 
-    fn cpu(&self) -> Result<Arc<dyn Device>> {
-        let mut cpu = lock(&self.cpu);
-        if let Some(cpu) = &*cpu {
-            return Ok(cpu.clone());
-        }
-        Ok(cpu.insert(backend::open(BackendKind::Cpu, &DeviceOptions::default())?.0).clone())
-    }
-
-    fn cache(&self) -> &Cache {
-        &self.cache
-    }
-}
-
-impl Runtime {
     /// A runtime on the best backend that this build has and this machine can run.
     ///
     /// # Errors
@@ -287,7 +205,7 @@ impl Runtime {
         }
         // Compiled outside of the lock: other launches go on meanwhile.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let launched = launch::launch(kernel, id, inner.services.clone(), inner);
+        let launched = launch::launch(kernel, id, inner.services.clone(), &inner.devices);
         let mut registry = inner.services.registry();
         registry.reserved.remove(&name);
         let Launched { core, host } = launched?;
@@ -341,7 +259,7 @@ impl Runtime {
     /// [invalid](Error::is_invalid) without values, or if an element's size is not a multiple of four bytes;
     /// [unavailable](Error::is_unavailable) if the backend is not.
     pub fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<UnifiedBuffer<T>> {
-        UnifiedBuffer::new(&*self.0.device()?, values)
+        UnifiedBuffer::new(&*self.0.devices.device()?, values)
     }
 
     /// What the runtime's device is and can do; opens it if it is not open yet.
@@ -350,12 +268,33 @@ impl Runtime {
     ///
     /// [unavailable](Error::is_unavailable) if the backend is not.
     pub fn capabilities(&self) -> Result<Capabilities> {
-        Ok(self.0.device()?.capabilities().clone())
+        Ok(self.0.devices.device()?.capabilities().clone())
     }
 
-    /// Why device kernels run where they run; on the CPU, also by which engine.
+    /// Loses the device on purpose.
+    #[cfg(all(test, feature = "wgpu", not(loom)))]
+    pub(super) fn destroy_device(&self) {
+        self.0.devices.device().expect("a device is open").destroy();
+    }
+
+    /// Why device kernels run where they run; on the CPU, also by which engine. Where
+    /// [`Auto`](BackendKind::Auto) took the CPU, it says what it found instead of a GPU, or how to get one.
+    ///
+    /// [`RuntimeBuilder::choice`] tells the same without a device; this, only once it is open.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{BackendKind, Runtime};
+    ///
+    /// let runtime = Runtime::builder().backend(BackendKind::Cpu).build()?;
+    /// assert_eq!(runtime.why(), "no device has been opened yet");
+    /// runtime.capabilities()?;
+    /// assert!(runtime.why().starts_with("cpu: asked for ("));
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
     pub fn why(&self) -> String {
-        lock(&self.0.why).clone()
+        self.0.devices.why()
     }
 
     /// What the cache of compiled handlers holds and what happened in it.
@@ -368,7 +307,7 @@ impl Runtime {
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn cache_statistics(&self) -> CacheStatistics {
-        self.0.cache.statistics()
+        self.0.devices.cache().statistics()
     }
 
     /// Forgets all compiled handlers, in memory and on disk, where the folder may be shared with other processes.
@@ -378,7 +317,7 @@ impl Runtime {
     ///
     /// [unavailable](Error::is_unavailable) if files could not be removed; it names one.
     pub fn clear_cache(&self) -> Result<()> {
-        self.0.cache.clear()
+        self.0.devices.cache().clear()
     }
 
     /// Takes the last dead letters of all kernels (256 at most), oldest first.

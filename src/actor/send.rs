@@ -166,7 +166,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Queues a run of messages, as many under one lock as there is room for.
+    /// Queues a run of messages, as many under one lock as there is room for. For a kernel on a device the caller has to
+    /// [`announce`](Self::announce) them.
     pub(super) fn send_queued_batch(
         self: &Arc<Self>,
         batch: &mut VecDeque<(Token, In)>,
@@ -189,9 +190,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     self.items.notify_one();
                 }
                 if count > 0 {
-                    self.announce();
+                    // A device gets the whole run in one round: whoever sends it announces it.
+                    if !self.facts.dispatched {
+                        self.announce();
+                    }
                     continue;
                 }
+                self.announce();
             }
             // Full, closed, or a strategy that looks at each message: one at a time, with all that this means.
             if let Some((token, message)) = batch.pop_front() {

@@ -79,8 +79,8 @@ impl DeadLetterCounts {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Telemetry {
-    /// What runs the handler: `jit` (machine code), `interpreter: ` and the reason why it is not that, `native`, or
-    /// `host`.
+    /// What runs the handler: `jit` (machine code), `interpreter: ` and the reason why it is not that, `wgpu`, `native`,
+    /// or `host`.
     pub engine: &'static str,
     /// Messages taken over from their senders.
     pub accepted: u64,

@@ -39,10 +39,15 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Something came back from the device.
-    pub(super) fn come_back(self: &Arc<Self>) {
-        self.hot.gate.clear(gate::AWAY);
-        self.rescue();
+    /// Something came back from the device, or it is lost, which somebody has to look at even if nothing is queued.
+    pub(super) fn come_back(self: &Arc<Self>, is_lost: bool) {
+        let before = self.hot.gate.clear(gate::AWAY);
+        // Nobody drives a kernel that is not active; but what came back of a round that had begun is handed out.
+        if is_lost || before & gate::ACTIVE == 0 {
+            self.schedule();
+        } else {
+            self.rescue();
+        }
     }
 
     /// Waits until nobody holds the port, or until a host kernel has no message in hand; `false` at the deadline.

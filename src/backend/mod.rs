@@ -3,9 +3,16 @@
 //! A backend sees a [`LaunchSpec`] and never a user's declaration. Calls are paid per batch. Everything a caller
 //! can foresee has been checked above; what comes back as an error here could not be.
 
+mod accelerator;
 pub(crate) mod cpu;
+mod report;
+#[cfg(any(feature = "wgpu", test))]
+mod select;
 #[cfg(feature = "wgpu")]
 pub(crate) mod wgpu;
+
+pub use accelerator::{Accelerator, AcceleratorKind};
+pub use report::{BackendReport, Choice, Problem, backends};
 
 use crate::compile;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,18 +24,34 @@ use std::time::Instant;
 
 pub(crate) use crate::compile::{STOP_AFTER_MESSAGE, STOP_NOW};
 
-/// Which way to run device kernels is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A way to run device kernels.
+///
+/// Its name, as `RINGWORK_BACKEND` takes it, is what it shows as and what it is parsed from.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::BackendKind;
+///
+/// assert_eq!(BackendKind::default(), BackendKind::Auto);
+/// assert_eq!("wgpu".parse::<BackendKind>()?, BackendKind::Wgpu);
+/// assert_eq!(BackendKind::Cpu.to_string(), "cpu");
+/// assert!("vulkan".parse::<BackendKind>().is_err_and(|error| error.is_invalid()));
+/// # Ok::<(), ringwork::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackendKind {
-    /// The best one that this build has and this machine can run.
+    /// The best one that this build has and this machine can run: a GPU through wgpu, or else the CPU. A software
+    /// rasteriser, which pretends to be a GPU, is only taken if [an adapter](crate::RuntimeBuilder::adapter) is named.
+    /// [`RuntimeBuilder::choice`](crate::RuntimeBuilder::choice) says what it is, and why.
     #[default]
     Auto,
     /// The CPU: always there.
     Cpu,
-    /// Any GPU through wgpu.
+    /// Any GPU through wgpu (Vulkan, Metal, Direct3D 12), and software rasterisers; in builds with the feature `wgpu`.
     Wgpu,
-    /// NVIDIA GPUs through CUDA.
+    /// NVIDIA GPUs through CUDA; not in this version.
     Cuda,
 }
 
@@ -59,74 +82,178 @@ impl std::str::FromStr for BackendKind {
     }
 }
 
-/// Is this backend in this build?
-pub(crate) fn check(kind: BackendKind) -> Result<()> {
-    match kind {
-        BackendKind::Auto | BackendKind::Cpu => Ok(()),
-        BackendKind::Wgpu if cfg!(feature = "wgpu") => Ok(()),
-        BackendKind::Wgpu => {
-            Err(not_built(kind, "build ringwork with its feature `wgpu`, or use `cpu` or `auto`"))
+impl BackendKind {
+    /// What to do instead where this backend is not in this build; `None` where it is.
+    fn absent(self) -> Option<&'static str> {
+        let built = cfg!(feature = "wgpu");
+        match self {
+            Self::Wgpu if !built => Some("build ringwork with its feature `wgpu`, or use `cpu` or `auto`"),
+            Self::Cuda if built => Some("use `wgpu`, `cpu` or `auto`"),
+            Self::Cuda => Some("use `cpu` or `auto`"),
+            Self::Auto | Self::Cpu | Self::Wgpu => None,
         }
-        BackendKind::Cuda => Err(not_built(kind, "use `wgpu`, `cpu` or `auto`")),
     }
 }
 
-fn not_built(kind: BackendKind, remedy: &str) -> Error {
-    let text = format!("backend `{kind}` is not in this build of ringwork; {remedy}");
-    Error::new(ErrorKind::Unavailable, text)
+/// Is this backend in this build?
+pub(crate) fn check(kind: BackendKind) -> Result<()> {
+    match kind.absent() {
+        None => Ok(()),
+        Some(remedy) => {
+            let text = format!("backend `{kind}` is not in this build of ringwork; {remedy}");
+            Err(Error::new(ErrorKind::Unavailable, text))
+        }
+    }
 }
 
 /// What is asked of a device.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct DeviceOptions {
     /// The adapter: its index, its UUID, or a part of its name.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU is the only one there is"))]
     pub adapter: Option<String>,
+    /// What said so, for errors.
+    pub adapter_setting: &'static str,
 }
 
-/// Opens the device of a backend, or says why it cannot: the one place that knows which backends this build has.
-///
-/// Returns the device and a sentence on why it was chosen.
-pub(crate) fn open(kind: BackendKind, options: &DeviceOptions) -> Result<(Arc<dyn Device>, String)> {
-    match kind {
-        BackendKind::Auto => match open_wgpu(options, true) {
-            Ok((device, adapter)) => Ok((device, format!("wgpu: the best there is: {adapter}"))),
-            // Whoever names an adapter wants that one.
-            Err(error) if options.adapter.is_some() => Err(error),
-            Err(error) => {
-                Ok((cpu::CpuDevice::open(), format!("cpu ({}), for there is no GPU: {error}", cpu::engine())))
-            }
-        },
-        BackendKind::Cpu => Ok((cpu::CpuDevice::open(), format!("cpu: asked for ({})", cpu::engine()))),
-        BackendKind::Wgpu => {
-            let (device, adapter) = open_wgpu(options, false)?;
-            Ok((device, format!("wgpu: asked for: {adapter}")))
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self { adapter: None, adapter_setting: "adapter" }
+    }
+}
+
+/// A device that was chosen, and is not open yet.
+enum Candidate {
+    Cpu,
+    #[cfg(feature = "wgpu")]
+    Wgpu(Box<wgpu::Found>),
+}
+
+impl Candidate {
+    /// `wanted`: it, or else nothing, and not the best there is.
+    fn gpu(options: &DeviceOptions, wanted: bool) -> Result<(Self, String)> {
+        check(BackendKind::Wgpu)?;
+        #[cfg(feature = "wgpu")]
+        {
+            let found = wgpu::choose(options, !wanted)?;
+            let adapter = found.accelerator();
+            let why = match (options.adapter.is_some(), wanted) {
+                (true, _) => "wgpu: the adapter that was asked for",
+                (false, true) => "wgpu: asked for",
+                (false, false) => "wgpu: the best there is",
+            };
+            Ok((Self::Wgpu(Box::new(found)), format!("{why}: {adapter}")))
         }
+        #[cfg(not(feature = "wgpu"))]
+        unreachable!("the check says so: {options:?}, {wanted}")
+    }
+
+    fn accelerator(&self) -> Accelerator {
+        match self {
+            Self::Cpu => cpu::accelerator(),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(found) => found.accelerator(),
+        }
+    }
+
+    fn open(&self) -> Result<Arc<dyn Device>> {
+        match self {
+            Self::Cpu => Ok(cpu::CpuDevice::open()),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(found) => wgpu::WgpuDevice::open(found),
+        }
+    }
+}
+
+/// Does `Auto` do without a GPU that could not be had for this reason?
+///
+/// Whoever names an adapter wants that one, and a setting that is wrong is not made right by ignoring it.
+fn may_go_without(error: &Error, options: &DeviceOptions) -> bool {
+    options.adapter.is_none() && !error.is_invalid()
+}
+
+fn without_gpu(error: &Error) -> String {
+    format!("cpu ({}), for there is no GPU: {error}", cpu::engine())
+}
+
+/// The one place that knows which backends this build has.
+fn candidate(kind: BackendKind, options: &DeviceOptions) -> Result<(Candidate, String)> {
+    match kind {
+        BackendKind::Auto => match Candidate::gpu(options, options.adapter.is_some()) {
+            Err(error) if may_go_without(&error, options) => Ok((Candidate::Cpu, without_gpu(&error))),
+            gpu => gpu,
+        },
+        BackendKind::Cpu => Ok((Candidate::Cpu, format!("cpu: asked for ({})", cpu::engine()))),
+        BackendKind::Wgpu => Candidate::gpu(options, true),
         BackendKind::Cuda => Err(check(kind).expect_err("not in this build")),
     }
 }
 
+/// What [`open`] would open, and why.
+pub(crate) fn choose(kind: BackendKind, options: &DeviceOptions) -> Result<Choice> {
+    let (candidate, why) = candidate(kind, options)?;
+    Ok(Choice { accelerator: candidate.accelerator(), why })
+}
+
+/// Opens the device of a backend, or says why it cannot.
+///
+/// Returns the device and a sentence on why it was chosen.
+pub(crate) fn open(kind: BackendKind, options: &DeviceOptions) -> Result<(Arc<dyn Device>, String)> {
+    let (candidate, why) = candidate(kind, options)?;
+    match candidate.open() {
+        Ok(device) => Ok((device, why)),
+        Err(error) if kind == BackendKind::Auto && may_go_without(&error, options) => {
+            Ok((Candidate::Cpu.open()?, without_gpu(&error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What wgpu can run kernels on.
 #[cfg(feature = "wgpu")]
-fn open_wgpu(options: &DeviceOptions, hardware: bool) -> Result<(Arc<dyn Device>, String)> {
-    wgpu::WgpuDevice::open(options, hardware)
+fn wgpu_accelerators() -> Result<Vec<Accelerator>, Problem> {
+    wgpu::accelerators()
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn open_wgpu(_: &DeviceOptions, _: bool) -> Result<(Arc<dyn Device>, String)> {
-    Err(check(BackendKind::Wgpu).expect_err("not in this build"))
+fn wgpu_accelerators() -> Result<Vec<Accelerator>, Problem> {
+    unreachable!("it is not in this build")
 }
 
 /// How a device gets its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{BackendKind, Execution, Runtime};
+///
+/// let runtime = Runtime::builder().backend(BackendKind::Cpu).build()?;
+/// assert_eq!(runtime.capabilities()?.execution, Execution::Host);
+/// # Ok::<(), ringwork::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Execution {
     /// Handlers run on the threads of this process.
     Host,
-    /// The device is given rounds of messages, and answers when a round is over.
+    /// The device is given rounds of messages, and answers when a round is over. A round is not interrupted: a caller
+    /// whose deadline passes leaves, and the device finishes it.
     Dispatched,
 }
 
-/// What a device is and can do.
+/// What an opened device is and can do; [`Runtime::capabilities`](crate::Runtime::capabilities) tells it.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{BackendKind, Runtime};
+///
+/// let runtime = Runtime::builder().backend(BackendKind::Cpu).build()?;
+/// let cpu = runtime.capabilities()?;
+/// println!("{}, {} threads", cpu.name, cpu.parallelism);
+/// assert!(cpu.unified_memory && !cpu.software);
+/// assert_eq!((cpu.uuid, cpu.longest_loop), (None, None));
+/// # Ok::<(), ringwork::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -159,6 +286,13 @@ pub(crate) trait Device: Send + Sync {
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceStorage>>;
     /// Makes a kernel ready to run. Code is compiled before this returns.
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>>;
+    /// Is it gone for good? Whoever needs one opens another.
+    fn is_lost(&self) -> bool {
+        false
+    }
+    /// Loses the device on purpose.
+    #[cfg(all(test, feature = "wgpu"))]
+    fn destroy(&self) {}
 }
 
 /// Memory of a device that tables live in.
@@ -204,6 +338,7 @@ pub(crate) trait NativeHandler: Send + Sync {
 }
 
 /// All a backend needs to know to run a kernel.
+#[derive(Clone)]
 pub(crate) struct LaunchSpec {
     pub code: Code,
     pub shape: Shape,
@@ -213,6 +348,8 @@ pub(crate) struct LaunchSpec {
     pub reply_size: u32,
     /// One instance's state to begin with, in WGSL layout; empty without state.
     pub initial_state: Vec<u8>,
+    /// All instances' states to begin with, tightly packed; `None` if each is the initial one.
+    pub states: Option<Arc<[u8]>>,
     /// In the order of the program's tables.
     pub tables: Vec<Arc<dyn DeviceStorage>>,
     /// Messages the port should take at once, at most.
@@ -227,6 +364,9 @@ pub(crate) struct LaunchSpec {
 /// refused on whatever thread it runs.
 pub(crate) type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
 
+/// Told that something came back from a device, or that it is lost.
+pub(crate) type Ready = dyn Fn(bool) + Send + Sync;
+
 /// Words shared between a port and whoever watches it.
 #[derive(Default)]
 pub(crate) struct PortControl {
@@ -235,7 +375,7 @@ pub(crate) struct PortControl {
     /// Messages in the port whose handler has not begun; written by the port's holder only.
     pub waiting: AtomicUsize,
     /// What to call when something came back from the device: whoever waits for it may not hold the port.
-    ready: std::sync::Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+    ready: std::sync::Mutex<Option<Box<Ready>>>,
     /// The round in hand runs one message at a time: all before the last that is not waiting are complete. Written
     /// by the port's holder only; a port that cannot tell leaves it.
     pub one_at_a_time: AtomicBool,
@@ -249,18 +389,18 @@ impl PortControl {
     }
 
     /// Sets what [`call_ready`](Self::call_ready) calls.
-    pub(crate) fn on_ready(&self, ready: Box<dyn Fn() + Send + Sync>) {
+    pub(crate) fn on_ready(&self, ready: Box<Ready>) {
         *self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(ready);
     }
 
-    /// Tells the kernel that something came back from the device.
+    /// Tells the kernel that something came back from the device, or that it is lost.
     #[cfg_attr(
         not(feature = "wgpu"),
         expect(dead_code, reason = "the CPU's handlers are over when it returns")
     )]
-    pub(crate) fn call_ready(&self) {
+    pub(crate) fn call_ready(&self, is_lost: bool) {
         if let Some(ready) = &*self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            ready();
+            ready(is_lost);
         }
     }
 }
@@ -303,15 +443,16 @@ pub(crate) enum Completion<'a> {
 }
 
 /// When [`Port::progress`] has to come back.
-pub(crate) struct Until {
+pub(crate) struct Until<'a> {
     /// Behind this message.
     pub token: Option<Token>,
     /// At this time, even inside a handler: what is in hand then runs again later.
     pub deadline: Option<Instant>,
     /// After running this long, counted from the first look at the clock; as `deadline`.
     pub slice: Option<std::time::Duration>,
-    /// A device that has the messages may be waited for, until the deadline.
-    pub patient: bool,
+    /// A device that has the messages may be waited for, until the deadline, or until this says that it is over.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU's handlers run on who waits"))]
+    pub patience: Option<&'a dyn Fn() -> bool>,
 }
 
 /// How the message of [`Port::exchange_one`] ended.
@@ -336,13 +477,8 @@ pub(crate) enum Progress {
     /// A message was left in the middle; it is first in line again.
     Interrupted,
     /// The device has messages, and [`PortControl::call_ready`] will tell when something comes back.
-    #[cfg_attr(
-        not(feature = "wgpu"),
-        expect(dead_code, reason = "the CPU's handlers are over when it returns")
-    )]
     UnderWay,
     /// The device is gone, or refused: [`Port::failure`] says why.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU is always there"))]
     Lost,
 }
 
@@ -364,14 +500,14 @@ pub(crate) trait Port: Send {
     fn exchange<'a>(
         &mut self,
         _batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
-        _until: &Until,
+        _until: &Until<'_>,
         _sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
         0
     }
     /// As [`exchange`](Self::exchange) for one message of a kernel without outputs, whose reply goes into `reply`
     /// (as long as replies are). A message that has not ended stays in the port.
-    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until<'_>, reply: &mut [u8]) -> One {
         let mut ended = One::Interrupted;
         let taken = self.exchange(&mut std::iter::once((token, message)), until, &mut |completion| {
             ended = match completion {
@@ -390,7 +526,7 @@ pub(crate) trait Port: Send {
         ended
     }
     /// Runs handlers, or waits for the device that does.
-    fn progress(&mut self, until: &Until) -> Progress;
+    fn progress(&mut self, until: &Until<'_>) -> Progress;
     /// Hands out what is complete.
     fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>));
     /// Forgets the messages that have not been handled (the layer above has them still).

@@ -1,12 +1,12 @@
 //! Many messages in one call.
 
-use super::{FaultCode, Outcome, StopCheck, TableView};
+use super::{EmitSlot, FaultCode, Outcome, StopCheck, TableView};
 use crate::message::Token;
-use crate::wire::{KIND_REPLY, SlotRing};
+use crate::wire::{KIND_EMIT, KIND_REPLY, SlotRing};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Messages of one kernel to be run one after the other, each with its reply straight into the ring that takes it:
-/// for handlers without declared outputs, whose values would have to come before the reply.
+/// Messages of one kernel to be run one after the other, all that comes out of each straight into the ring that takes
+/// it: the emitted values, output by output, then the reply.
 pub(crate) struct Batch<'a> {
     /// Where the messages are.
     pub input: &'a SlotRing,
@@ -20,7 +20,9 @@ pub(crate) struct Batch<'a> {
     /// The byte of a message where the number of its instance is; `None` if there are no instances.
     pub instance_at: Option<usize>,
     pub reply_size: usize,
-    /// Takes the replies; there is room for all of them.
+    /// What the handler emits; those of its [`Program`](super::Program).
+    pub emits: &'a [EmitSlot],
+    /// Takes what comes out; there is room for all that can.
     pub output: &'a mut SlotRing,
     /// As in [`Frame`](super::Frame), as the next two.
     pub privates: &'a mut [u8],
@@ -67,13 +69,23 @@ pub(crate) enum Ending {
 }
 
 impl Batch<'_> {
-    /// Runs the messages: `run` gets a message, its state and room for the reply.
-    #[inline]
-    pub(super) fn each(&mut self, mut run: impl FnMut(&[u8], &mut [u8], &mut [u8]) -> Outcome) -> BatchEnd {
-        let count = match self.places {
+    /// How many messages there are.
+    pub(super) fn count(&self) -> usize {
+        match self.places {
             Places::First(count) => count,
             Places::Listed(places) => places.len(),
-        };
+        }
+    }
+
+    /// Runs the messages: `run` gets a message, its state, room for the reply, and the private segment.
+    #[inline]
+    pub(super) fn each(
+        &mut self,
+        mut run: impl FnMut(&[u8], &mut [u8], &mut [u8], &mut [u8]) -> Outcome,
+    ) -> BatchEnd {
+        let count = self.count();
+        // Where a reply waits for the values that come before it.
+        let mut reply = vec![0u128; if self.emits.is_empty() { 0 } else { self.reply_size.div_ceil(16) }];
         for completed in 0..count {
             let end = |why| BatchEnd { completed, why };
             if self.stop.word() >= self.stop_at {
@@ -96,10 +108,23 @@ impl Batch<'_> {
             let at = instance * self.state_size;
             let state = &mut self.states[at..at + self.state_size];
             let mut outcome = Outcome::Done;
-            self.output.push_if(header.token, KIND_REPLY, self.reply_size, |reply| {
-                outcome = run(message, state, reply);
-                outcome == Outcome::Done
-            });
+            if self.emits.is_empty() {
+                self.output.push_if(header.token, KIND_REPLY, self.reply_size, |reply| {
+                    outcome = run(message, state, reply, self.privates);
+                    outcome == Outcome::Done
+                });
+            } else {
+                let reply = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut reply)[..self.reply_size];
+                outcome = run(message, state, reply, self.privates);
+                if outcome == Outcome::Done {
+                    for (kind, slot) in (KIND_EMIT..).zip(self.emits) {
+                        for value in slot.values(self.privates) {
+                            self.output.push(header.token, kind, value);
+                        }
+                    }
+                    self.output.push(header.token, KIND_REPLY, reply);
+                }
+            }
             match outcome {
                 Outcome::Done => {}
                 Outcome::Fault(code) => return end(Ending::Fault(code)),

@@ -6,6 +6,8 @@
 //! What once failed is kept in `regressions/` and runs first.
 
 mod ast;
+mod batch_mutants;
+mod batches;
 mod build;
 mod builtins;
 mod check;

@@ -141,7 +141,9 @@ pub(super) fn lower_joined(
     mut module: Module,
     loop_budget: u32,
 ) -> std::result::Result<Module, Box<naga::WithSpan<naga::valid::ValidationError>>> {
-    let validate = |module: &Module| Validator::new(ValidationFlags::all(), CAPABILITIES).validate(module);
+    let validate = |module: &Module| {
+        Validator::new(ValidationFlags::all(), CAPABILITIES).validate(module).map_err(Box::new)
+    };
     let info = validate(&module)?;
     let library = rewrite_all(&mut module, &info);
     let named = |module: &Module, wanted: &str| {

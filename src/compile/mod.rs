@@ -107,6 +107,20 @@ pub(crate) struct EmitSlot {
     pub max: u32,
 }
 
+impl EmitSlot {
+    /// The values that the last run emitted.
+    #[inline]
+    pub fn values<'p>(&self, privates: &'p [u8]) -> impl Iterator<Item = &'p [u8]> {
+        let at = self.count_offset as usize;
+        let count: u32 = *bytemuck::from_bytes(&privates[at..at + 4]);
+        let (first, stride, size) = (self.items_offset, self.stride, self.size as usize);
+        (0..count.min(self.max)).map(move |item| {
+            let at = (first + item * stride) as usize;
+            &privates[at..at + size]
+        })
+    }
+}
+
 /// A borrowed table: the bytes of a bound buffer.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -143,6 +157,12 @@ impl<'a> StopCheck<'a> {
     fn word(&self) -> u32 {
         // Relaxed: as in `must_stop`.
         self.word.load(Ordering::Relaxed)
+    }
+
+    /// Where the stop word is.
+    #[cfg(feature = "jit")]
+    fn word_address(&self) -> &AtomicU32 {
+        self.word
     }
 
     /// Must the run stop?
@@ -219,8 +239,8 @@ pub(crate) trait Executable: Send + Sync {
     ///
     /// As [`run`](Self::run), or if the output has no room for all replies.
     fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
-        let (privates, tables, stop) = (std::mem::take(&mut batch.privates), batch.tables, batch.stop);
-        batch.each(|message, state, reply| {
+        let (tables, stop) = (batch.tables, batch.stop);
+        batch.each(|message, state, reply, privates| {
             self.run(&mut Frame { message, state, reply, privates, tables, stop })
         })
     }

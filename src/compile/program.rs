@@ -18,7 +18,7 @@ pub(crate) struct Program {
     pub text: String,
     /// What the handler was compiled for.
     #[cfg_attr(
-        not(any(test, feature = "wgpu")),
+        not(feature = "wgpu"),
         expect(dead_code, reason = "for whoever joins the handler with more text")
     )]
     pub signature: Signature,

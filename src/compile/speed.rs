@@ -3,6 +3,10 @@
 //! ```text
 //! cargo test --release --lib -- --ignored --nocapture engine_speed
 //! ```
+//!
+//! An engine is timed as a port runs it: one call for a batch of messages that are in a ring, and all that comes out
+//! goes into another ring, each reply and value with its header. The twin is inlined into a loop over a vector of the
+//! same messages, and what it returns and emits is handed on and forgotten. So the engine does more.
 
 #[path = "../../tests/realistic/mod.rs"]
 mod realistic;
@@ -10,14 +14,16 @@ mod realistic;
 use super::generate::engines;
 use super::tests::words;
 use super::{
-    Executable, Frame, HandlerSource, Outcome, OutputDecl, Program, StopCheck, TableDecl, TableView, compile,
+    Batch, BatchEnd, Ending, Executable, Frame, HandlerSource, Outcome, OutputDecl, Places, Program,
+    STOP_AFTER_MESSAGE, StopCheck, TableDecl, TableView, compile,
 };
 use crate::message::DeviceMessage;
+use crate::wire::{KIND_MESSAGE, KIND_REPLY, SlotRing};
 use realistic::{Fir, Fraud, KMeans, MonteCarlo, OrderBook, PageRank, Realistic, Table};
 use std::hint::black_box;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::time::{Duration, Instant};
 
 /// What an engine needs to run one of the handlers.
@@ -28,6 +34,9 @@ struct Scene<R: Realistic> {
     /// Of each instance.
     states: Vec<R::State>,
     privates: Vec<u32>,
+    /// The messages again, as a port has them, and what takes all that comes out of them.
+    input: SlotRing,
+    output: SlotRing,
     handler: PhantomData<R>,
 }
 
@@ -63,8 +72,17 @@ fn program<R: Realistic>() -> Program {
 impl<R: Realistic> Scene<R> {
     fn new(messages: usize) -> Self {
         let program = Arc::new(program::<R>());
+        let list = R::messages(messages);
+        let mut input = SlotRing::new(messages as u32, size_of::<R::In>() as u32);
+        for (token, message) in (0..).zip(&list) {
+            input.push(token, KIND_MESSAGE, bytemuck::bytes_of(message));
+        }
+        let most = 1 + R::OUTPUT.map_or(0, |(_, most)| most as usize);
+        let longest = size_of::<R::Out>().max(size_of::<R::Emitted>()) as u32;
         Self {
-            messages: R::messages(messages),
+            input,
+            output: SlotRing::new((messages * most) as u32, longest),
+            messages: list,
             tables: R::bound(&R::tables()),
             states: vec![R::State::default(); R::INSTANCES.map_or(1, |(count, _)| count as usize)],
             privates: vec![0; program.privates_size as usize / 4],
@@ -107,6 +125,40 @@ impl<R: Realistic> Scene<R> {
     }
 }
 
+impl<R: Realistic> Scene<R> {
+    /// Runs every message once as a port does: from one ring into another, which is emptied before.
+    fn run_batch(&mut self, engine: &dyn Executable) {
+        let views = self.views();
+        let word = AtomicU32::new(0);
+        let waiting = AtomicUsize::new(0);
+        let count = self.messages.len();
+        self.output.clear();
+        let end = engine.run_batch(&mut Batch {
+            input: &self.input,
+            places: Places::First(count),
+            message_size: size_of::<R::In>(),
+            state_size: size_of::<R::State>(),
+            states: bytemuck::cast_slice_mut(&mut self.states),
+            first_instance: 0,
+            instance_at: R::INSTANCES.map(|(_, field)| {
+                let field = R::In::LAYOUT.fields.iter().find(|f| f.name == field).expect("it is a field");
+                field.offset as usize
+            }),
+            reply_size: size_of::<R::Out>(),
+            emits: &self.program.emits,
+            output: &mut self.output,
+            privates: bytemuck::cast_slice_mut(&mut self.privates),
+            tables: &views,
+            stop: &StopCheck::new(&word, None, None),
+            stop_at: STOP_AFTER_MESSAGE,
+            waiting: Some(&waiting),
+            last: None,
+        });
+        assert_eq!(end, BatchEnd { completed: count, why: Ending::Finished });
+        black_box(&self.output);
+    }
+}
+
 /// Runs every message through the twin.
 fn run_twin<R: Realistic>(
     messages: &[R::In],
@@ -126,6 +178,8 @@ fn matches_twin<R: Realistic>() {
     for (name, engine) in engines() {
         let mut scene = Scene::<R>::new(2000);
         let Some(engine) = engine(scene.program.clone()) else { continue };
+        let mut batch = Scene::<R>::new(2000);
+        batch.run_batch(&*engine);
         let (mut twins, mut emitted) = (Vec::new(), Vec::new());
         let (tables, mut states) = (R::tables(), scene.states.clone());
         run_twin::<R>(&scene.messages, &mut states, &tables, |reply, values| {
@@ -146,8 +200,25 @@ fn matches_twin<R: Realistic>() {
             }
             number += 1;
         });
-        assert_eq!(scene.states, states, "{name}, {}", R::NAME);
-        assert_eq!(scene.tables, R::bound(&tables), "{name}, {}", R::NAME);
+        let mut values = vec![Vec::<u8>::new(); twins.len()];
+        let mut replies = 0;
+        for slot in 0..batch.output.len() {
+            let (header, payload) = batch.output.get(slot);
+            let (number, payload) = (header.token as usize, &payload[..header.len as usize]);
+            if header.kind == KIND_REPLY {
+                replies += 1;
+                let twin = words(bytemuck::bytes_of(&twins[number]));
+                assert_eq!(words(payload), twin, "{name}, {}: message {number} of a batch", R::NAME);
+            } else {
+                values[number].extend(payload);
+            }
+        }
+        assert_eq!(replies, twins.len(), "{name}, {}", R::NAME);
+        assert_eq!(values, emitted, "{name}, {}: emitted in a batch", R::NAME);
+        for scene in [scene, batch] {
+            assert_eq!(scene.states, states, "{name}, {}", R::NAME);
+            assert_eq!(scene.tables, R::bound(&tables), "{name}, {}", R::NAME);
+        }
     }
 }
 
@@ -186,7 +257,8 @@ fn milliseconds(work: impl FnOnce()) -> f64 {
 /// A line of the table: the ratios of each engine to the twin.
 fn measure<R: Realistic>() -> Vec<f64> {
     const ROUNDS: usize = 9;
-    let mut scene = Scene::<R>::new(1024);
+    const MESSAGES: usize = 1024;
+    let mut scene = Scene::<R>::new(MESSAGES);
     let engines = engines();
     let executables: Vec<_> =
         engines.iter().map(|(_, engine)| engine(scene.program.clone()).expect("an engine here")).collect();
@@ -199,7 +271,7 @@ fn measure<R: Realistic>() -> Vec<f64> {
         }));
         for (executable, times) in executables.iter().zip(&mut times[1..]) {
             times.push(per_message(messages.len(), || {
-                scene.run(&**executable, |reply, privates| _ = black_box((reply, privates)));
+                scene.run_batch(&**executable);
             }));
         }
     }

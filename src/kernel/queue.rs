@@ -2,7 +2,7 @@
 
 use super::settings::Backpressure;
 use crate::message::Token;
-use crate::sync::{Condvar, Mutex, lock, wait_until};
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -66,9 +66,15 @@ impl<T> Queue<T> {
     /// Adds values. With `Block` the pusher has made sure of the [`room`](Self::room).
     pub(crate) fn push(&self, values: impl IntoIterator<Item = Tagged<T>>) {
         let mut inner = lock(&self.inner);
+        let before = inner.values.len();
+        if self.strategy == Backpressure::Block {
+            inner.values.extend(values);
+            let added = inner.values.len() - before;
+            return self.tell(inner, added);
+        }
         let mut added = 0;
         for value in values {
-            if inner.values.len() >= self.capacity && self.strategy != Backpressure::Block {
+            if inner.values.len() >= self.capacity {
                 inner.dropped += 1;
                 if self.strategy != Backpressure::DropOldest {
                     continue;
@@ -78,6 +84,11 @@ impl<T> Queue<T> {
             inner.values.push_back(value);
             added += 1;
         }
+        self.tell(inner, added);
+    }
+
+    /// Wakes receivers for so many new values.
+    fn tell(&self, inner: MutexGuard<'_, Inner<T>>, added: usize) {
         let wake = inner.receivers > 0 && added > 0;
         drop(inner);
         if wake {
@@ -90,12 +101,14 @@ impl<T> Queue<T> {
         lock(&self.inner).values.pop_front()
     }
 
-    /// Moves up to `most` of the oldest values to `into`; returns how many.
-    pub(crate) fn pop_many(&self, most: usize, into: &mut Vec<Tagged<T>>) -> usize {
+    /// The value that was taken before, and up to `most` of the oldest ones behind it.
+    pub(crate) fn pop_many(&self, first: T, most: usize) -> Vec<T> {
         let mut inner = lock(&self.inner);
         let count = inner.values.len().min(most);
-        into.extend(inner.values.drain(..count));
-        count
+        let mut values = Vec::with_capacity(1 + count);
+        values.push(first);
+        values.extend(inner.values.drain(..count).map(|(_, value)| value));
+        values
     }
 
     /// Waits until there is a value, the queue closes, or the deadline passes.

@@ -2,7 +2,7 @@
 
 use crate::common::{LONG, Numbered, runtime};
 use crate::errors::{ECHO, Reply, Total, active, refused};
-use ringwork::{CacheSettings, CacheStatistics, Error, RingKernel, Runtime};
+use ringwork::{BackendKind, CacheSettings, CacheStatistics, Error, RingKernel, Runtime};
 use std::process::Command;
 use std::sync::Barrier;
 
@@ -163,8 +163,11 @@ fn a_folder_that_cannot_be_used_is_reported_and_nothing_else() {
 fn machine_code_is_found_on_disk_by_the_next_runtime() {
     let folder = std::env::temp_dir().join(format!("ringwork-suite-{}", ringwork::Uuid::new_v4().simple()));
     let entries = || folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>();
+    // Machine code is what the CPU runs, whatever backend is under test.
+    let cpu =
+        || Runtime::builder().backend(BackendKind::Cpu).cache(CacheSettings::new().disk_folder(&folder));
     let run = || {
-        let runtime = Runtime::builder().cache(CacheSettings::new().disk_folder(&folder)).build().unwrap();
+        let runtime = cpu().build().unwrap();
         for name in ["one", "two"] {
             let kernel = RingKernel::<Reply, Total>::wgsl(name, crate::errors::SUM);
             let kernel = active(&runtime, kernel.initial_state(Total { sum: 5 }));
@@ -186,8 +189,7 @@ fn machine_code_is_found_on_disk_by_the_next_runtime() {
         assert_eq!(run(), (0, 1, 1, 1), "byte {at}");
         assert!(std::fs::read(entry).unwrap() == good, "byte {at}: another code was made");
     }
-    let runtime = Runtime::builder().cache(CacheSettings::new().disk_folder(&folder)).build().unwrap();
-    runtime.clear_cache().unwrap();
+    cpu().build().unwrap().clear_cache().unwrap();
     assert!(entries().is_empty());
     std::fs::remove_dir(&folder).unwrap();
 }

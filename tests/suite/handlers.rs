@@ -2,6 +2,7 @@
 
 mod engine;
 mod realistic;
+mod rounds;
 mod shapes;
 mod tables;
 mod types;

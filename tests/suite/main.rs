@@ -2,9 +2,16 @@
 
 mod cache;
 mod common;
+mod devices;
 mod errors;
 mod guarantees;
 mod handlers;
 mod links;
 #[path = "../realistic/mod.rs"]
 mod realistic;
+
+/// Which build of the library this is: how `tests/wgpu.rs` finds the program that belongs to its own.
+#[test]
+fn tells_its_build() {
+    println!("\nbuild {:?}", std::any::TypeId::of::<ringwork::Runtime>());
+}

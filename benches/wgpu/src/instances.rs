@@ -17,7 +17,7 @@ pub const MESSAGES: usize = 65_536;
 
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Pod, Zeroable)]
-struct Order {
+pub struct Order {
     to: u32,
     amount: u32,
     memo: u32,
@@ -26,7 +26,7 @@ struct Order {
 
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Debug, Default, Pod, Zeroable)]
-struct Receipt {
+pub struct Receipt {
     balance: u32,
     count: u32,
     hash: u32,
@@ -41,7 +41,7 @@ struct Account {
     largest: u32,
 }
 
-const HANDLER: &str = "
+pub const HANDLER: &str = "
 struct Order { to: u32, amount: u32, memo: u32, stamp: u32 }
 struct Receipt { balance: u32, count: u32, hash: u32, stamp: u32 }
 struct Account { balance: u32, count: u32, hash: u32, largest: u32 }
@@ -103,8 +103,7 @@ struct Instances {
     chains: Chains,
     /// Chains of about one length beside each other, or in the order of their first messages.
     sorted: bool,
-    accounts: Vec<Account>,
-    random: u64,
+    orders: Orders,
 }
 
 pub fn cases(gpu: &Arc<Gpu>) -> Vec<Box<dyn Case>> {
@@ -138,21 +137,8 @@ impl Instances {
             part,
             chains: Chains::new(INSTANCES, part),
             sorted,
-            accounts: vec![Account::default(); INSTANCES],
-            random: 0x9E37_79B9_7F4A_7C15,
+            orders: Orders::new(),
         }
-    }
-
-    fn orders(&mut self, count: usize) -> Vec<Order> {
-        let order = |_| {
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            let (high, low) = ((self.random >> 32) as u32, self.random as u32);
-            let to = ((high as u64 * INSTANCES as u64) >> 32) as u32;
-            Order { to, amount: low >> 20, memo: low, stamp: high }
-        };
-        (0..count).map(order).collect()
     }
 
     /// Chains the orders of a part while the device walks the part before, and puts the receipts in their places.
@@ -207,16 +193,42 @@ impl Case for Instances {
 
     fn round(&mut self, messages: usize) -> Result<Duration, String> {
         assert_eq!(messages % self.part, 0, "only whole parts are sent");
-        let orders = self.orders(messages);
+        let orders = self.orders.next(messages);
         let mut receipts = vec![Receipt::default(); messages];
         let start = Instant::now();
         self.run(&orders, &mut receipts);
         let time = start.elapsed();
-        let accounts = &mut self.accounts;
-        job::check(
-            &receipts,
-            orders.iter().map(|order| on_message(order, &mut accounts[order.to as usize])),
-        )?;
+        job::check(&receipts, self.orders.wanted(&orders).into_iter())?;
         Ok(time)
+    }
+}
+
+/// Orders at random, and what the accounts have been told of them.
+pub struct Orders {
+    accounts: Vec<Account>,
+    random: u64,
+}
+
+impl Orders {
+    pub fn new() -> Self {
+        Self { accounts: vec![Account::default(); INSTANCES], random: 0x9E37_79B9_7F4A_7C15 }
+    }
+
+    pub fn next(&mut self, count: usize) -> Vec<Order> {
+        let order = |_| {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            let (high, low) = ((self.random >> 32) as u32, self.random as u32);
+            let to = ((high as u64 * INSTANCES as u64) >> 32) as u32;
+            Order { to, amount: low >> 20, memo: low, stamp: high }
+        };
+        (0..count).map(order).collect()
+    }
+
+    /// The receipts of orders that have just been made.
+    pub fn wanted(&mut self, orders: &[Order]) -> Vec<Receipt> {
+        let accounts = &mut self.accounts;
+        orders.iter().map(|order| on_message(order, &mut accounts[order.to as usize])).collect()
     }
 }

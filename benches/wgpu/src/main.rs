@@ -15,6 +15,7 @@ mod harness;
 mod instances;
 mod job;
 mod lane;
+mod library;
 mod machine;
 mod naive;
 mod report;
@@ -60,22 +61,40 @@ fn group(
     Group { name, title, messages, show, entries }
 }
 
-fn board(gpu: &Arc<Gpu>) -> Board {
+fn board(gpu: &Arc<Gpu>) -> Result<Board, String> {
     use Show::*;
     let kernels = 64 * serial::KERNELS;
+    let and = |mut cases: Vec<Box<dyn Case>>, more: Vec<Box<dyn Case>>| {
+        cases.extend(more);
+        cases
+    };
+    let batches =
+        |batch| Ok::<_, String>(and(expert::cases(gpu, batch), vec![library::batches(gpu, batch)?]));
     let groups = vec![
-        group("floor", "One 64-byte job there and back", 1, Time, floor::cases(gpu)),
+        group(
+            "floor",
+            "One 64-byte job there and back",
+            1,
+            Time,
+            and(floor::cases(gpu), vec![library::ask(gpu)?]),
+        ),
         group("naive", "64-byte jobs, each asked for and waited for", 64, Rate, naive::cases(gpu)),
-        group("batch-64", "64-byte jobs in batches of 64", 4096, Rate, expert::cases(gpu, 64)),
-        group("batch-1024", "64-byte jobs in batches of 1,024", 32_768, Rate, expert::cases(gpu, 1024)),
-        group("batch-16384", "64-byte jobs in batches of 16,384", 131_072, Rate, expert::cases(gpu, 16_384)),
-        group("serial", "64 serial kernels, 64 messages of 64 bytes each", kernels, Rate, serial::cases(gpu)),
+        group("batch-64", "64-byte jobs in batches of 64", 4096, Rate, batches(64)?),
+        group("batch-1024", "64-byte jobs in batches of 1,024", 32_768, Rate, batches(1024)?),
+        group("batch-16384", "64-byte jobs in batches of 16,384", 131_072, Rate, batches(16_384)?),
+        group(
+            "serial",
+            "64 serial kernels, 64 messages of 64 bytes each",
+            kernels,
+            Rate,
+            and(serial::cases(gpu), library::serial_cases(gpu)?),
+        ),
         group(
             "instances",
             "16-byte messages to 100,000 instances at random",
             instances::MESSAGES,
             Rate,
-            instances::cases(gpu),
+            and(instances::cases(gpu), vec![library::instances_case(gpu)?]),
         ),
     ];
     let goal = |of, to, at_least| Goal { of, to, at_least };
@@ -86,8 +105,23 @@ fn board(gpu: &Arc<Gpu>) -> Board {
         goal(("batch-16384", "expert"), ("batch-1024", "expert"), 1.5),
         goal(("serial", "one dispatch"), ("serial", "a dispatch each"), 2.0),
         goal(("serial", "a dispatch each"), ("serial", "a submission each"), 1.5),
+        goal(("floor", "ringwork"), ("floor", "floor"), 1.0 / 1.15),
+        goal(("batch-64", "ringwork"), ("batch-64", "expert"), 0.9),
+        goal(("batch-1024", "ringwork"), ("batch-1024", "expert"), 0.9),
+        goal(("batch-16384", "ringwork"), ("batch-16384", "expert"), 0.9),
+        goal(
+            ("serial", "ringwork, one handler, together"),
+            ("serial", "ringwork, one handler, one by one"),
+            10.0,
+        ),
+        goal(
+            ("serial", "ringwork, own handlers, together"),
+            ("serial", "ringwork, own handlers, one by one"),
+            2.5,
+        ),
+        goal(("instances", "ringwork"), ("instances", "longest"), 0.8),
     ];
-    Board::new(groups, goals)
+    Ok(Board::new(groups, goals))
 }
 
 fn run() -> Result<(), String> {
@@ -96,7 +130,7 @@ fn run() -> Result<(), String> {
     let rounds = arguments.rounds.unwrap_or(9);
     let gpu = Gpu::open()?;
     let head = report::head(&gpu, rounds);
-    let mut board = board(&gpu);
+    let mut board = board(&gpu)?;
     if !arguments.only.is_empty() {
         board.keep(&arguments.only);
     }

@@ -8,7 +8,10 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use super::{Capabilities, Device, DeviceStorage, Execution, LaunchSpec, Port};
+use super::{
+    Accelerator, AcceleratorKind, BackendKind, Capabilities, Device, DeviceStorage, Execution, LaunchSpec,
+    Port,
+};
 use crate::compile;
 use crate::error::Result;
 use std::sync::Arc;
@@ -16,6 +19,24 @@ use std::sync::Arc;
 /// What runs WGSL handlers here: `jit`, or `interpreter: ` and why.
 pub(crate) fn engine() -> &'static str {
     compile::engine()
+}
+
+/// The processor of this process.
+pub(crate) fn accelerator() -> Accelerator {
+    let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
+    Accelerator {
+        backend: BackendKind::Cpu,
+        index: 0,
+        name: format!("CPU ({parallelism} threads, {})", engine()),
+        uuid: None,
+        kind: AcceleratorKind::Processor,
+        api: String::new(),
+        driver: String::new(),
+        pci_address: None,
+        unified_memory: true,
+        parallelism,
+        largest_buffer: isize::MAX as u64,
+    }
 }
 
 /// The CPU as a device.
@@ -28,16 +49,17 @@ pub(crate) struct CpuDevice {
 impl CpuDevice {
     /// Opens it; there is nothing that could fail.
     pub(crate) fn open() -> Arc<dyn Device> {
-        let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
+        let Accelerator { name, driver, uuid, unified_memory, parallelism, largest_buffer, .. } =
+            accelerator();
         let capabilities = Capabilities {
-            name: format!("CPU ({parallelism} threads, {})", engine()),
-            driver: String::new(),
-            uuid: None,
+            name,
+            driver,
+            uuid,
             execution: Execution::Host,
             software: false,
-            unified_memory: true,
+            unified_memory,
             parallelism,
-            largest_buffer: isize::MAX as u64,
+            largest_buffer,
             longest_loop: None,
         };
         Arc::new(Self { capabilities, pool: Arc::default() })

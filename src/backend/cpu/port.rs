@@ -69,7 +69,10 @@ impl CpuPort {
         let mut tables = spec.tables;
         tables.sort_by_key(|table| Arc::as_ptr(table).cast::<()>() as usize);
         tables.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let all = spec.initial_state.repeat(instances);
+        let all = match &spec.states {
+            Some(states) => states.to_vec(),
+            None => spec.initial_state.repeat(instances),
+        };
         let mut states = units(all.len());
         bytemuck::cast_slice_mut::<u128, u8>(&mut states)[..all.len()].copy_from_slice(&all);
         Ok(Self {
@@ -113,7 +116,7 @@ impl CpuPort {
     }
 
     /// One message after the other, until told to leave.
-    fn run_serially(&mut self, until: &Until) -> Progress {
+    fn run_serially(&mut self, until: &Until<'_>) -> Progress {
         // Relaxed: read by a `terminate` that found the port held for all its timeout.
         self.control.one_at_a_time.store(true, Ordering::Relaxed);
         if self.runner.takes_batches() {
@@ -166,7 +169,7 @@ impl CpuPort {
     }
 
     /// As [`run_serially`](Self::run_serially), for a handler that takes batches.
-    fn run_in_batches(&mut self, until: &Until) -> Progress {
+    fn run_in_batches(&mut self, until: &Until<'_>) -> Progress {
         let Self { runner, shape, input, output, states, reset, scratch, control, cost, .. } = self;
         let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
@@ -175,14 +178,15 @@ impl CpuPort {
         let looks = begun.is_some() || runner.has_loops;
         let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
         while input.len() > 0 {
-            if output.free() == 0 {
+            let room = output.free() / runner.slots_per_message();
+            if room == 0 {
                 return Progress::Stopped;
             }
             let end = runner.run_batch(
                 scratch,
                 Round {
                     input,
-                    places: Places::First(input.len().min(output.free()).min(most)),
+                    places: Places::First(input.len().min(room).min(most)),
                     shape: *shape,
                     states,
                     first_instance: 0,
@@ -222,7 +226,7 @@ impl CpuPort {
     fn run_through<'a>(
         &mut self,
         batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
-        until: &Until,
+        until: &Until<'_>,
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
         let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
@@ -261,7 +265,7 @@ impl CpuPort {
 
     /// One message from the caller's memory, its reply straight into it.
     #[inline(always)]
-    fn run_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+    fn run_one(&mut self, token: Token, message: &[u8], until: &Until<'_>, reply: &mut [u8]) -> One {
         let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
         let stopped = control.stop_requested();
         if !stopped {
@@ -290,7 +294,13 @@ impl CpuPort {
     }
 
     #[cold]
-    fn run_one_with_tables(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+    fn run_one_with_tables(
+        &mut self,
+        token: Token,
+        message: &[u8],
+        until: &Until<'_>,
+        reply: &mut [u8],
+    ) -> One {
         self.with_tables(|port| port.run_one(token, message, until, reply))
     }
 
@@ -299,7 +309,7 @@ impl CpuPort {
     }
 
     /// A round with the tables held.
-    fn run(&mut self, until: &Until) -> Progress {
+    fn run(&mut self, until: &Until<'_>) -> Progress {
         // Only a driver that may stay runs a whole round, which nothing but a termination interrupts; and only its
         // rounds are timed: a caller's are short.
         if !is_background(until) {
@@ -385,7 +395,7 @@ fn is_time(begun: Option<Instant>, runner: &Runner, stop: &StopCheck<'_>) -> boo
 }
 
 /// Nobody waits on this thread: the background driver.
-fn is_background(until: &Until) -> bool {
+fn is_background(until: &Until<'_>) -> bool {
     until.deadline.is_none() && until.slice.is_none()
 }
 
@@ -419,7 +429,7 @@ impl Port for CpuPort {
     fn exchange<'a>(
         &mut self,
         batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
-        until: &Until,
+        until: &Until<'_>,
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
         debug_assert_eq!(self.input.len(), 0);
@@ -429,7 +439,7 @@ impl Port for CpuPort {
         self.with_tables(|port| port.run_through(batch, until, sink))
     }
 
-    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until, reply: &mut [u8]) -> One {
+    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until<'_>, reply: &mut [u8]) -> One {
         debug_assert_eq!(self.input.len(), 0);
         if self.tables.is_empty() {
             return self.run_one(token, message, until, reply);
@@ -437,7 +447,7 @@ impl Port for CpuPort {
         self.run_one_with_tables(token, message, until, reply)
     }
 
-    fn progress(&mut self, until: &Until) -> Progress {
+    fn progress(&mut self, until: &Until<'_>) -> Progress {
         if self.tables.is_empty() {
             return self.run(until);
         }

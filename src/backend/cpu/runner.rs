@@ -108,12 +108,12 @@ impl Runner {
         self.emits.iter().map(|emit| emit.size).max().unwrap_or(0).max(self.reply_size as u32)
     }
 
-    /// Can it run batches? Emitted values would have to come before the reply, and a panic needs more care.
+    /// Can it run batches? A panic needs more care.
     pub(super) fn takes_batches(&self) -> bool {
-        self.emits.is_empty() && matches!(self.engine, Engine::Compiled(_))
+        matches!(self.engine, Engine::Compiled(_))
     }
 
-    /// Runs messages, replies into `output`. If one faults or is interrupted, its state is as before it.
+    /// Runs messages, what comes out into `output`. If one faults or is interrupted, its state is as before it.
     ///
     /// # Panics
     ///
@@ -132,6 +132,7 @@ impl Runner {
                 Shape::Stateless | Shape::Serial => None,
             },
             reply_size: self.reply_size,
+            emits: &self.emits,
             output: round.output,
             privates: bytemuck::cast_slice_mut(&mut scratch.privates),
             tables: &self.tables,
@@ -188,13 +189,8 @@ impl Runner {
     #[inline]
     pub(super) fn results(&self, scratch: &Scratch, mut sink: impl FnMut(u32, &[u8])) {
         let privates: &[u8] = bytemuck::cast_slice(&scratch.privates);
-        for (index, slot) in self.emits.iter().enumerate() {
-            let at = slot.count_offset as usize;
-            let count: u32 = *bytemuck::from_bytes(&privates[at..at + 4]);
-            for item in 0..count.min(slot.max) {
-                let at = (slot.items_offset + item * slot.stride) as usize;
-                sink(KIND_EMIT + index as u32, &privates[at..at + slot.size as usize]);
-            }
+        for (kind, slot) in (KIND_EMIT..).zip(&self.emits) {
+            slot.values(privates).for_each(|value| sink(kind, value));
         }
         sink(KIND_REPLY, &bytemuck::cast_slice::<u128, u8>(&scratch.reply)[..self.reply_size]);
     }

@@ -20,7 +20,7 @@ message! {
     pub struct Tally { pub count: u32, pub sum: u32 }
 }
 
-const STAY: Until = Until { token: None, deadline: None, slice: None, patient: false };
+const STAY: Until<'static> = Until { token: None, deadline: None, slice: None, patience: None };
 
 /// Counts and adds; faults on the value 13.
 struct Count;
@@ -50,6 +50,7 @@ fn port(code: Code, shape: Shape, round: u32) -> (CpuPort, Arc<PortControl>) {
         shape,
         message_size: 8,
         reply_size: 8,
+        states: None,
         initial_state,
         tables: Vec::new(),
         round,
@@ -153,7 +154,7 @@ proptest! {
                 let code = if kind == 3 { counting(true) } else { Code::Native(Arc::new(Count)) };
                 let mut port = port(code, shape, 512).0;
                 if reset {
-                    port.reset_on_fault(Some(vec![7; 8 * instances as usize].into()));
+                    port.reset_on_fault(Some(vec![7; 8 * instances as usize].into())).unwrap();
                 }
                 port
             }
@@ -325,7 +326,7 @@ fn a_round_for_a_caller_ends_at_its_deadline_between_messages_too() {
         let (mut port, _) = port(code, Shape::Stateless, 512);
         push(&mut port, &[Input { to: 0, value: 1 }; 100]);
         let deadline = Some(std::time::Instant::now() + std::time::Duration::from_millis(2));
-        port.progress(&Until { token: None, deadline, slice: None, patient: false });
+        port.progress(&Until { token: None, deadline, slice: None, patience: None });
         let handled = pop(&mut port).len();
         assert!(handled < 100, "all {handled} were handled within 2 ms, or the deadline was passed");
     }

@@ -51,9 +51,14 @@ impl Arena {
         &self.buffer
     }
 
-    /// Places for so many states; what is in them is not defined.
+    /// Places for so many states, if the buffer has them; what is in them is not defined.
+    pub fn find(&mut self, count: u32) -> Option<Range<u32>> {
+        self.places.allocate_range(count).ok()
+    }
+
+    /// As [`find`](Self::find), in a larger buffer if need be; within [`Gpu::replace_states`].
     pub fn allocate(&mut self, gpu: &Gpu, count: u32) -> Result<Range<u32>> {
-        if let Ok(range) = self.places.allocate_range(count) {
+        if let Some(range) = self.find(count) {
             return Ok(range);
         }
         let old = self.places.initial_range().end;
@@ -68,8 +73,12 @@ impl Arena {
         let scope = gpu.scope();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         // In the queue's order: behind the rounds that still use the old buffer, before those that use the new one.
-        encoder.copy_buffer_to_buffer(&self.buffer, 0, &new, 0, u64::from(old) * u64::from(self.stride));
-        gpu.queue.submit([encoder.finish()]);
+        let copied = u64::from(old) * u64::from(self.stride);
+        encoder.copy_buffer_to_buffer(&self.buffer, 0, &new, 0, copied);
+        // wgpu clears what nobody has written before a buffer is first used. A state written on one thread while another
+        // submits was lost to that: the clear, decided on before, came behind the write.
+        encoder.clear_buffer(&new, copied, None);
+        gpu.submit(encoder.finish());
         scope.check("a larger buffer for states")?;
         self.buffer = new;
         self.generation += 1;

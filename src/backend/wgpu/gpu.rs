@@ -2,12 +2,12 @@
 
 use super::adapter::Found;
 use crate::error::{Error, ErrorKind, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How often a wait for the device looks whether it is lost.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A device and its queue.
 pub(super) struct Gpu {
@@ -16,6 +16,11 @@ pub(super) struct Gpu {
     pub limits: wgpu::Limits,
     /// Buffers that handlers use can be mapped by the host.
     pub mapped: bool,
+    /// Shared from where a round binds the buffer of states until it is submitted; alone while such a buffer is
+    /// replaced: a round that ran on the old one would lose what it did to its states.
+    states: RwLock<()>,
+    /// Held by whoever submits or polls.
+    turn: parking_lot::FairMutex<()>,
     lost: Arc<Lost>,
 }
 
@@ -34,7 +39,8 @@ impl Lost {
     }
 }
 
-/// Catches the errors of the calls made while it lives, on this thread.
+/// Catches the errors of the calls made while it lives, on this thread. The guard made last comes first: they have to
+/// go in that order, also when this is dropped.
 pub(super) struct Scope([wgpu::ErrorScopeGuard; 3]);
 
 impl Scope {
@@ -42,9 +48,7 @@ impl Scope {
     ///
     /// `Unavailable`, with what failed and the first thing that wgpu had against it.
     pub fn check(self, what: &str) -> Result<()> {
-        let [memory, internal, validation] = self.0;
-        // The last one pushed first.
-        let errors = [validation.pop(), internal.pop(), memory.pop()].map(pollster::block_on);
+        let errors = self.0.map(|guard| pollster::block_on(guard.pop()));
         match errors.into_iter().flatten().next() {
             None => Ok(()),
             Some(wgpu::Error::OutOfMemory { .. }) => {
@@ -59,10 +63,11 @@ impl Gpu {
     /// Opens an adapter. `mapped` asks for buffers that both sides see, or forbids them; by default they are taken
     /// where the memory is one anyway.
     pub fn open(found: &Found, mapped: Option<bool>) -> Result<Self> {
-        let unified =
-            matches!(found.info.device_type, wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu);
         let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
-        let mapped = found.adapter.features().contains(mappable) && mapped.unwrap_or(unified);
+        let mapped = match mapped {
+            Some(asked) => asked && found.adapter.features().contains(mappable),
+            None => found.is_unified(),
+        };
         let limits = found.adapter.limits();
         let mut features = found.adapter.features() & wgpu::Features::PIPELINE_CACHE;
         features.set(mappable, mapped);
@@ -78,7 +83,7 @@ impl Gpu {
             pollster::block_on(found.adapter.request_device(&descriptor)).map_err(|error| {
                 Error::new(
                     ErrorKind::Unavailable,
-                    format!("wgpu: {} does not open: {error}", found.describe()),
+                    format!("wgpu: {} does not open: {error}", found.accelerator()),
                 )
             })?;
         let lost = Arc::new(Lost::default());
@@ -92,7 +97,31 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             told.set(format!("an error that nobody expected: {error}"));
         }));
-        Ok(Self { device, queue, limits, mapped, lost })
+        Ok(Self {
+            device,
+            queue,
+            limits,
+            mapped,
+            states: RwLock::default(),
+            turn: parking_lot::FairMutex::new(()),
+            lost,
+        })
+    }
+
+    /// No buffer of states is replaced while this lives. Taken before a group's lock, as is the next.
+    pub fn keep_states(&self) -> RwLockReadGuard<'_, ()> {
+        self.states.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No round is between its binding and its submission while this lives.
+    pub fn replace_states(&self) -> RwLockWriteGuard<'_, ()> {
+        self.states.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the device up, which did something that nothing but its loss explains; what to say of it.
+    pub fn lose(&self, what: &str, error: &dyn std::fmt::Display) -> Error {
+        self.lost.set(format!("{what}: {error}"));
+        self.lost_error()
     }
 
     /// Is the device gone?
@@ -110,10 +139,26 @@ impl Gpu {
 
     /// Catches errors from here on, on this thread.
     pub fn scope(&self) -> Scope {
-        Scope(
+        let mut guards =
             [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation]
-                .map(|filter| self.device.push_error_scope(filter)),
-        )
+                .map(|filter| self.device.push_error_scope(filter));
+        guards.reverse();
+        Scope(guards)
+    }
+
+    /// Submits commands.
+    pub fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        let _turn = self.turn.lock();
+        self.queue.submit([commands])
+    }
+
+    /// Looks what is over, or waits a moment for it.
+    ///
+    /// One at a time, and not while somebody submits: wgpu 30.0.1 panics when a wait for a submission finds that another
+    /// thread has just put away what it looked at ("If the queue is empty, the current submission index …").
+    pub fn poll(&self, how: wgpu::PollType) -> std::result::Result<wgpu::PollStatus, wgpu::PollError> {
+        let _turn = self.turn.lock();
+        self.device.poll(how)
     }
 
     /// A buffer; errors go to the scope around.
@@ -138,7 +183,7 @@ impl Gpu {
                 return Err(self.lost_error());
             }
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            let polled = self.device.poll(wgpu::PollType::Wait {
+            let polled = self.poll(wgpu::PollType::Wait {
                 submission_index: Some(submission.clone()),
                 timeout: Some(left.map_or(LOOK, |left| left.min(LOOK))),
             });
@@ -148,9 +193,7 @@ impl Gpu {
                     return Err(Error::timed_out("wgpu: the wait for the device", begun.elapsed()));
                 }
                 Err(wgpu::PollError::Timeout) => {}
-                Err(error) => {
-                    self.lost.set(format!("the submission was not accepted: {error}"));
-                }
+                Err(error) => drop(self.lose("a submission was not accepted", &error)),
             }
         }
     }
@@ -171,12 +214,12 @@ impl Gpu {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let copy = self.buffer("ringwork read-back", size, usage);
         encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, size);
-        let submission = self.queue.submit([encoder.finish()]);
-        let mapped = Arc::new(AtomicBool::new(false));
+        let submission = self.submit(encoder.finish());
+        let mapped = Arc::new(AtomicU32::new(PENDING));
         let told = mapped.clone();
         copy.map_async(wgpu::MapMode::Read, .., move |result| {
             // Release pairs with the Acquire in `Download::finish`.
-            told.store(result.is_ok(), Ordering::Release);
+            told.store(if result.is_ok() { MAPPED } else { REFUSED }, Ordering::Release);
         });
         scope.check("a copy from the device")?;
         Ok(Download { gpu: self.clone(), copy, submission, mapped })
@@ -188,8 +231,13 @@ pub(super) struct Download {
     gpu: Arc<Gpu>,
     copy: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
-    mapped: Arc<AtomicBool>,
+    mapped: Arc<AtomicU32>,
 }
+
+/// What became of a copy's mapping.
+const PENDING: u32 = 0;
+const MAPPED: u32 = 1;
+const REFUSED: u32 = 2;
 
 impl Download {
     /// Waits for it.
@@ -205,8 +253,17 @@ impl Download {
             }
             Error::new(ErrorKind::Unavailable, format!("wgpu: a copy from the device: {what}"))
         };
-        // Acquire pairs with the Release in the callback.
-        if !self.mapped.load(Ordering::Acquire) {
+        // The callback comes from whichever thread's poll saw the end of the submission, perhaps after this one's.
+        // Acquire pairs with the Release in it.
+        while self.mapped.load(Ordering::Acquire) == PENDING {
+            if self.gpu.is_lost() {
+                return Err(self.gpu.lost_error());
+            }
+            // What matters is what the callback says.
+            let _ = self.gpu.poll(wgpu::PollType::Poll);
+            std::thread::yield_now();
+        }
+        if self.mapped.load(Ordering::Acquire) != MAPPED {
             return Err(failed("it could not be mapped"));
         }
         let view = self.copy.get_mapped_range(..).map_err(|error| failed(&error.to_string()))?;

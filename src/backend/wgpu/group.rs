@@ -3,13 +3,13 @@
 use super::arena::Arena;
 use super::gpu::Gpu;
 use super::lane::{Batch, Lane, NONE};
+use super::round::{Round, Sheet};
 use super::shader::Shader;
 use crate::backend::Shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Bits of a status below its stamp; `shaders/ring.wgsl`.
@@ -36,7 +36,7 @@ pub(super) struct Group {
     pub gpu: Arc<Gpu>,
     pub shader: Shader,
     pub shape: Shape,
-    tables: Option<wgpu::BindGroup>,
+    pub tables: Option<wgpu::BindGroup>,
     /// Messages that fit into a round.
     pub most: u32,
     inner: Mutex<Inner>,
@@ -51,35 +51,10 @@ struct Inner {
     era: u32,
 }
 
-/// The buffers of one round.
-struct Sheet {
-    capacity: u32,
-    /// The round's words, and the messages behind them at `messages_at`.
-    upload: wgpu::Buffer,
-    messages_at: u64,
-    records: wgpu::Buffer,
-    /// Where the records can be read; `None` where they can be read in place.
-    read_back: Option<wgpu::Buffer>,
-    /// The arena's generation that `bind_group` has.
-    generation: u32,
-    bind_group: wgpu::BindGroup,
-    era: u32,
-}
-
 /// One kernel's part of a round.
 pub(super) struct Piece {
     pub lane: Arc<Lane>,
     pub batch: Batch,
-}
-
-/// A round that is about to be submitted, or has been.
-pub(super) struct Round {
-    group: Arc<Group>,
-    sheet: Sheet,
-    pieces: Vec<Piece>,
-    messages: u32,
-    items: u32,
-    stamp: u32,
 }
 
 impl Group {
@@ -102,6 +77,10 @@ impl Group {
 
     /// Places for a kernel's states.
     pub fn allocate(&self, states: u32) -> Result<Range<u32>> {
+        if let Some(places) = lock(&self.inner).arena.find(states) {
+            return Ok(places);
+        }
+        let _replacing = self.gpu.replace_states();
         lock(&self.inner).arena.allocate(&self.gpu, states)
     }
 
@@ -166,6 +145,7 @@ impl Group {
         if sheet.generation != inner.arena.generation {
             sheet.bind_group = self.bind(&inner.arena, &sheet.upload, sheet.messages_at, &sheet.records);
             sheet.generation = inner.arena.generation;
+            sheet.ahead = None;
         }
         drop(inner);
         let (words, items) = self.words(&pieces, messages, stamp);
@@ -177,21 +157,25 @@ impl Group {
     /// A round that has nothing to do: has the driver make its machine code.
     pub fn warm_up(self: &Arc<Self>) -> Result<()> {
         let scope = self.gpu.scope();
-        let round = self.prepare(Vec::new())?;
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        round.dispatch(&mut pass);
-        drop(pass);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        let (open, failed) = <(Arc<AtomicUsize>, Arc<AtomicBool>)>::default();
-        round.map(&open, &failed);
+        let mut rounds = [self.prepare(Vec::new())?];
+        let (commands, mapping) = Round::encode(&self.gpu, &mut rounds);
+        let submission = self.gpu.submit(commands);
+        let [mut round] = rounds;
+        round.encode_ahead();
         scope.check("the first dispatch of a handler")?;
         self.gpu.wait(&submission, None)?;
-        // Acquire pairs with the callback's Release.
-        if open.load(Ordering::Acquire) == 0 && !failed.load(Ordering::Relaxed) {
+        if mapping.is_over() && !mapping.has_failed() {
             round.retire();
         }
         Ok(())
+    }
+
+    /// Keeps the buffers of a round that is over.
+    pub fn keep(&self, sheet: Sheet) {
+        let mut inner = lock(&self.inner);
+        if sheet.era == inner.era {
+            inner.idle.push(sheet);
+        }
     }
 
     /// The words of a round: see `shaders/ring.wgsl`.
@@ -262,6 +246,7 @@ impl Group {
             generation: arena.generation,
             bind_group,
             era,
+            ahead: None,
         })
     }
 
@@ -290,136 +275,5 @@ impl Group {
             layout: &self.shader.round_layout,
             entries: &entries,
         })
-    }
-}
-
-impl Round {
-    /// Copies words and messages to where the device finds them.
-    fn fill(&mut self, words: &[u32]) -> Result<()> {
-        let gpu = &self.group.gpu;
-        let words: &[u8] = bytemuck::cast_slice(words);
-        let at = self.sheet.messages_at;
-        let bytes: u64 = self.pieces.iter().map(|piece| piece.batch.bytes.len() as u64).sum();
-        let failed = |error: wgpu::MapRangeError| {
-            Error::new(ErrorKind::DeviceLost, format!("wgpu: the messages of a round: {error}"))
-        };
-        if gpu.mapped {
-            let upload = &self.sheet.upload;
-            upload.get_mapped_range_mut(..words.len() as u64).map_err(failed)?.copy_from_slice(words);
-            if bytes > 0 {
-                let mut view = upload.get_mapped_range_mut(at..at + bytes).map_err(failed)?;
-                let mut end = 0;
-                for Piece { batch, .. } in &self.pieces {
-                    let begin = end;
-                    end += batch.bytes.len();
-                    view.slice(begin..end).copy_from_slice(&batch.bytes);
-                }
-            }
-            upload.unmap();
-            return Ok(());
-        }
-        let upload = &self.sheet.upload;
-        gpu.queue.write_buffer(upload, 0, words);
-        if let Some(size) = wgpu::BufferSize::new(bytes) {
-            let mut view = gpu.queue.write_buffer_with(upload, at, size).ok_or_else(|| {
-                Error::new(ErrorKind::DeviceLost, "wgpu: the messages of a round could not be staged")
-            })?;
-            let mut end = 0;
-            for Piece { batch, .. } in &self.pieces {
-                let begin = end;
-                end += batch.bytes.len();
-                view.slice(begin..end).copy_from_slice(&batch.bytes);
-            }
-        }
-        Ok(())
-    }
-
-    pub fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
-        let group = &self.group;
-        pass.set_pipeline(&group.shader.pipeline);
-        pass.set_bind_group(0, &self.sheet.bind_group, &[]);
-        if let Some(tables) = &group.tables {
-            pass.set_bind_group(1, tables, &[]);
-        }
-        pass.dispatch_workgroups(self.items.div_ceil(group.shader.workgroup).max(1), 1, 1);
-    }
-
-    fn record_bytes(&self) -> u64 {
-        u64::from(self.messages) * u64::from(self.group.shader.record.stride)
-    }
-
-    /// Copies the records to where the host can read them, unless they are there.
-    pub fn copy_back(&self, encoder: &mut wgpu::CommandEncoder) {
-        if let Some(read_back) = &self.sheet.read_back {
-            encoder.copy_buffer_to_buffer(&self.sheet.records, 0, read_back, 0, self.record_bytes());
-        }
-    }
-
-    fn readable(&self) -> &wgpu::Buffer {
-        self.sheet.read_back.as_ref().unwrap_or(&self.sheet.records)
-    }
-
-    /// Asks for the buffers to be mapped once the submission is over: `open` counts what is under way.
-    pub fn map(&self, open: &Arc<AtomicUsize>, failed: &Arc<AtomicBool>) {
-        let told = || {
-            open.fetch_add(1, Ordering::Relaxed);
-            let (open, failed) = (open.clone(), failed.clone());
-            move |result: std::result::Result<(), wgpu::BufferAsyncError>| {
-                if result.is_err() {
-                    failed.store(true, Ordering::Relaxed);
-                }
-                // Release pairs with the pump's Acquire: at zero, `failed` is final.
-                open.fetch_sub(1, Ordering::Release);
-            }
-        };
-        if self.messages > 0 {
-            self.readable().map_async(wgpu::MapMode::Read, ..self.record_bytes(), told());
-        }
-        if self.group.gpu.mapped {
-            self.sheet.upload.map_async(wgpu::MapMode::Write, .., told());
-        }
-    }
-
-    /// Hands the records to the kernels; those whose next messages may follow at once go to `next`.
-    ///
-    /// # Errors
-    ///
-    /// `DeviceLost`, told to the kernels too, if they cannot be read.
-    pub fn finish(mut self, next: &mut Vec<Arc<Lane>>) -> Result<()> {
-        let stride = self.group.shader.record.stride as usize;
-        let view = match self.readable().get_mapped_range(..self.record_bytes()) {
-            Ok(view) => view,
-            Err(error) => {
-                let text = format!("wgpu: the records of a round: {error}");
-                let error = Error::new(ErrorKind::DeviceLost, text);
-                self.fail(&error);
-                return Err(error);
-            }
-        };
-        let mut end = 0;
-        for Piece { lane, batch } in std::mem::take(&mut self.pieces) {
-            let begin = end;
-            end += batch.count as usize * stride;
-            if lane.take_back(batch, &view[begin..end], self.stamp) {
-                next.push(lane);
-            }
-        }
-        drop(view);
-        self.readable().unmap();
-        self.retire();
-        Ok(())
-    }
-
-    /// Keeps the buffers for another round.
-    fn retire(self) {
-        let mut inner = lock(&self.group.inner);
-        if self.sheet.era == inner.era {
-            inner.idle.push(self.sheet);
-        }
-    }
-
-    /// Tells the kernels that nothing comes back.
-    pub fn fail(&self, error: &Error) {
-        self.pieces.iter().for_each(|piece| piece.lane.fail(error));
     }
 }

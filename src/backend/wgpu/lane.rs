@@ -27,6 +27,8 @@ pub(super) struct Batch {
     pub alone: bool,
     /// No more messages belong into it.
     pub is_sealed: bool,
+    /// Its messages have been to the device before, and run again before all others.
+    pub is_again: bool,
 }
 
 impl Batch {
@@ -37,6 +39,7 @@ impl Batch {
         self.links.clear();
         self.alone = false;
         self.is_sealed = false;
+        self.is_again = false;
     }
 }
 
@@ -52,6 +55,8 @@ pub(super) struct Returned {
 pub(super) struct LaneState {
     /// For the next round.
     pub staged: Batch,
+    /// Messages that the port keeps until those before them have run again.
+    pub apart: usize,
     /// The pump has been told of `staged`.
     pub is_queued: bool,
     /// In rounds that have been submitted.
@@ -165,7 +170,7 @@ impl Lane {
         let more = self.may_begin(&state) && !state.is_queued;
         state.is_queued |= more;
         drop(state);
-        self.tell();
+        self.tell(false);
         more
     }
 
@@ -174,14 +179,17 @@ impl Lane {
         let mut state = self.lock();
         state.rounds = 0;
         state.is_queued = false;
+        let is_news = state.failure.is_none();
         state.failure.get_or_insert_with(|| error.clone());
         drop(state);
-        self.tell();
+        if is_news {
+            self.tell(true);
+        }
     }
 
-    fn tell(&self) {
+    fn tell(&self, is_lost: bool) {
         self.changed.notify_all();
-        self.control.call_ready();
+        self.control.call_ready(is_lost);
     }
 }
 

@@ -12,15 +12,17 @@ mod lane;
 mod port;
 mod probe;
 mod pump;
+mod round;
 mod shader;
 mod storage;
 #[cfg(test)]
 mod tests;
 
-use super::{Capabilities, Code, Device, DeviceOptions, DeviceStorage, LaunchSpec, Port, Shape};
+use super::{Capabilities, Code, Device, DeviceStorage, LaunchSpec, Port, Shape};
 use crate::compile::Handler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
+pub(crate) use adapter::{Found, accelerators, choose};
 use gpu::Gpu;
 use group::Group;
 use pump::Pump;
@@ -40,12 +42,13 @@ pub(crate) struct WgpuDevice {
     groups: Mutex<Vec<(GroupKey, Weak<Group>)>>,
 }
 
-/// Kernels with equal keys share a group.
+/// Kernels with equal keys share a group. Weak, so that a group whose kernels are gone keeps nothing alive until somebody
+/// looks; and an address that is watched is not given to anybody else meanwhile.
 #[derive(Clone)]
 struct GroupKey {
-    handler: Arc<Handler>,
+    handler: Weak<Handler>,
     shape: u32,
-    tables: Vec<Arc<dyn DeviceStorage>>,
+    tables: Vec<Weak<dyn DeviceStorage>>,
 }
 
 impl GroupKey {
@@ -55,14 +58,15 @@ impl GroupKey {
             Shape::Serial => 1,
             Shape::Instances { .. } => 2,
         };
-        Self { handler: handler.clone(), shape, tables: spec.tables.clone() }
+        let tables = spec.tables.iter().map(Arc::downgrade).collect();
+        Self { handler: Arc::downgrade(handler), shape, tables }
     }
 
     fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.handler, &other.handler)
+        Weak::ptr_eq(&self.handler, &other.handler)
             && self.shape == other.shape
             && self.tables.len() == other.tables.len()
-            && self.tables.iter().zip(&other.tables).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.tables.iter().zip(&other.tables).all(|(a, b)| Weak::ptr_eq(a, b))
     }
 }
 
@@ -72,37 +76,29 @@ fn storage(table: &Arc<dyn DeviceStorage>) -> &WgpuStorage {
 }
 
 impl WgpuDevice {
-    /// Opens an adapter: the one that the options name, or else the best one. `hardware` refuses a software rasteriser.
+    /// Opens an adapter.
     ///
     /// # Errors
     ///
-    /// `Unavailable`, with the reason and what to do about it.
-    pub(crate) fn open(options: &DeviceOptions, hardware: bool) -> Result<(Arc<dyn Device>, String)> {
-        let found = adapter::choose(options.adapter.as_deref())?;
-        if hardware && found.is_software() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("wgpu: {} is a software rasteriser; ask for `wgpu` to use it", found.describe()),
-            ));
-        }
-        let mapped = match std::env::var(TRANSFER).as_deref() {
-            Ok("mapped") => Some(true),
-            Ok("staged") => Some(false),
-            Ok(other) => {
+    /// `Unavailable`, with the reason and what to do about it; `Invalid` if [`TRANSFER`] says what it may not.
+    pub(crate) fn open(found: &Found) -> Result<Arc<dyn Device>> {
+        let mapped = match std::env::var_os(TRANSFER) {
+            None => None,
+            Some(way) if way == "mapped" => Some(true),
+            Some(way) if way == "staged" => Some(false),
+            Some(other) => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("{TRANSFER} is `{other}`; it may be `mapped` or `staged`"),
+                    format!("{TRANSFER} is `{}`; it may be `mapped` or `staged`", other.to_string_lossy()),
                 ));
             }
-            Err(_) => None,
         };
-        let gpu = Arc::new(Gpu::open(&found, mapped)?);
+        let gpu = Arc::new(Gpu::open(found, mapped)?);
         let capabilities = found.capabilities(gpu.mapped, probe::longest_loop(&gpu)?);
         // A second submission only waits for the first where the host's own cores do the work.
         let depth = if found.is_software() { 1 } else { 2 };
         let pump = Arc::new(Pump::new(gpu.clone(), depth));
-        let why = found.describe();
-        Ok((Arc::new(Self { capabilities, gpu, pump, groups: Mutex::default() }), why))
+        Ok(Arc::new(Self { capabilities, gpu, pump, groups: Mutex::default() }))
     }
 
     /// The group of a kernel: the one that runs its handler already, or a new one.
@@ -175,6 +171,15 @@ impl Device for WgpuDevice {
         };
         let group = self.group(&handler.clone(), &spec)?;
         Ok(Box::new(port::WgpuPort::new(self.pump.clone(), group, spec)?))
+    }
+
+    fn is_lost(&self) -> bool {
+        self.gpu.is_lost()
+    }
+
+    #[cfg(test)]
+    fn destroy(&self) {
+        self.gpu.device.destroy();
     }
 }
 

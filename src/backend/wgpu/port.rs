@@ -58,7 +58,9 @@ impl WgpuPort {
         let round = (spec.round as usize).min(group.most as usize);
         let state_size = spec.initial_state.len();
         let lane = Arc::new(Lane::new(group.clone(), places.clone(), spec.control));
-        group.write_states(places.start, &spec.initial_state.repeat(instances as usize), state_size);
+        let states = spec.states.unwrap_or_else(|| spec.initial_state.repeat(instances as usize).into());
+        group.write_states(places.start, &states, state_size);
+        pump.watch(&lane);
         let with_instances = matches!(spec.shape, Shape::Instances { .. });
         Ok(Self {
             pump,
@@ -107,7 +109,7 @@ impl WgpuPort {
             staged.bytes.extend_from_slice(message);
             staged.count += 1;
         }
-        let waiting = staged.count as usize;
+        let waiting = staged.count as usize + state.apart;
         self.lane.count_waiting(waiting);
     }
 
@@ -194,23 +196,24 @@ impl WgpuPort {
     fn stage_again(&mut self) {
         {
             let mut state = self.lane.lock();
-            if state.rounds > 0 || !state.returned.is_empty() {
+            if state.rounds > 0 || !state.returned.is_empty() || state.staged.is_again {
                 return;
             }
             state.is_rough = false;
+            state.apart = 0;
             if self.held.is_empty() {
                 if let Some(later) = self.later.take() {
                     debug_assert_eq!(state.staged.count, 0);
                     // What `last` says is of other batches by now.
                     state.staged = Batch { is_sealed: true, ..later };
                 }
+                self.lane.count_waiting(state.staged.count as usize);
                 return;
-            }
-            if self.later.is_none() && state.staged.count > 0 {
-                self.later = Some(std::mem::take(&mut state.staged));
             }
             if state.staged.count > 0 {
-                return;
+                // Nothing is pushed while any is held: this is what was staged behind the round that was not smooth.
+                debug_assert!(self.later.is_none());
+                self.later = Some(std::mem::take(&mut state.staged));
             }
         }
         // One that was ended in the middle may have been the victim of others: it gets a round of its own.
@@ -220,13 +223,14 @@ impl WgpuPort {
             Held::Open { message, .. } => Some(&**message),
             Held::Over(_) => None,
         });
-        if alone {
-            self.stage(open.take(1));
-        } else {
-            self.stage(open);
-        }
+        let again = if alone { 1 } else { open.clone().count() };
+        let later = self.later.as_ref().map_or(0, |later| later.count as usize);
+        self.lane.lock().apart = open.clone().count() - again + later;
+        self.stage(open.take(again));
         self.held = held;
-        self.lane.lock().staged.alone = alone;
+        let mut state = self.lane.lock();
+        state.staged.alone = alone;
+        state.staged.is_again = true;
     }
 
     fn is_waited_for(&self) -> bool {
@@ -264,7 +268,7 @@ impl Port for WgpuPort {
         self.tokens = tokens;
     }
 
-    fn progress(&mut self, until: &Until) -> Progress {
+    fn progress(&mut self, until: &Until<'_>) -> Progress {
         self.stage_again();
         self.lane.lock().is_paused = false;
         self.pump.enqueue(&self.lane);
@@ -274,9 +278,9 @@ impl Port for WgpuPort {
         if !self.is_waited_for() {
             return Progress::Done;
         }
-        if until.patient {
+        if let Some(is_over) = until.patience {
             let lane = &self.lane;
-            let over = || lane.has_news() || lane.control.stop_requested();
+            let over = || lane.has_news() || lane.control.stop_requested() || is_over();
             self.pump.wait_until(lane, until.deadline, &over);
         } else if until.slice.is_some() {
             self.pump.look();
@@ -301,6 +305,7 @@ impl Port for WgpuPort {
         let mut state = self.lane.lock();
         state.staged.clear();
         state.returned.clear();
+        state.apart = 0;
         drop(state);
         self.lane.count_waiting(0);
         self.tokens.clear();

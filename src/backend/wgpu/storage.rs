@@ -29,6 +29,13 @@ impl WgpuStorage {
         let scope = gpu.scope();
         let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
         let buffer = gpu.buffer("ringwork table", bytes as u64, usage);
+        if bytes > 0 {
+            // Before anybody writes to it: wgpu's own clear of what nobody has written comes when a submission first uses
+            // it, and may come behind a write from another thread.
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            encoder.clear_buffer(&buffer, 0, None);
+            gpu.submit(encoder.finish());
+        }
         scope.check("a buffer for a table")?;
         Ok(Self { gpu, buffer, bytes })
     }

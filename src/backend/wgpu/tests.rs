@@ -1,5 +1,6 @@
-//! Handlers on a device, against the interpreter and against the published tables.
+//! The wgpu backend.
 
+mod adapter;
 mod generated;
 mod kit;
 mod published;

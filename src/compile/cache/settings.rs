@@ -1,6 +1,6 @@
 //! What is asked of the cache: by the program, and from outside of it.
 
-use super::folder::default_folder;
+use super::folder::{self, Temporary, default_folder};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
@@ -103,6 +103,36 @@ impl CacheSettings {
     pub fn without_disk(mut self) -> Self {
         self.disk = Disk::Off;
         self
+    }
+
+    /// The folder on disk, which is made if it was not there, and looked at whether it can be used: it belongs to the
+    /// user alone, and can be written to.
+    ///
+    /// A runtime does not need this: it does without a folder that cannot be used.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::CacheSettings;
+    ///
+    /// match CacheSettings::new().usable_folder() {
+    ///     Ok(folder) => println!("machine code is kept in {}", folder.display()),
+    ///     Err(error) => println!("machine code is not kept: {error}"),
+    /// }
+    /// assert!(CacheSettings::disabled().usable_folder().is_err_and(|error| error.is_unavailable()));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [unavailable](Error::is_unavailable) with the folder and the reason, if it cannot be used or is off;
+    /// [invalid](Error::is_invalid) for a setting out of its bounds.
+    pub fn usable_folder(&self) -> Result<PathBuf> {
+        let unavailable = |reason| Error::new(ErrorKind::Unavailable, reason);
+        let folder = self.resolve(std::env::var_os(VARIABLE).as_deref())?.folder.map_err(unavailable)?;
+        let in_folder = |reason| unavailable(format!("{}: {reason}", folder.display()));
+        folder::prepare(&folder).map_err(in_folder)?;
+        Temporary::new(&folder).map_err(|error| in_folder(format!("it cannot be written to: {error}")))?;
+        Ok(folder)
     }
 
     /// Checks every setting; `variable` is what `RINGWORK_CACHE` says.

@@ -1,5 +1,6 @@
 //! Runs generated handlers until one fails, and says which, as small as it gets.
 
+use super::batches::batch_difference;
 use super::shrink::Handlers;
 use super::{GeneratedHandler, Trace, run_series};
 #[cfg(feature = "jit")]
@@ -122,7 +123,8 @@ fn remove(path: &Path) {
     let _ = std::fs::remove_file(path).and_then(|()| std::fs::remove_file(path.with_extension("data")));
 }
 
-/// Compiles a handler and compares what every engine makes of it with the reference, which runs twice.
+/// Compiles a handler and compares what every engine makes of it, one by one and in batches, with the reference, which
+/// runs twice.
 pub(crate) fn compare_engines(handler: &GeneratedHandler) -> Result<(), String> {
     let program = Arc::new(handler.compile().map_err(|error| format!("it was refused: {error}"))?);
     let engines = engines();
@@ -136,6 +138,13 @@ pub(crate) fn compare_engines(handler: &GeneratedHandler) -> Result<(), String> 
     for (name, engine) in &engines[1..] {
         if let Some(engine) = engine(program.clone()) {
             compare(name, &run_series(&*engine, &program, handler))?;
+        }
+    }
+    for (name, engine) in &engines {
+        if let Some(engine) = engine(program.clone())
+            && let Some(difference) = batch_difference(&*engine, &program, handler, &expected)
+        {
+            return Err(format!("{name}, {difference}"));
         }
     }
     Ok(())

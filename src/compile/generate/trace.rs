@@ -51,53 +51,79 @@ impl Trace {
     }
 }
 
+/// What a handler's messages work on.
+pub(super) struct Scene<'h> {
+    handler: &'h GeneratedHandler,
+    pub reply: Shape,
+    pub emits: Vec<Shape>,
+    pub state: Vec<u32>,
+    pub privates: Vec<u32>,
+    tables: Vec<Vec<u32>>,
+}
+
+impl<'h> Scene<'h> {
+    pub fn new(program: &Program, handler: &'h GeneratedHandler) -> Self {
+        let table_of = |name: &str| handler.tables.iter().find(|(own, _)| own == name);
+        let tables = program.tables.iter();
+        Self {
+            handler,
+            reply: handler.shapes.shape("Out"),
+            emits: handler.outputs.iter().map(|(_, ty, _)| handler.shapes.shape(ty)).collect(),
+            state: handler.state.clone(),
+            privates: vec![0xaaaa_aaaa; program.privates_size as usize / 4],
+            tables: tables.map(|used| table_of(&used.name).map_or(Vec::new(), |t| t.1.clone())).collect(),
+        }
+    }
+
+    pub fn views(&mut self) -> Vec<TableView> {
+        let tables = self.tables.iter_mut();
+        tables.map(|table| TableView { data: table.as_mut_ptr().cast(), bytes: 4 * table.len() }).collect()
+    }
+
+    pub fn state_numbers(&self) -> Vec<u32> {
+        let numbers = || self.handler.shapes.shape("State").numbers(&self.state);
+        if self.state.is_empty() { Vec::new() } else { numbers() }
+    }
+
+    pub fn table_numbers(&self, views: &[TableView]) -> Vec<Vec<u32>> {
+        let tables = views.iter().zip(&self.handler.shapes.tables);
+        tables.map(|(view, shape)| contents(view, &shape.element)).collect()
+    }
+}
+
 /// Sends the messages of a handler through an engine, as a serial kernel would.
 pub(crate) fn run_series(engine: &dyn Executable, program: &Program, handler: &GeneratedHandler) -> Trace {
-    let shapes = &handler.shapes;
-    let (reply_shape, state_shape) = (shapes.shape("Out"), shapes.shape("State"));
-    let emit_shapes: Vec<_> = handler.outputs.iter().map(|(_, ty, _)| shapes.shape(ty)).collect();
+    let mut scene = Scene::new(program, handler);
+    let views = scene.views();
     let stop_word = AtomicU32::new(0);
-    let mut state = handler.state.clone();
-    let mut privates = vec![0xaaaa_aaaa_u32; program.privates_size as usize / 4];
-    let table_of = |name: &str| handler.tables.iter().find(|(own, _)| own == name);
-    let mut tables: Vec<Vec<u32>> =
-        program.tables.iter().map(|used| table_of(&used.name).map_or(Vec::new(), |t| t.1.clone())).collect();
-    let views: Vec<_> = tables
-        .iter_mut()
-        .map(|table| TableView { data: table.as_mut_ptr().cast(), bytes: 4 * table.len() })
-        .collect();
     let mut steps = Vec::new();
     for message in &handler.messages {
-        let mut copy = state.clone();
-        let mut reply = vec![0u32; reply_shape.words as usize];
+        let mut copy = scene.state.clone();
+        let mut reply = vec![0u32; scene.reply.words as usize];
         let stop = StopCheck::new(&stop_word, None, None);
         let outcome = engine.run(&mut Frame {
             message: bytemuck::cast_slice(message),
             state: bytemuck::cast_slice_mut(&mut copy),
             reply: bytemuck::cast_slice_mut(&mut reply),
-            privates: bytemuck::cast_slice_mut(&mut privates),
+            privates: bytemuck::cast_slice_mut(&mut scene.privates),
             tables: &views,
             stop: &stop,
         });
         let is_done = outcome == Outcome::Done;
         if is_done {
-            state = copy;
+            scene.state = copy;
         }
-        let emits = program.emits.iter().zip(&emit_shapes).map(|(slot, shape)| {
-            let count = privates[slot.count_offset as usize / 4];
-            let item = |i| &privates[((slot.items_offset + slot.stride * i) / 4) as usize..];
+        let emits = program.emits.iter().zip(&scene.emits).map(|(slot, shape)| {
+            let count = scene.privates[slot.count_offset as usize / 4];
+            let item = |i| &scene.privates[((slot.items_offset + slot.stride * i) / 4) as usize..];
             (0..count).flat_map(|i| shape.numbers(item(i))).collect()
         });
         steps.push(Step {
             outcome,
-            reply: if is_done { reply_shape.numbers(&reply) } else { Vec::new() },
+            reply: if is_done { scene.reply.numbers(&reply) } else { Vec::new() },
             emits: if is_done { emits.collect() } else { Vec::new() },
-            state: if state.is_empty() { Vec::new() } else { state_shape.numbers(&state) },
-            tables: views
-                .iter()
-                .zip(&shapes.tables)
-                .map(|(view, shape)| contents(view, &shape.element))
-                .collect(),
+            state: scene.state_numbers(),
+            tables: scene.table_numbers(&views),
         });
     }
     Trace(steps)

@@ -29,8 +29,30 @@ pub(super) struct TablePlace {
     pub moving: Address,
 }
 
+/// A pointer to an element: what `base` holds plus `stride` for each of `index`, which ends at `last`.
+#[derive(Clone, Copy)]
+pub(super) struct Path {
+    pub base: Address,
+    pub index: Address,
+    pub last: Address,
+    pub stride: u32,
+}
+
+/// Two operands and a result, a word each.
+#[derive(Clone, Copy)]
+pub(super) struct Scalars {
+    pub to: Address,
+    pub a: Address,
+    pub b: Address,
+}
+
 /// One instruction; code addresses are indices of instructions.
 pub(super) enum Op {
+    /// A copy of one word.
+    Set {
+        to: Address,
+        from: Address,
+    },
     Copy {
         to: Address,
         from: Address,
@@ -40,6 +62,33 @@ pub(super) enum Op {
         to: Address,
         words: u32,
     },
+    /// The commonest operations, which need no call: on integers that wrap, and on floats.
+    Add(Scalars),
+    Subtract(Scalars),
+    Multiply(Scalars),
+    AddFloat(Scalars),
+    SubtractFloat(Scalars),
+    MultiplyFloat(Scalars),
+    /// Operations on scalars.
+    Unary {
+        to: Address,
+        a: Address,
+        f: Fn1,
+    },
+    Binary {
+        to: Address,
+        a: Address,
+        b: Address,
+        f: Fn2,
+    },
+    Ternary {
+        to: Address,
+        a: Address,
+        b: Address,
+        c: Address,
+        f: Fn3,
+    },
+    /// The same on each component of a vector.
     Map1 {
         to: Address,
         a: Address,
@@ -94,12 +143,17 @@ pub(super) enum Op {
         words: u32,
         count: u32,
     },
-    /// A pointer: what `base` holds plus `stride` for each of `index`.
+    /// A pointer.
     Move {
         to: Address,
-        base: Address,
-        index: Address,
-        stride: u32,
+        path: Path,
+    },
+    /// Through a pointer that is of no other use.
+    LoadAt {
+        to: Address,
+        path: Path,
+        plus: u32,
+        words: u32,
     },
     /// Through a pointer: the word at `at` plus `words` is the address.
     Load {
@@ -113,6 +167,18 @@ pub(super) enum Op {
         plus: u32,
         from: Address,
         words: u32,
+    },
+    /// One word of a table.
+    TableWord {
+        to: Address,
+        place: TablePlace,
+    },
+    /// The same; `path` takes the place of `place.moving`.
+    TableWordAt {
+        to: Address,
+        table: u32,
+        words: u32,
+        path: Path,
     },
     TableLoad {
         to: Address,
@@ -140,12 +206,25 @@ pub(super) enum Op {
     Jump(u32),
     /// The jump back of a loop.
     Again(u32),
-    JumpIfFalse {
+    /// A jump if the condition is `when`.
+    JumpIf {
         condition: Address,
+        when: bool,
         target: u32,
     },
-    JumpIfTrue {
-        condition: Address,
+    /// A jump if it is `when` that one unsigned integer is less than another.
+    JumpIfLess {
+        a: Address,
+        b: Address,
+        when: bool,
+        target: u32,
+    },
+    /// The same with what computes a condition that is of no other use.
+    JumpIfBinary {
+        a: Address,
+        b: Address,
+        f: Fn2,
+        when: bool,
         target: u32,
     },
     Switch {
@@ -155,6 +234,13 @@ pub(super) enum Op {
     },
     Call(u32),
     Return,
+}
+
+impl Op {
+    /// A copy of so many words.
+    pub fn copy(to: Address, from: Address, words: u32) -> Self {
+        if words == 1 { Self::Set { to, from } } else { Self::Copy { to, from, words } }
+    }
 }
 
 /// An operation on whole vectors or matrices.
@@ -202,10 +288,21 @@ impl Machine<'_> {
         self.memory[at as usize] = value;
     }
 
+    #[inline(always)]
+    fn integers(&mut self, Scalars { to, a, b }: Scalars, f: impl Fn(u32, u32) -> u32) {
+        self.set(to, f(self.word(a), self.word(b)));
+    }
+
+    #[inline(always)]
+    fn floats(&mut self, Scalars { to, a, b }: Scalars, f: impl Fn(f32, f32) -> f32) {
+        self.set(to, f(f32::from_bits(self.word(a)), f32::from_bits(self.word(b))).to_bits());
+    }
+
     fn operand(&self, operand: Operand, index: u32) -> u32 {
         self.word(operand.at + operand.step * index)
     }
 
+    #[inline(always)]
     fn copy(&mut self, to: Address, from: Address, words: u32) {
         if words == 1 {
             self.set(to, self.word(from));
@@ -214,10 +311,16 @@ impl Machine<'_> {
         }
     }
 
-    /// The word of a table at `place`, `leaf` words further.
-    fn table_word(&self, place: TablePlace, leaf: u32) -> &AtomicU32 {
-        let view = &self.tables[place.table as usize];
-        let index = place.words as usize + self.word(place.moving) as usize + leaf as usize;
+    fn follow(&self, path: Path) -> u32 {
+        let index = self.word(path.index).min(self.word(path.last));
+        self.word(path.base).wrapping_add(index.wrapping_mul(path.stride))
+    }
+
+    /// A word of a table.
+    #[inline(always)]
+    fn table_word(&self, table: u32, index: u32) -> &AtomicU32 {
+        let view = &self.tables[table as usize];
+        let index = index as usize;
         assert!((index + 1) * 4 <= view.bytes, "lowering keeps indices inside of the table");
         // SAFETY: the word is inside of the view, which its maker keeps valid and which is aligned to 4 bytes as
         // every element type is; others touch its words only by atomics while the handler runs.
@@ -232,15 +335,45 @@ impl Machine<'_> {
         loop {
             let op = &self.code[next];
             next += 1;
+            // What handlers do most is here, so that it is found by one jump; `step` is a second one.
             match *op {
+                Op::Set { to, from } => self.set(to, self.word(from)),
+                Op::Add(scalars) => self.integers(scalars, u32::wrapping_add),
+                Op::Subtract(scalars) => self.integers(scalars, u32::wrapping_sub),
+                Op::Multiply(scalars) => self.integers(scalars, u32::wrapping_mul),
+                Op::AddFloat(scalars) => self.floats(scalars, |a, b| a + b),
+                Op::SubtractFloat(scalars) => self.floats(scalars, |a, b| a - b),
+                Op::MultiplyFloat(scalars) => self.floats(scalars, |a, b| a * b),
+                Op::Unary { to, a, f } => self.set(to, f(self.word(a))),
+                Op::Binary { to, a, b, f } => self.set(to, f(self.word(a), self.word(b))),
+                Op::Ternary { to, a, b, c, f } => self.set(to, f(self.word(a), self.word(b), self.word(c))),
+                Op::Move { to, path } => self.set(to, self.follow(path)),
+                Op::LoadAt { to, path, plus, words } => self.copy(to, self.follow(path) + plus, words),
+                Op::Load { to, at, plus, words } => self.copy(to, self.word(at) + plus, words),
+                Op::Store { at, plus, from, words } => self.copy(self.word(at) + plus, from, words),
+                Op::TableWord { to, place } => {
+                    // Relaxed, here and below: WGSL orders nothing between handlers but each atomic's own word.
+                    let index = place.words + self.word(place.moving);
+                    let word = self.table_word(place.table, index).load(Ordering::Relaxed);
+                    self.set(to, word);
+                }
+                Op::TableWordAt { to, table, words, path } => {
+                    let word = self.table_word(table, words + self.follow(path)).load(Ordering::Relaxed);
+                    self.set(to, word);
+                }
                 Op::Jump(target) => next = target as usize,
-                Op::JumpIfFalse { condition, target } => {
-                    if self.word(condition) == 0 {
+                Op::JumpIf { condition, when, target } => {
+                    if (self.word(condition) != 0) == when {
                         next = target as usize;
                     }
                 }
-                Op::JumpIfTrue { condition, target } => {
-                    if self.word(condition) != 0 {
+                Op::JumpIfLess { a, b, when, target } => {
+                    if (self.word(a) < self.word(b)) == when {
+                        next = target as usize;
+                    }
+                }
+                Op::JumpIfBinary { a, b, f, when, target } => {
+                    if (f(self.word(a), self.word(b)) != 0) == when {
                         next = target as usize;
                     }
                 }
@@ -271,7 +404,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Executes an instruction that is not a jump.
+    /// Executes an instruction that `run` leaves to it.
+    #[inline(never)]
     fn step(&mut self, op: &Op) {
         match *op {
             Op::Copy { to, from, words } => self.copy(to, from, words),
@@ -307,22 +441,18 @@ impl Machine<'_> {
                 debug_assert!(index < count, "lowering clamps indices");
                 self.copy(to, base + index * words, words);
             }
-            Op::Move { to, base, index, stride } => {
-                let address = self.word(base).wrapping_add(self.word(index).wrapping_mul(stride));
-                self.set(to, address);
-            }
-            Op::Load { to, at, plus, words } => self.copy(to, self.word(at) + plus, words),
-            Op::Store { at, plus, from, words } => self.copy(self.word(at) + plus, from, words),
             Op::TableLoad { to, place, leaves } => {
-                let leaves = &self.leaves[leaves as usize];
-                for (i, leaf) in leaves.iter().enumerate() {
-                    // Relaxed, here and below: WGSL orders nothing between handlers but each atomic's own word.
-                    self.memory[to as usize + i] = self.table_word(place, *leaf).load(Ordering::Relaxed);
+                let begin = place.words + self.word(place.moving);
+                for (i, leaf) in self.leaves[leaves as usize].iter().enumerate() {
+                    self.memory[to as usize + i] =
+                        self.table_word(place.table, begin + leaf).load(Ordering::Relaxed);
                 }
             }
             Op::TableStore { place, from, leaves } => {
+                let begin = place.words + self.word(place.moving);
                 for (i, leaf) in self.leaves[leaves as usize].iter().enumerate() {
-                    self.table_word(place, *leaf).store(self.memory[from as usize + i], Ordering::Relaxed);
+                    let word = self.table_word(place.table, begin + leaf);
+                    word.store(self.memory[from as usize + i], Ordering::Relaxed);
                 }
             }
             Op::TableLength { to, table, stride } => {
@@ -333,7 +463,8 @@ impl Machine<'_> {
             }
             Op::Atomic { fun, place, value, compare, to } => {
                 let (value, compare) = (self.word(value), self.word(compare));
-                let old = atomic(fun, self.table_word(place, 0), value, compare);
+                let index = place.words + self.word(place.moving);
+                let old = atomic(fun, self.table_word(place.table, index), value, compare);
                 if let Some(to) = to {
                     self.set(to, old);
                     if let Atomic::CompareExchange = fun {
@@ -341,13 +472,7 @@ impl Machine<'_> {
                     }
                 }
             }
-            Op::Jump(_)
-            | Op::Again(_)
-            | Op::JumpIfFalse { .. }
-            | Op::JumpIfTrue { .. }
-            | Op::Switch { .. }
-            | Op::Call(_)
-            | Op::Return => unreachable!("`run` takes the jumps"),
+            _ => unreachable!("`run` takes the others"),
         }
     }
 

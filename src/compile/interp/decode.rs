@@ -4,15 +4,18 @@ use super::code::{Address, Op};
 use super::{Border, Code, EmitBorder};
 use crate::compile::Program;
 use crate::compile::shape::{constant, inner, leaves, words};
-use naga::{AddressSpace, Function, GlobalVariable, Handle, Module, TypeInner};
+use naga::{AddressSpace, Expression, Function, GlobalVariable, Handle, Module, Statement, Type, TypeInner};
 use std::collections::HashMap;
 
+mod borrow;
 mod expression;
+mod fuse;
 mod statement;
 
 /// Decodes a program.
 pub(super) fn decode(program: &Program) -> Code {
     let mut decoder = Decoder::new(program);
+    let state = decoder.state.map(|(at, ty)| border(&program.module, at, ty));
     for handle in &program.functions {
         decoder.function(*handle);
     }
@@ -20,19 +23,8 @@ pub(super) fn decode(program: &Program) -> Code {
     let (start, arguments, result) = (entry.start, entry.arguments.clone(), entry.result);
     let module = &program.module;
     let function = &module.functions[program.entry];
-    let border = |at, ty| Border { at, leaves: leaves(module, inner(module, ty)) };
-
-    let message = program.has_message.then(|| border(arguments[0], function.arguments[0].ty));
-    let state = program.state.as_ref().map(|_| {
-        let (parameter, at) = (function.arguments.len() - 1, arguments[arguments.len() - 1]);
-        let TypeInner::Pointer { base, .. } = *inner(module, function.arguments[parameter].ty) else {
-            unreachable!("the contract: the state's parameter is a pointer")
-        };
-        let state = decoder.reserve(words(module, inner(module, base)));
-        decoder.memory[at as usize] = state;
-        border(state, base)
-    });
-    let reply = function.result.as_ref().map(|r| border(result, r.ty));
+    let message = program.has_message.then(|| border(module, arguments[0], function.arguments[0].ty));
+    let reply = function.result.as_ref().map(|r| border(module, result, r.ty));
     let emits = program.emits.iter().map(|slot| {
         let global = |offset| {
             let private = program.privates.iter().find(|p| p.offset == offset);
@@ -42,7 +34,7 @@ pub(super) fn decode(program: &Program) -> Code {
         let TypeInner::Array { base, .. } = *inner(module, module.global_variables[items].ty) else {
             unreachable!("the library declares it as an array")
         };
-        EmitBorder { count: decoder.globals[&count], item: border(decoder.globals[&items], base) }
+        EmitBorder { count: decoder.globals[&count], item: border(module, decoder.globals[&items], base) }
     });
     Code {
         start,
@@ -55,6 +47,10 @@ pub(super) fn decode(program: &Program) -> Code {
         leaves: decoder.leaves,
         memory: decoder.memory,
     }
+}
+
+fn border(module: &Module, at: Address, ty: Handle<Type>) -> Border {
+    Border { at, leaves: leaves(module, inner(module, ty)) }
 }
 
 /// Where a function is and where it takes and leaves values.
@@ -71,6 +67,8 @@ enum Place {
     None,
     /// A value.
     Value(Address),
+    /// A value that is still where it was loaded from; see `borrow`.
+    Borrowed(Address),
     /// A pointer into the memory: what the word at `moving` holds, plus `plus`.
     Pointer { moving: Address, plus: u32 },
     /// A pointer into a table.
@@ -89,6 +87,12 @@ struct Decoder<'a> {
     functions: HashMap<Handle<Function>, Callee>,
     /// A word that is always 0.
     zero: Address,
+    /// A word that no index passes.
+    unlimited: Address,
+    /// Where the state is, and its type.
+    state: Option<(Address, Handle<Type>)>,
+    /// Some jump may go to the instruction after so many.
+    label: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -104,8 +108,19 @@ impl<'a> Decoder<'a> {
             globals: HashMap::new(),
             functions: HashMap::new(),
             zero: 0,
+            unlimited: 0,
+            state: None,
+            label: 0,
         };
         decoder.zero = decoder.constant(0);
+        decoder.unlimited = decoder.constant(u32::MAX);
+        if program.state.is_some() {
+            let last = module.functions[program.entry].arguments.last();
+            let TypeInner::Pointer { base, .. } = *inner(module, last.expect("the state's").ty) else {
+                unreachable!("the contract: the state's parameter is a pointer")
+            };
+            decoder.state = Some((decoder.reserve(words(module, inner(module, base))), base));
+        }
         for (handle, variable) in module.global_variables.iter() {
             if variable.space == AddressSpace::Private {
                 let at = decoder.reserve(words(module, inner(module, variable.ty)));
@@ -143,6 +158,14 @@ impl<'a> Decoder<'a> {
         at
     }
 
+    /// Is this the entry or the handler that it calls? A pointer that these get is the state's, always.
+    fn gets_state(&self, function: Handle<Function>) -> bool {
+        let entry = self.program.entry;
+        let is_handler =
+            |s: &Statement| matches!(s, Statement::Call { function: called, .. } if *called == function);
+        function == entry || self.module.functions[entry].body.iter().any(is_handler)
+    }
+
     fn function(&mut self, handle: Handle<Function>) {
         let function = &self.module.functions[handle];
         let info = &self.program.info[handle];
@@ -152,10 +175,14 @@ impl<'a> Decoder<'a> {
         let result = function.result.as_ref().map_or(0, |r| words(module, inner(module, r.ty)));
         let result = self.reserve(result);
         let start = self.ops.len() as u32;
+        self.label = self.ops.len();
         let mut body = Body {
+            gets_state: self.gets_state(handle),
             decoder: self,
             function,
             info,
+            borrowed: Vec::new(),
+            is_used: vec![false; function.expressions.len()],
             arguments: arguments.clone(),
             result,
             locals: HashMap::new(),
@@ -177,8 +204,13 @@ struct Body<'d, 'a> {
     arguments: Vec<Address>,
     result: Address,
     locals: HashMap<Handle<naga::LocalVariable>, Address>,
-    /// By the index of the expression.
+    /// Is its pointer the state's?
+    gets_state: bool,
+    /// By the index of the expression, as the next.
     places: Vec<Place>,
+    is_used: Vec<bool>,
+    /// The expressions whose place is `Place::Borrowed`, those that are of no more use apart.
+    borrowed: Vec<Handle<Expression>>,
     /// Jumps out of the loops and switches around the statement in hand, innermost last.
     exits: Vec<statement::Exits>,
 }
@@ -196,8 +228,9 @@ impl Body<'_, '_> {
                     let mut value = Vec::new();
                     constant(module, &self.function.expressions, init, &mut value);
                     let from = self.decoder.constants(&value);
-                    Op::Copy { to, from, words: count }
+                    Op::copy(to, from, count)
                 }
+                None if count == 1 => Op::Set { to, from: self.decoder.zero },
                 None => Op::Zero { to, words: count },
             };
             self.decoder.ops.push(op);

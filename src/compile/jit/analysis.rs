@@ -26,6 +26,8 @@ pub(super) struct Analysis {
     globals: HashMap<Handle<GlobalVariable>, Vec<Path>>,
     /// Tables whose length is asked for.
     pub measured: HashSet<Handle<GlobalVariable>>,
+    /// Some table may be written, by atomics or else. Two tables may be the same buffer.
+    pub writes_tables: bool,
 }
 
 /// A variable or pointer argument.
@@ -37,8 +39,12 @@ pub(super) enum Root {
 
 impl Analysis {
     pub(super) fn new(program: &Program) -> Self {
-        let mut analysis =
-            Self { functions: HashMap::new(), globals: HashMap::new(), measured: HashSet::new() };
+        let mut analysis = Self {
+            functions: HashMap::new(),
+            globals: HashMap::new(),
+            measured: HashSet::new(),
+            writes_tables: false,
+        };
         // Callees come first.
         for handle in &program.functions {
             analysis.function(program, *handle);
@@ -78,6 +84,10 @@ impl Analysis {
         }
         visit(&function.body, &mut |statement| match statement {
             S::Store { pointer, .. } => {
+                if let (Some(Root::Global(global)), ..) = trace(function, *pointer) {
+                    let space = program.module.global_variables[global].space;
+                    self.writes_tables |= matches!(space, naga::AddressSpace::Storage { .. });
+                }
                 if let (Some(Root::Argument(index)), path, _) = trace(function, *pointer) {
                     insert(&mut facts.stored, index, path);
                 }
@@ -102,6 +112,7 @@ impl Analysis {
                     }
                 }
             }
+            S::Atomic { .. } => self.writes_tables = true,
             S::Loop { continuing, break_if, .. } => {
                 uses(function, continuing, &mut facts.continued);
                 facts.continued.extend(break_if);

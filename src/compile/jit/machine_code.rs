@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// Version of the bytes and of what the code expects of whoever calls it: part of [`host_key`](super::host_key).
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// The first bytes of every machine code that is kept.
 const MAGIC: [u8; 8] = *b"ringjit\0";
 
@@ -11,6 +11,10 @@ const MAGIC: [u8; 8] = *b"ringjit\0";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MachineCode {
     pub(super) code: Vec<u8>,
+    /// Where in it the function for batches begins, if there is one.
+    pub(super) batch: Option<u32>,
+    /// The batch leaves it to whoever runs it to undo what a message did that is not handled to its end.
+    pub(super) needs_replay: bool,
     pub(super) alignment: u32,
     pub(super) constants: Vec<u8>,
     pub(super) sizes: Sizes,
@@ -23,16 +27,31 @@ pub(super) struct Sizes {
     pub state: u32,
     pub reply: u32,
     pub privates: u32,
+    /// The most values that one message emits, and the bytes of the longest.
+    pub emits: u32,
+    pub emitted: u32,
     pub tables: Vec<u32>,
 }
 
 impl MachineCode {
     /// The bytes to keep.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let Sizes { message, state, reply, privates, ref tables } = self.sizes;
+        let Sizes { message, state, reply, privates, emits, emitted, ref tables } = self.sizes;
         let mut bytes = MAGIC.to_vec();
         let counts = [tables.len(), self.constants.len(), self.code.len()].map(|count| count as u32);
-        let head = [VERSION, self.alignment, message, state, reply, privates];
+        let batch = self.batch.unwrap_or(0);
+        let head = [
+            VERSION,
+            self.alignment,
+            batch,
+            self.needs_replay.into(),
+            message,
+            state,
+            reply,
+            privates,
+            emits,
+            emitted,
+        ];
         for number in head.iter().chain(&counts).chain(tables) {
             bytes.extend(number.to_le_bytes());
         }
@@ -67,24 +86,41 @@ impl MachineCode {
             rest = others;
             Ok(u32::from_le_bytes(*first))
         };
-        let mut head = [0; 9];
+        let mut head = [0; 13];
         for field in &mut head {
             *field = number()?;
         }
-        let [version, alignment, message, state, reply, privates, tables, constants, code] = head;
+        let [
+            version,
+            alignment,
+            batch,
+            needs_replay,
+            message,
+            state,
+            reply,
+            privates,
+            emits,
+            emitted,
+            tables,
+            constants,
+            code,
+        ] = head;
         if version != VERSION || !alignment.is_power_of_two() || alignment > 4096 {
             return Err(damaged());
         }
         let tables = (0..tables).map(|_| number()).collect::<Result<Vec<u32>>>()?;
-        if rest.len() as u64 != u64::from(constants) + u64::from(code) {
+        if rest.len() as u64 != u64::from(constants) + u64::from(code) || batch > code {
             return Err(damaged());
         }
         let (constants, code) = rest.split_at(constants as usize);
         Ok(Self {
             code: code.to_vec(),
+            // The other function comes first.
+            batch: (batch != 0).then_some(batch),
+            needs_replay: needs_replay != 0,
             alignment,
             constants: constants.to_vec(),
-            sizes: Sizes { message, state, reply, privates, tables },
+            sizes: Sizes { message, state, reply, privates, emits, emitted, tables },
         })
     }
 }

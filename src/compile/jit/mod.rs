@@ -4,6 +4,7 @@
 //! again by the same library on the same kind of processor ([`host_key`]). [`load`] makes them executable.
 
 mod analysis;
+mod batch;
 mod layout;
 mod look;
 mod machine_code;
@@ -24,8 +25,9 @@ use cranelift_codegen::{Context as CompilationContext, ir};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module as _};
 use machine_code::Sizes;
-use runtime::{Context, Fixed, SERVICES};
+use runtime::{BatchRun, Context, Fixed, SERVICES};
 use std::sync::{Mutex, OnceLock};
+use translate::Constants;
 
 /// Bytes of stack that a handler may use, spilled registers included: a thread that drives kernels usually has 2 MiB
 /// in Rust, and most of it is the caller's.
@@ -34,6 +36,13 @@ const MOST_FRAME: u32 = 128 << 10;
 /// A way to call a handler.
 type Entry =
     unsafe extern "C" fn(*mut Context, *const u8, *mut u8, *mut u8, *mut u8, *const TableView) -> u32;
+
+/// A way to run a handler on many messages.
+type BatchEntry = unsafe extern "C" fn(*mut BatchRun) -> u32;
+
+/// Instructions of Cranelift's IR up to which a handler gets an entry for batches, which takes as long to compile as
+/// the other: a call costs next to nothing beside a larger one.
+const MOST_BATCHED: usize = 4_000;
 
 /// The code generator for this machine, or the engine to take instead.
 fn host() -> std::result::Result<&'static OwnedTargetIsa, &'static str> {
@@ -116,9 +125,52 @@ pub(crate) fn translate(program: &Program) -> std::result::Result<MachineCode, &
 
 fn generate(program: &Program, isa: &OwnedTargetIsa) -> std::result::Result<MachineCode, &'static str> {
     let analysis = Analysis::new(program);
-    let translated = translate::translate(program, &analysis, &**isa);
-    let translated = translated.map_err(translate::Refusal::engine)?;
-    let mut context = CompilationContext::for_function(translated.function);
+    let one = translate::translate(program, &analysis, &**isa, translate::Kind::One, Constants::default());
+    let translate::Translated { function: one, constants, .. } = one.map_err(translate::Refusal::engine)?;
+    let instructions = one.dfg.num_insts();
+    let kept = constants.clone();
+    let (one, batch) = std::thread::scope(|scope| {
+        let batch = (instructions <= MOST_BATCHED).then(|| {
+            let thread = std::thread::Builder::new().name("ringwork-jit".into()).stack_size(16 << 20);
+            let work = || {
+                let batch = translate::Kind::Batch;
+                let translated = translate::translate(program, &analysis, &**isa, batch, kept).ok()?;
+                let compiled = compile(translated.function, isa).ok()?;
+                Some((compiled, translated.constants, translated.needs_replay))
+            };
+            thread.spawn_scoped(scope, work)
+        });
+        // Without it each message of a batch is a call: nothing that a handler has to be refused for.
+        let one = compile(one, isa);
+        (one, batch.and_then(|thread| thread.ok()?.join().ok()?))
+    });
+    let mut code = one?;
+    let (mut at, mut constants, mut needs_replay) = (None, constants, false);
+    if let Some((batch, more, replay)) = batch {
+        let start = code.bytes.len().next_multiple_of(batch.alignment as usize);
+        code.bytes.resize(start, 0);
+        code.bytes.extend(batch.bytes);
+        code.alignment = code.alignment.max(batch.alignment);
+        (at, constants, needs_replay) = (Some(start as u32), more, replay);
+    }
+    Ok(MachineCode {
+        code: code.bytes,
+        batch: at,
+        needs_replay,
+        alignment: code.alignment,
+        constants: constants.bytes,
+        sizes: sizes(program),
+    })
+}
+
+/// The machine code of one function.
+struct Compiled {
+    bytes: Vec<u8>,
+    alignment: u32,
+}
+
+fn compile(function: ir::Function, isa: &OwnedTargetIsa) -> std::result::Result<Compiled, &'static str> {
+    let mut context = CompilationContext::for_function(function);
     let compiled = context
         .compile(&**isa, &mut ControlPlane::default())
         .map_err(|_| "interpreter: the code generator refused the handler")?;
@@ -131,12 +183,7 @@ fn generate(program: &Program, isa: &OwnedTargetIsa) -> std::result::Result<Mach
     let alignment = u64::from(compiled.buffer.alignment)
         .max(u64::from(isa.function_alignment().minimum))
         .max(isa.symbol_alignment());
-    Ok(MachineCode {
-        code: compiled.code_buffer().to_vec(),
-        alignment: alignment as u32,
-        constants: translated.constants,
-        sizes: sizes(program),
-    })
+    Ok(Compiled { bytes: compiled.code_buffer().to_vec(), alignment: alignment as u32 })
 }
 
 /// What a caller of the handler has to provide at least.
@@ -149,6 +196,8 @@ fn sizes(program: &Program) -> Sizes {
         state: program.state_size(),
         reply: entry.result.as_ref().map_or(0, |result| size(result.ty)),
         privates: program.privates_size,
+        emits: program.emits.iter().map(|emit| emit.max).sum(),
+        emitted: program.emits.iter().map(|emit| emit.size).max().unwrap_or(0),
         tables: program
             .table_globals
             .iter()
@@ -204,11 +253,15 @@ impl Drop for Loaded {
 /// A handler in executable memory.
 pub(crate) struct JitHandler {
     entry: Entry,
+    /// `None` for a handler that is large.
+    batch: Option<BatchEntry>,
+    /// See [`MachineCode`].
+    needs_replay: bool,
     fixed: Fixed,
     sizes: Sizes,
     /// Holds the constants that `fixed` points to.
     _constants: Box<[u8]>,
-    /// Holds the memory that `entry` points into.
+    /// Holds the memory that the entries point into.
     _memory: Loaded,
 }
 
@@ -228,9 +281,21 @@ pub(crate) fn load(code: &MachineCode) -> Result<JitHandler> {
     // SAFETY: the bytes were made by `generate` with this signature, for this host (who makes `MachineCode` from
     // bytes owes that they are such), and the memory stays as long as the handler.
     let entry = unsafe { std::mem::transmute::<*const (), Entry>(memory.address()) };
+    // SAFETY: as above; the second function begins there.
+    let batch = code.batch.map(|at| unsafe {
+        std::mem::transmute::<*const (), BatchEntry>(memory.address().byte_add(at as usize))
+    });
     let constants: Box<[u8]> = code.constants.clone().into();
     let fixed = Fixed { services: &SERVICES, look, constants: constants.as_ptr() };
-    Ok(JitHandler { entry, fixed, sizes: code.sizes.clone(), _constants: constants, _memory: memory })
+    Ok(JitHandler {
+        entry,
+        batch,
+        needs_replay: code.needs_replay,
+        fixed,
+        sizes: code.sizes.clone(),
+        _constants: constants,
+        _memory: memory,
+    })
 }
 
 impl JitHandler {
@@ -304,10 +369,15 @@ impl Executable for JitHandler {
     }
 
     fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
-        let (privates, tables, stop) = (std::mem::take(&mut batch.privates), batch.tables, batch.stop);
-        self.check([batch.message_size, batch.state_size, batch.reply_size, privates.len()], tables);
+        let privates = batch.privates.len();
+        self.check([batch.message_size, batch.state_size, batch.reply_size, privates], batch.tables);
+        if let Some(entry) = self.batch {
+            // SAFETY: the code has been made for this signature, and the sizes were checked just now.
+            return unsafe { batch::run(entry, self.needs_replay, &self.fixed, &self.sizes, batch) };
+        }
+        let (tables, stop) = (batch.tables, batch.stop);
         let mut context = self.context(stop);
-        batch.each(|message, state, reply| {
+        batch.each(|message, state, reply, privates| {
             // SAFETY: `each` passes slices of just the sizes that were checked; what the context points to is
             // borrowed above.
             unsafe { self.call(&mut context, message, state, reply, privates, tables) }

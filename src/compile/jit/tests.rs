@@ -1,12 +1,15 @@
 //! What only machine code has: its limits, its bytes, its memory. That it computes what the interpreter computes is
 //! tested where the interpreter is: every handler there runs on both.
 
+mod batch;
 mod shapes;
 mod unroll;
 
 use super::{JitHandler, MachineCode, host_key, load, translate};
 use crate::compile::tests::*;
-use crate::compile::{Executable, Frame, HandlerSource, Outcome, Program, STOP_NOW, StopCheck, compile};
+use crate::compile::{
+    Executable, Frame, HandlerSource, Outcome, Program, STOP_NOW, StopCheck, TableView, compile,
+};
 use crate::message::{Field, FieldKind, Layout, Scalar};
 use std::fmt::Write;
 use std::sync::atomic::AtomicU32;
@@ -20,6 +23,10 @@ fn program(text: &str) -> Program {
 }
 
 fn run(handler: &JitHandler, message: &[u32; 8]) -> Vec<u32> {
+    run_on(handler, message, &[])
+}
+
+fn run_on(handler: &JitHandler, message: &[u32; 8], tables: &[TableView]) -> Vec<u32> {
     let (word, mut reply) = (AtomicU32::new(0), [0u32; 8]);
     let mut privates = [0u128; 4];
     let outcome = handler.run(&mut Frame {
@@ -27,7 +34,7 @@ fn run(handler: &JitHandler, message: &[u32; 8]) -> Vec<u32> {
         state: &mut [],
         reply: bytemuck::cast_slice_mut(&mut reply),
         privates: bytemuck::cast_slice_mut(&mut privates),
-        tables: &[],
+        tables,
         stop: &StopCheck::new(&word, None, None),
     });
     assert_eq!(outcome, Outcome::Done);

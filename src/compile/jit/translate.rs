@@ -4,6 +4,7 @@
 //! SSA values except for the parts that are indexed dynamically, which are in memory. What comes out is bounded:
 //! a handler that would need more than the limits below is left to the interpreter.
 
+mod batch;
 mod bounds;
 mod expression;
 mod math;
@@ -19,7 +20,7 @@ use crate::compile::shape;
 use crate::compile::{Program, TableView};
 use cranelift_codegen::ir::immediates::Offset32;
 use cranelift_codegen::ir::{
-    self, AbiParam, InstBuilder, SigRef, StackSlotData, StackSlotKind, Type, Value, types,
+    self, AbiParam, InstBuilder, SigRef, StackSlot, StackSlotData, StackSlotKind, Type, Value, types,
 };
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -71,6 +72,19 @@ impl Refusal {
 /// Returned codes besides those of faults.
 pub(super) const DONE: u32 = 0;
 pub(super) const INTERRUPTED: u32 = u32::MAX;
+/// Of a batch: by the stop word, between two messages.
+pub(super) const STOPPED: u32 = u32::MAX - 1;
+/// Of a batch: a message is for an instance that is not there.
+pub(super) const NO_INSTANCE: u32 = u32::MAX - 2;
+
+/// Which function of a handler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// For one message.
+    One,
+    /// For many messages in a ring.
+    Batch,
+}
 
 /// The value of an expression.
 #[derive(Clone)]
@@ -108,6 +122,8 @@ struct Translator<'p, 'b> {
     context: Value,
     message: Value,
     privates: Value,
+    /// Of a function for one message.
+    state: Value,
     globals: HashMap<Handle<GlobalVariable>, Rc<Place>>,
     /// The number of elements of each table that somebody asks for.
     lengths: HashMap<Handle<GlobalVariable>, Value>,
@@ -119,9 +135,15 @@ struct Translator<'p, 'b> {
     /// What is known about values as long as the block in hand goes on.
     bounds: Vec<bounds::Bound>,
     signatures: Vec<(Signature, SigRef)>,
-    /// Constants that are too large for instructions, and where each is.
-    constants: Vec<u8>,
-    known_constants: HashMap<Vec<u32>, u32>,
+    constants: Constants,
+    /// The loop around the handler.
+    batch: Option<batch::Batch>,
+    /// A run may end before the handler does.
+    can_fail: bool,
+    /// Whether state that is changed in memory has to be kept, because a run may end before the handler does.
+    keeps_backups: bool,
+    /// There would be some if it did.
+    lacks_backups: bool,
     /// Floats that are known not to be NaN, with the least and greatest number they can be.
     ranges: HashMap<Value, (f32, f32)>,
     stack: u32,
@@ -146,22 +168,56 @@ struct Body<'p> {
     result_place: Option<Address>,
 }
 
+/// Constants that are too large for instructions, and where each is.
+#[derive(Clone, Default)]
+pub(super) struct Constants {
+    pub bytes: Vec<u8>,
+    known: HashMap<Vec<u32>, u32>,
+}
+
 /// A translated handler.
 pub(super) struct Translated {
     pub function: ir::Function,
-    pub constants: Vec<u8>,
+    pub constants: Constants,
+    /// A message that is not handled to its end leaves a changed state: whoever runs the batch has to put an earlier
+    /// one back, and to run the messages since then again.
+    pub needs_replay: bool,
 }
 
-/// Translates a program.
+/// Translates a program; `constants` are those that there are already.
 pub(super) fn translate<'p>(
     program: &'p Program,
     analysis: &'p Analysis,
     isa: &'p dyn TargetIsa,
+    kind: Kind,
+    constants: Constants,
 ) -> Result<Translated, Refusal> {
+    // Often only the translation shows that nothing can fail, where short loops are unrolled: then the second one is
+    // without copies of the state, which no run needs.
+    // Of a batch, messages that were handled can be handled again, unless that would show in tables.
+    let replays = kind == Kind::Batch && !analysis.writes_tables;
+    let (translated, needs_no_backups) =
+        translate_with(program, analysis, isa, kind, constants.clone(), !replays)?;
+    if needs_no_backups {
+        return Ok(translate_with(program, analysis, isa, kind, constants, false)?.0);
+    }
+    Ok(translated)
+}
+
+fn translate_with<'p>(
+    program: &'p Program,
+    analysis: &'p Analysis,
+    isa: &'p dyn TargetIsa,
+    kind: Kind,
+    constants: Constants,
+    keeps_backups: bool,
+) -> Result<(Translated, bool), Refusal> {
     let mut function = ir::Function::new();
     function.signature.call_conv = isa.default_call_conv();
-    // Context, message, state, reply, private segment, tables: what most handlers need is in registers at once.
-    function.signature.params.extend([AbiParam::new(types::I64); 6]);
+    // Context, message, state, reply, private segment, tables: what most handlers need is in registers at once. A
+    // batch is described in memory.
+    let count = if kind == Kind::One { 6 } else { 1 };
+    function.signature.params.extend(std::iter::repeat_n(AbiParam::new(types::I64), count));
     function.signature.returns.push(AbiParam::new(types::I32));
     let mut builder_context = FunctionBuilderContext::new();
     let mut builder = FunctionBuilder::new(&mut function, &mut builder_context);
@@ -170,9 +226,7 @@ pub(super) fn translate<'p>(
     builder.switch_to_block(entry);
     builder.seal_block(entry);
     let parameters: Vec<Value> = builder.block_params(entry).to_vec();
-    let &[context, message, state, reply, privates, tables] = parameters.as_slice() else {
-        unreachable!("the signature has six parameters")
-    };
+    let context = parameters[0];
     let mut translator = Translator {
         program,
         module: &program.module,
@@ -180,8 +234,9 @@ pub(super) fn translate<'p>(
         builder,
         isa,
         context,
-        message,
-        privates,
+        message: context,
+        privates: context,
+        state: context,
         globals: HashMap::new(),
         lengths: HashMap::new(),
         fuel: None,
@@ -189,17 +244,32 @@ pub(super) fn translate<'p>(
         look: None,
         bounds: Vec::new(),
         signatures: Vec::new(),
-        constants: Vec::new(),
-        known_constants: HashMap::new(),
+        constants,
+        batch: None,
+        can_fail: false,
+        keeps_backups,
+        lacks_backups: false,
         ranges: HashMap::new(),
         stack: 0,
         calls: 0,
         depth: 0,
     };
-    translator.handler(state, reply, tables)?;
-    let Translator { builder, constants, .. } = translator;
+    let has_backups = match *parameters.as_slice() {
+        [_, message, state, reply, privates, tables] => {
+            (translator.message, translator.privates, translator.state) = (message, privates, state);
+            translator.prepare_interruption(&[]);
+            translator.tables(tables);
+            translator.handler(state, reply)?
+        }
+        _ => {
+            let state = translator.begin_batch();
+            translator.handler(state, state)?
+        }
+    };
+    let Translator { builder, constants, can_fail, lacks_backups, .. } = translator;
     builder.finalize(isa.frontend_config());
-    Ok(Translated { function, constants })
+    let needs_replay = lacks_backups && can_fail;
+    Ok((Translated { function, constants, needs_replay }, has_backups && !can_fail))
 }
 
 impl<'p, 'b> Translator<'p, 'b> {
@@ -226,9 +296,8 @@ impl<'p, 'b> Translator<'p, 'b> {
         self.ins().load(types::I64, place::fixed_flags(), fixed, Offset32::new(offset as i32))
     }
 
-    /// The whole function.
-    fn handler(&mut self, state: Value, reply: Value, tables: Value) -> Result<(), Refusal> {
-        self.tables(tables);
+    /// What handles a message, to the end of the function; says whether it keeps copies of state.
+    fn handler(&mut self, state: Value, reply: Value) -> Result<bool, Refusal> {
         self.private_variables()?;
         let entry = &self.module.functions[self.program.entry];
         let mut arguments = Vec::new();
@@ -247,8 +316,8 @@ impl<'p, 'b> Translator<'p, 'b> {
             _ => None,
         };
         let result = self.inline(self.program.entry, arguments)?;
-        self.finish(state, result, reply);
-        Ok(())
+        self.finish(state.as_ref(), result, reply);
+        Ok(state.is_some_and(|state| state.has_backups()))
     }
 
     /// Places of the tables, and the lengths of those that are asked for theirs.
@@ -257,7 +326,9 @@ impl<'p, 'b> Translator<'p, 'b> {
             let view = (index * size_of::<TableView>()) as i32;
             let at = Offset32::new(view + offset_of!(TableView, data) as i32);
             let data = self.ins().load(types::I64, place::fixed_flags(), views, at);
-            self.globals.insert(*global, Rc::new(Place::Memory(Address::new(data, 0, Memory::Table))));
+            let mut at = Address::new(data, 0, Memory::Table);
+            at.is_steady = !self.analysis.writes_tables;
+            self.globals.insert(*global, Rc::new(Place::Memory(at)));
             if self.analysis.measured.contains(global) {
                 let at = Offset32::new(view + offset_of!(TableView, bytes) as i32);
                 let bytes = self.ins().load(types::I64, place::fixed_flags(), views, at);
@@ -302,14 +373,22 @@ impl<'p, 'b> Translator<'p, 'b> {
 
     /// Room on the stack.
     fn slot(&mut self, bytes: u32) -> Result<Address, Refusal> {
+        let slot = self.stack_slot(bytes)?;
+        Ok(self.slot_address(slot))
+    }
+
+    fn slot_address(&mut self, slot: StackSlot) -> Address {
+        let base = self.ins().stack_addr(types::I64, slot, 0);
+        Address::new(base, 0, Memory::Own)
+    }
+
+    fn stack_slot(&mut self, bytes: u32) -> Result<StackSlot, Refusal> {
         self.stack += bytes.next_multiple_of(16);
         if self.stack > MOST_STACK {
             return Err(Refusal::Stack);
         }
         let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes.max(1), 4);
-        let slot = self.builder.create_sized_stack_slot(data);
-        let base = self.ins().stack_addr(types::I64, slot, 0);
-        Ok(Address::new(base, 0, Memory::Own))
+        Ok(self.builder.create_sized_stack_slot(data))
     }
 
     /// Fails if there is too much already.
@@ -358,49 +437,70 @@ impl<'p, 'b> Translator<'p, 'b> {
     }
 
     /// Ends the function: what the run found out becomes its result.
-    fn finish(&mut self, state: Option<place::TakenState>, result: Option<Operand>, reply: Value) {
+    fn finish(&mut self, state: Option<&place::TakenState>, result: Option<Operand>, reply: Value) {
         let fault = self.globals[&self.program.fault].clone();
         let Place::Scalar(fault) = *fault else { unreachable!("a u32 is one scalar") };
         let code = self.builder.use_var(fault);
-        if self.program.has_loops || !self.program.emits.is_empty() {
+        if self.known_integer(code) != Some(0) {
+            self.can_fail = true;
             let [good, bad] = [(); 2].map(|()| self.builder.create_block());
             self.builder.set_cold_block(bad);
             self.ins().brif(code, bad, &[], good, &[]);
             self.builder.seal_block(bad);
             self.builder.seal_block(good);
             self.builder.switch_to_block(bad);
-            if let Some(state) = &state {
-                self.restore_state(state);
-            }
-            self.ins().return_(&[code]);
+            self.fail(state, self.batch, code);
             self.builder.switch_to_block(good);
         }
-        if let Some(state) = &state {
+        if let Some(state) = state {
             self.commit_state(state);
         }
+        let mut batch = self.batch;
+        let reply = match &mut batch {
+            Some(batch) => self.batch_outputs(batch),
+            None => Address::new(reply, 0, Memory::Own),
+        };
         let entry = &self.module.functions[self.program.entry];
         if let (Some(result), Some(ty)) = (result, &entry.result) {
-            self.write_out(Address::new(reply, 0, Memory::Own), shape::inner(self.module, ty.ty), &result);
+            self.write_out(reply, shape::inner(self.module, ty.ty), &result);
         }
-        for slot in &self.program.emits {
-            let private = self.program.privates.iter().find(|p| p.offset == slot.count_offset);
-            let global = private.expect("an emit slot is made of two private variables").global;
-            if let Place::Scalar(count) = *self.globals[&global].clone() {
-                let count = self.builder.use_var(count);
-                let at = Address::new(self.privates, slot.count_offset as i32, Memory::Own);
-                self.store_scalar(at, 0, count);
+        match batch {
+            Some(batch) => self.end_message(batch, reply),
+            None => {
+                for slot in &self.program.emits {
+                    let count = self.emitted(slot);
+                    let at = Address::new(self.privates, slot.count_offset as i32, Memory::Own);
+                    self.store_scalar(at, 0, count);
+                }
+                let done = self.number(DONE);
+                self.ins().return_(&[done]);
             }
         }
-        let done = self.number(DONE);
-        self.ins().return_(&[done]);
         if let Some(block) = self.interrupted {
             self.builder.seal_block(block);
             self.builder.switch_to_block(block);
-            if let Some(state) = &state {
-                self.restore_state(state);
+            // What it knows of the message in hand comes as parameters.
+            if let (Some(batch), [completed, next, state_now]) =
+                (&mut self.batch, self.builder.block_params(block))
+            {
+                (batch.completed, batch.next, batch.state) = (*completed, *next, *state_now);
             }
             let code = self.number(INTERRUPTED);
-            self.ins().return_(&[code]);
+            self.fail(state, self.batch, code);
+        }
+    }
+
+    /// Ends the function; nothing of the message in hand counts.
+    fn fail(&mut self, state: Option<&place::TakenState>, batch: Option<batch::Batch>, code: Value) {
+        if let Some(state) = state {
+            let at = batch.map_or(self.state, |batch| batch.state);
+            self.restore_state(state, at);
+        }
+        match batch {
+            Some(batch) => self.leave_batch(batch, code),
+            None => {
+                self.ins().return_(&[code]);
+            }
         }
     }
 
@@ -496,8 +596,8 @@ impl<'p, 'b> Translator<'p, 'b> {
             return Operand::Zero;
         }
         let size = layout::size(self.module, inner) as usize;
-        let constants = &mut self.constants;
-        let at = *self.known_constants.entry(words).or_insert_with_key(|words| {
+        let Constants { bytes: constants, known } = &mut self.constants;
+        let at = *known.entry(words).or_insert_with_key(|words| {
             let start = constants.len().next_multiple_of(16);
             constants.resize(start + size, 0);
             for (leaf, word) in leaves.iter().zip(words) {

@@ -271,14 +271,19 @@ fn backends_have_names() {
 
 #[test]
 fn a_backend_that_is_not_in_this_build_says_so() {
-    for kind in [BackendKind::Wgpu, BackendKind::Cuda] {
-        if let Err(error) = Runtime::builder().backend(kind).build() {
-            assert!(error.is_unavailable(), "{error:?}");
-            assert_eq!(
-                error.to_string(),
-                format!("backend `{kind}` is not in this build of ringwork; use `cpu` or `auto`")
-            );
-        }
+    let refused = |kind: BackendKind, remedy: &str| {
+        let text = format!("backend `{kind}` is not in this build of ringwork; {remedy}");
+        let builder = Runtime::builder().backend(kind);
+        super::refused(builder.choice(), Error::is_unavailable, &text);
+        super::refused(builder.build(), Error::is_unavailable, &text);
+    };
+    let others = if cfg!(feature = "wgpu") { "`wgpu`, `cpu`" } else { "`cpu`" };
+    refused(BackendKind::Cuda, &format!("use {others} or `auto`"));
+    if cfg!(feature = "wgpu") {
+        // Whether there is an adapter shows when the first kernel needs it.
+        Runtime::builder().backend(BackendKind::Wgpu).build().expect("it is in this build");
+    } else {
+        refused(BackendKind::Wgpu, "build ringwork with its feature `wgpu`, or use `cpu` or `auto`");
     }
 }
 

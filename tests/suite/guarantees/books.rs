@@ -51,11 +51,11 @@ fn noting(runtime: &Runtime, kind: Kind) -> (RingKernel<Job, Answer>, Ledger) {
             @group(1) @binding(0) var<storage, read_write> seen: array<atomic<u32>>;
             fn on_message(m: Job) -> Answer {
                 var noise = m.number;
-                for (var i = 0u; i < m.loops; i++) { noise = noise * 1664525u + 1013904223u; }
+                for (var i = 0u; i < m.loops; i++) { noise = churn(noise); }
                 atomicAdd(&seen[m.sender * 32768u + m.number], 1u);
                 return Answer(m.sender, m.number, noise, 0u);
             }";
-        return (RingKernel::wgsl("noting", source).bind("seen", &buffer), Ledger::Table(buffer));
+        return (RingKernel::wgsl("noting", with_churn(source)).bind("seen", &buffer), Ledger::Table(buffer));
     }
     let seen = Seen::new((SENDERS * MOST) as usize);
     let noted = seen.clone();

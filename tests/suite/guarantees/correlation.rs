@@ -18,11 +18,15 @@ fn echo(kind: Kind) -> RingKernel<Job, Answer> {
     match kind {
         Kind::Wgsl => RingKernel::wgsl(
             "echo",
-            "fn on_message(m: Job) -> Answer {
-                var noise = 0u;
-                for (var i = 0u; i < m.loops; i++) { noise += i; }
-                return Answer(m.sender, m.number, m.sender ^ m.number, noise * 0u + m.loops);
-            }",
+            with_churn(
+                "fn on_message(m: Job) -> Answer {
+                    var noise = m.number;
+                    for (var i = 0u; i < m.loops; i++) { noise = churn(noise); }
+                    // Never so, but for all a compiler knows.
+                    let odd = u32(noise == 7u && m.sender == 0xffffffffu);
+                    return Answer(m.sender, m.number, m.sender ^ m.number, m.loops + odd);
+                }",
+            ),
         )
         // What a job of some milliseconds loops is more than the default, in machine code.
         .loop_budget(u32::MAX),

@@ -1,7 +1,7 @@
 //! What the guarantees' tests share: one job in three kinds of kernels, latches, bounded waits.
 
 use crate::common::{LONG, runtime};
-use ringwork::{Context, Handle, RingKernel, Runtime, Telemetry, message};
+use ringwork::{Capabilities, Context, Execution, Handle, RingKernel, Runtime, Telemetry, message};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -60,7 +60,8 @@ impl Job {
         Self { to, ..self }
     }
 
-    /// Takes about this long (WGSL: at least), whatever the kernel.
+    /// Takes about this long (WGSL: at least; a second or more is enough where a device ends loops), whatever the
+    /// kernel.
     pub fn taking(self, time: Duration) -> Self {
         Self { loops: loops_for(time), micros: time.as_micros() as u32, ..self }
     }
@@ -75,17 +76,56 @@ pub enum Kind {
 
 pub const KINDS: [Kind; 3] = [Kind::Wgsl, Kind::Native, Kind::Host];
 
+/// The kinds whose handlers can be made never to end. A device that is given rounds is not one to try that on: nothing
+/// interrupts a round, so that a real one is reset by its driver, and a software one may end loops by itself.
+pub fn endless_kinds() -> Vec<Kind> {
+    let dispatched = device().execution == Execution::Dispatched;
+    let can_be = |kind: &Kind| !(dispatched && *kind == Kind::Wgsl);
+    if dispatched {
+        println!("without endless WGSL handlers: no round of {} can be interrupted", device().name);
+    }
+    KINDS.into_iter().filter(can_be).collect()
+}
+
+/// What the device under test is.
+pub fn device() -> &'static Capabilities {
+    static DEVICE: OnceLock<Capabilities> = OnceLock::new();
+    DEVICE.get_or_init(|| runtime().capabilities().expect("the backend under test is there"))
+}
+
 /// Counts jobs in its state. `FAULT` changes the state first, so that a missing rollback shows.
-pub const COUNTER: &str = "
+const COUNTER: &str = "
     fn on_message(m: Job, s: ptr<function, Tally>) -> Answer {
         var noise = m.number;
-        for (var i = 0u; i < m.loops; i++) { noise = noise * 1664525u + 1013904223u; }
+        for (var i = 0u; i < m.loops; i++) { noise = churn(noise); }
         (*s).count += 1u;
         (*s).sum += m.number;
         (*s).noise ^= noise;
         while m.action == 2u { (*s).count += 1000u; }
         return Answer(m.sender, m.number, (*s).count, (*s).sum);
     }";
+
+/// Iterations that a job's second must not exceed where the device ends loops; below what is known of any.
+const MOST_LOOPS: u32 = 60_000;
+
+/// Adds to a handler's text the function `churn(x: u32) -> u32`, which its loop over `m.loops` calls.
+///
+/// A device that ends loops needs iterations of which few take long: as many divisions in a row as make a second of
+/// [`MOST_LOOPS`], each of which needs the one before it, so that no compiler can fold them.
+pub fn with_churn(handler: &str) -> String {
+    if device().longest_loop.is_none() {
+        return format!("{handler}\nfn churn(x: u32) -> u32 {{ return x * 1664525u + 1013904223u; }}");
+    }
+    let mut text = format!(
+        "{handler}\nfn churn0(x: u32) -> u32 {{ return (x ^ 0xb5297a4du) / ((x & 7u) + 1u) + 0x68e31da4u; }}\n"
+    );
+    for level in 1..=5 {
+        let below = level - 1;
+        let calls = format!("churn{below}(churn{below}(churn{below}(churn{below}(x))))");
+        text += &format!("fn churn{level}(x: u32) -> u32 {{ return {calls}; }}\n");
+    }
+    text + "fn churn(x: u32) -> u32 { return churn5(churn4(churn4(x))); }"
+}
 
 /// The counting kernel of this kind. Its answers carry the count and the sum so far.
 pub fn counter(kind: Kind, name: &str, latch: &Latch) -> RingKernel<Job, Answer> {
@@ -108,7 +148,9 @@ pub fn counter(kind: Kind, name: &str, latch: &Latch) -> RingKernel<Job, Answer>
         Answer { sender: job.sender, number: job.number, count: tally.count, sum: tally.sum }
     };
     match kind {
-        Kind::Wgsl => RingKernel::wgsl(name, COUNTER).initial_state(Tally::default()).loop_budget(u32::MAX),
+        Kind::Wgsl => {
+            RingKernel::wgsl(name, with_churn(COUNTER)).initial_state(Tally::default()).loop_budget(u32::MAX)
+        }
         Kind::Native => RingKernel::native(name, move |job: Job, tally: &mut Tally| work(&job, tally)),
         Kind::Host => RingKernel::host(name, move |context: &mut Context<Job, Answer>| {
             let mut tally = Tally::default();
@@ -127,7 +169,7 @@ pub fn holdable(runtime: &Runtime, kind: Kind, name: &str, latch: &Latch) -> Rin
         return counter(kind, name, latch);
     }
     let table = "@group(1) @binding(0) var<storage, read_write> last: array<u32>;";
-    let source = COUNTER.replace("return", "last[0] = m.number;\n        return");
+    let source = with_churn(&COUNTER.replace("return", "last[0] = m.number;\n        return"));
     RingKernel::wgsl(name, format!("{table}{source}"))
         .initial_state(Tally::default())
         .loop_budget(u32::MAX)
@@ -233,8 +275,19 @@ pub fn bounded(test: impl FnOnce() + Send + 'static) {
 /// As [`bounded`], once for each kind of kernel.
 #[track_caller]
 pub fn each_kind(test: impl Fn(Kind) + Send + 'static) {
+    each_of(KINDS.to_vec(), test);
+}
+
+/// As [`each_kind`], for those in [`endless_kinds`].
+#[track_caller]
+pub fn each_endless_kind(test: impl Fn(Kind) + Send + 'static) {
+    each_of(endless_kinds(), test);
+}
+
+#[track_caller]
+fn each_of(kinds: Vec<Kind>, test: impl Fn(Kind) + Send + 'static) {
     bounded(move || {
-        for kind in KINDS {
+        for &kind in &kinds {
             // Shown only if the test fails: says which kind it was.
             println!("kind: {kind:?}");
             test(kind);
@@ -278,19 +331,24 @@ pub fn loops_for(time: Duration) -> u32 {
         let kernel = runtime.launch(counter(Kind::Wgsl, "calibration", &latch)).unwrap();
         kernel.activate().unwrap();
         let mut best = 0.0f64;
-        let mut loops = 20_000;
+        let (mut loops, most) = match device().longest_loop {
+            None => (20_000, u32::MAX),
+            Some(_) => (200, MOST_LOOPS / 8),
+        };
         for _ in 0..6 {
             let begun = Instant::now();
             kernel.ask(Job { loops, ..job(0) }, LONG).unwrap();
             let took = begun.elapsed();
             best = best.max(f64::from(loops) / took.as_secs_f64());
             if took < Duration::from_millis(20) {
-                loops *= 8;
+                loops = most.min(loops * 8);
             }
         }
         best
     });
-    (per_second * time.as_secs_f64()).ceil().min(f64::from(u32::MAX)) as u32
+    let loops = (per_second * time.as_secs_f64()).ceil().min(f64::from(u32::MAX)) as u32;
+    // More would be a fault there, not a longer run.
+    if device().longest_loop.is_some() { loops.min(MOST_LOOPS) } else { loops }
 }
 
 /// The first guarantee.

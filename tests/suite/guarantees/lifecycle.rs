@@ -156,6 +156,53 @@ fn deactivate_waits_for_the_message_in_hand() {
 }
 
 #[test]
+fn nothing_is_forgotten_by_a_deactivate_that_does_not_wait() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "hasty", &latch)).unwrap();
+        kernel.activate().unwrap();
+        for number in 0..200 {
+            kernel.send_with(job(number), ringwork::Options::default().discard_reply()).unwrap();
+            // At one moment after another of the way to the handler.
+            let until = Instant::now() + Duration::from_micros(u64::from(number % 50) * 4);
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            drop(kernel.deactivate_timeout(Duration::from_nanos(1)));
+            kernel.activate().unwrap();
+            eventually("it is handled", || kernel.telemetry().handled == u64::from(number) + 1);
+        }
+    });
+}
+
+#[test]
+fn terminate_does_not_wait_for_a_message_that_takes_long() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(holdable(&runtime, kind, "long", &latch)).unwrap();
+        kernel.activate().unwrap();
+        kernel.send(job(0).taking(Duration::from_millis(1500))).unwrap();
+        eventually("the handler has begun", || kernel.telemetry().depth == 0);
+        for number in 1..4 {
+            kernel.send(job(number)).unwrap();
+        }
+        let end = kernel.terminate(Duration::from_millis(20)).unwrap();
+        assert!(end.elapsed < Duration::from_secs(1), "{:?}", end.elapsed);
+        assert!(end.abandoned.is_some(), "{end:?}");
+        assert_eq!(end.returned.iter().map(|message| message.number).collect::<Vec<_>>(), [1, 2, 3]);
+        let again = runtime.launch(counter(kind, "long", &latch)).expect("the name is free");
+        again.activate().unwrap();
+        assert_eq!(again.ask(job(1), LONG).unwrap().count, 1);
+        // What the old one still comes to is nobody's.
+        std::thread::sleep(Duration::from_millis(1600));
+        let books = kernel.telemetry();
+        check_books(&books);
+        assert_eq!((books.accepted, books.handled, books.returned, books.pending), (4, 0, 3, 0));
+        assert_eq!(again.telemetry().handled, 1);
+    });
+}
+
+#[test]
 fn deactivate_is_bounded_when_the_handler_takes_long() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());

@@ -2,7 +2,7 @@
 
 use super::started;
 use crate::common::{LONG, runtime};
-use ringwork::{Context, RingKernel, message};
+use ringwork::{Context, Execution, RingKernel, message};
 use std::fmt::Write;
 
 message! { pub struct Number { pub value: u32 } }
@@ -32,6 +32,11 @@ fn a_kernel_says_what_runs_it() {
     assert_eq!(huge.ask(Number { value: 1 }, LONG).unwrap().value, 2 << 13);
     let engines = [&plain, &huge, &native, &host].map(|kernel| kernel.telemetry().engine);
     assert_eq!(engines[2..], ["native", "host"]);
+    if runtime.capabilities().unwrap().execution == Execution::Dispatched {
+        assert_eq!(engines[..2], ["wgpu", "wgpu"]);
+        assert!(runtime.why().starts_with("wgpu: "), "{}", runtime.why());
+        return;
+    }
     assert!(engines[1].starts_with("interpreter: "), "{}", engines[1]);
     if cfg!(feature = "jit") {
         assert_eq!(engines[0], "jit");

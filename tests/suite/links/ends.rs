@@ -211,7 +211,9 @@ fn a_failed_destination_makes_values_undeliverable() {
         eventually(runtime, "all accounted", || {
             failing.telemetry().accepted + from.telemetry().undeliverable == 100
         });
-        assert_eq!((books.handled, books.dead_letters.get(DeadLetterReason::Fault)), (3, 1), "{source:?}");
+        // The three before it; and on a device the one that was with it in its round.
+        assert!((3..=4).contains(&books.handled), "{books:?}");
+        assert_eq!(books.dead_letters.get(DeadLetterReason::Fault), 1, "{source:?}");
         assert_eq!(failing.terminate(LONG).unwrap().returned.len() as u64, failing.telemetry().returned);
         books_balance(runtime);
     });

@@ -1,7 +1,8 @@
 //! Expressions: each is evaluated once, where its `Emit` stands.
 
-use super::super::code::{Address, Op, Operand, TablePlace, Whole};
+use super::super::code::{Address, Op, Operand, Path, Scalars, TablePlace, Whole};
 use super::super::{math, pack, whole};
+use super::fuse::direct;
 use super::{Body, Place};
 use crate::compile::shape::{self, element, leaves, part, pointee, words};
 use naga::{
@@ -14,7 +15,7 @@ impl<'a> Body<'_, 'a> {
         self.info[expression].ty.inner_with(&self.decoder.module.types)
     }
 
-    fn kind_of(&self, expression: Handle<E>) -> ScalarKind {
+    pub(super) fn kind_of(&self, expression: Handle<E>) -> ScalarKind {
         let inner = pointee(self.decoder.module, self.type_of(expression));
         inner.scalar_kind().expect("validated: arithmetic is on scalars, vectors and matrices")
     }
@@ -33,7 +34,7 @@ impl<'a> Body<'_, 'a> {
     /// Where a value is.
     pub(super) fn value(&mut self, expression: Handle<E>) -> Address {
         match self.place(expression) {
-            Place::Value(at) => at,
+            Place::Value(at) | Place::Borrowed(at) => at,
             other => unreachable!("validated: a value is used after its emit ({other:?})"),
         }
     }
@@ -45,6 +46,7 @@ impl<'a> Body<'_, 'a> {
     /// Where an expression is; those that need no emit get their place here.
     pub(super) fn place(&mut self, expression: Handle<E>) -> Place {
         let index = expression.index();
+        self.is_used[index] = true;
         if let Place::None = self.places[index] {
             self.places[index] = self.standing(expression);
         }
@@ -62,6 +64,10 @@ impl<'a> Body<'_, 'a> {
             E::FunctionArgument(index) => {
                 let at = self.arguments[index as usize];
                 match self.type_of(expression) {
+                    TypeInner::Pointer { .. } if self.gets_state => {
+                        let (state, _) = self.decoder.state.expect("it has a pointer to it");
+                        Place::Pointer { moving: self.decoder.zero, plus: state }
+                    }
                     TypeInner::Pointer { .. } | TypeInner::ValuePointer { .. } => {
                         Place::Pointer { moving: at, plus: 0 }
                     }
@@ -99,7 +105,7 @@ impl<'a> Body<'_, 'a> {
                 let from: Vec<_> = components.iter().map(|c| (self.value(*c), self.words_of(*c))).collect();
                 let mut to = self.fresh(expression);
                 for (from, words) in from {
-                    self.decoder.ops.push(Op::Copy { to, from, words });
+                    self.decoder.ops.push(Op::copy(to, from, words));
                     to += words;
                 }
             }
@@ -107,7 +113,7 @@ impl<'a> Body<'_, 'a> {
                 let from = self.value(value);
                 let to = self.fresh(expression);
                 for i in 0..u32::from(size) {
-                    self.decoder.ops.push(Op::Copy { to: to + i, from, words: 1 });
+                    self.decoder.ops.push(Op::Set { to: to + i, from });
                 }
             }
             E::Swizzle { size, vector, ref pattern } => self.swizzle(expression, vector, pattern, size),
@@ -127,7 +133,10 @@ impl<'a> Body<'_, 'a> {
             E::Math { fun, arg, arg1, arg2, arg3 } => self.math(expression, fun, arg, [arg1, arg2, arg3]),
             E::As { expr, kind, convert } => match convert {
                 Some(_) => self.map1(expression, expr, math::convert(self.kind_of(expr), kind)),
-                None => self.places[expression.index()] = Place::Value(self.value(expr)),
+                None => match self.place(expr) {
+                    Place::Borrowed(at) => self.borrow(expression, at),
+                    place => self.places[expression.index()] = place,
+                },
             },
             E::ArrayLength(base) => {
                 let Place::Table(place) = self.place(base) else {
@@ -147,26 +156,31 @@ impl<'a> Body<'_, 'a> {
     fn access(&mut self, expression: Handle<E>, base: Handle<E>, index: Handle<E>) {
         let module = self.decoder.module;
         let parts = element(module, pointee(module, self.type_of(base)));
-        let index = self.value(index);
-        self.places[expression.index()] = match self.place(base) {
-            Place::Value(base) => {
+        let place = match self.place(base) {
+            Place::Value(base) | Place::Borrowed(base) => {
+                let index = self.value(index);
                 let to = self.decoder.reserve(parts.words);
                 let (words, count) = (parts.words, parts.count);
                 self.decoder.ops.push(Op::Pick { to, base, index, words, count });
                 Place::Value(to)
             }
             Place::Pointer { moving, plus } => {
-                let to = self.decoder.reserve(1);
-                self.decoder.ops.push(Op::Move { to, base: moving, index, stride: parts.words });
-                Place::Pointer { moving: to, plus }
+                let path = self.path(moving, index, parts.words);
+                Place::Pointer { moving: self.follow(path), plus }
             }
             Place::Table(place) => {
-                let to = self.decoder.reserve(1);
-                self.decoder.ops.push(Op::Move { to, base: place.moving, index, stride: parts.layout_words });
-                Place::Table(TablePlace { moving: to, ..place })
+                let path = self.path(place.moving, index, parts.layout_words);
+                Place::Table(TablePlace { moving: self.follow(path), ..place })
             }
             Place::None => unreachable!("`place` finds one"),
         };
+        self.places[expression.index()] = place;
+    }
+
+    fn follow(&mut self, path: Path) -> Address {
+        let to = self.decoder.reserve(1);
+        self.decoder.ops.push(Op::Move { to, path });
+        to
     }
 
     fn access_index(&mut self, expression: Handle<E>, base: Handle<E>, index: u32) {
@@ -175,6 +189,7 @@ impl<'a> Body<'_, 'a> {
         self.places[expression.index()] = match self.place(base) {
             // A part of a value is where the value is: values do not change.
             Place::Value(at) => Place::Value(at + part.words),
+            Place::Borrowed(at) => return self.borrow(expression, at + part.words),
             Place::Pointer { moving, plus } => Place::Pointer { moving, plus: plus + part.words },
             Place::Table(place) => {
                 Place::Table(TablePlace { words: place.words + part.layout_words, ..place })
@@ -185,14 +200,28 @@ impl<'a> Body<'_, 'a> {
 
     fn load(&mut self, expression: Handle<E>, pointer: Handle<E>) {
         let words = self.words_of(expression);
-        let place = self.place(pointer);
-        let to = self.fresh(expression);
-        let op = match place {
+        let op = match self.place(pointer) {
             Place::Pointer { moving, plus } if moving == self.decoder.zero => {
-                Op::Copy { to, from: plus, words }
+                return self.borrow(expression, plus);
             }
-            Place::Pointer { moving, plus } => Op::Load { to, at: moving, plus, words },
+            Place::Pointer { moving, plus } => {
+                let path = self.take_path(pointer, moving);
+                let to = self.fresh(expression);
+                match path {
+                    Some(path) => Op::LoadAt { to, path, plus, words },
+                    None => Op::Load { to, at: moving, plus, words },
+                }
+            }
+            Place::Table(place) if words == 1 => {
+                let path = self.take_path(pointer, place.moving);
+                let to = self.fresh(expression);
+                match path {
+                    Some(path) => Op::TableWordAt { to, table: place.table, words: place.words, path },
+                    None => Op::TableWord { to, place },
+                }
+            }
             Place::Table(place) => {
+                let to = self.fresh(expression);
                 let leaves = self.leaves(self.type_of(expression));
                 Op::TableLoad { to, place, leaves }
             }
@@ -221,20 +250,23 @@ impl<'a> Body<'_, 'a> {
         let from = self.value(vector);
         let to = self.fresh(expression);
         for (to, component) in (to..).zip(&pattern[..size as usize]) {
-            self.decoder.ops.push(Op::Copy { to, from: from + *component as u32, words: 1 });
+            self.decoder.ops.push(Op::Set { to, from: from + *component as u32 });
         }
     }
 
     fn map1(&mut self, expression: Handle<E>, a: Handle<E>, f: math::Fn1) {
         let (a, words) = (self.value(a), self.words_of(expression));
         let to = self.fresh(expression);
-        self.decoder.ops.push(Op::Map1 { to, a, words, f });
+        self.decoder.ops.push(if words == 1 { Op::Unary { to, a, f } } else { Op::Map1 { to, a, words, f } });
     }
 
     fn map2(&mut self, expression: Handle<E>, a: Handle<E>, b: Handle<E>, f: math::Fn2) {
         let (a, b, words) = (self.operand(a), self.operand(b), self.words_of(expression));
         let to = self.fresh(expression);
-        self.decoder.ops.push(Op::Map2 { to, a, b, words, f });
+        self.decoder.ops.push(match words {
+            1 => Op::Binary { to, a: a.at, b: b.at, f },
+            _ => Op::Map2 { to, a, b, words, f },
+        });
     }
 
     fn map3(&mut self, expression: Handle<E>, operands: [Handle<E>; 3], f: math::Fn3) {
@@ -242,7 +274,10 @@ impl<'a> Body<'_, 'a> {
         // A select of whole arrays or structs is not in WGSL, so a scalar condition spreads like any scalar.
         let words = self.words_of(expression);
         let to = self.fresh(expression);
-        self.decoder.ops.push(Op::Map3 { to, a, b, c, words, f });
+        self.decoder.ops.push(match words {
+            1 => Op::Ternary { to, a: a.at, b: b.at, c: c.at, f },
+            _ => Op::Map3 { to, a, b, c, words, f },
+        });
     }
 
     fn whole(
@@ -293,7 +328,16 @@ impl<'a> Body<'_, 'a> {
                 _ => {}
             }
         }
-        self.map2(expression, left, right, math::binary(op, self.kind_of(left)));
+        let kind = self.kind_of(left);
+        if self.words_of(expression) == 1
+            && let Some(op) = direct(op, kind)
+        {
+            let (a, b) = (self.value(left), self.value(right));
+            let to = self.fresh(expression);
+            self.decoder.ops.push(op(Scalars { to, a, b }));
+            return;
+        }
+        self.map2(expression, left, right, math::binary(op, kind));
     }
 
     fn math(

@@ -15,8 +15,10 @@ pub(super) struct Exits {
 }
 
 impl Body<'_, '_> {
-    fn here(&self) -> u32 {
-        self.decoder.ops.len() as u32
+    /// The next instruction, to which something will jump.
+    fn label(&mut self) -> u32 {
+        self.decoder.label = self.decoder.ops.len();
+        self.decoder.label as u32
     }
 
     fn push(&mut self, op: Op) -> usize {
@@ -26,11 +28,12 @@ impl Body<'_, '_> {
 
     /// Lets a jump made earlier come here.
     fn land(&mut self, jump: usize) {
-        let here = self.here();
+        let here = self.label();
         match &mut self.decoder.ops[jump] {
-            Op::Jump(target) | Op::JumpIfFalse { target, .. } | Op::JumpIfTrue { target, .. } => {
-                *target = here
-            }
+            Op::Jump(target)
+            | Op::JumpIf { target, .. }
+            | Op::JumpIfLess { target, .. }
+            | Op::JumpIfBinary { target, .. } => *target = here,
             _ => unreachable!("only jumps are kept for later"),
         }
     }
@@ -45,19 +48,7 @@ impl Body<'_, '_> {
         match statement {
             S::Emit(range) => range.clone().for_each(|e| self.emit(e)),
             S::Block(block) => self.block(block),
-            S::If { condition, accept, reject } => {
-                let condition = self.value(*condition);
-                let skip = self.push(Op::JumpIfFalse { condition, target: 0 });
-                self.block(accept);
-                if reject.is_empty() {
-                    self.land(skip);
-                } else {
-                    let end = self.push(Op::Jump(0));
-                    self.land(skip);
-                    self.block(reject);
-                    self.land(end);
-                }
-            }
+            S::If { condition, accept, reject } => self.branch(*condition, accept, reject),
             S::Switch { selector, cases } => self.switch(*selector, cases),
             S::Loop { body, continuing, break_if } => self.repeat(body, continuing, *break_if),
             S::Break => {
@@ -74,7 +65,7 @@ impl Body<'_, '_> {
                 if let Some(value) = *value {
                     let (from, words) = (self.value(value), self.words_of(value));
                     let to = self.result;
-                    self.push(Op::Copy { to, from, words });
+                    self.push(Op::copy(to, from, words));
                 }
                 self.push(Op::Return);
             }
@@ -85,22 +76,47 @@ impl Body<'_, '_> {
         }
     }
 
+    fn branch(&mut self, condition: Handle<E>, accept: &Block, reject: &Block) {
+        let borrowed = self.fork(&[accept, reject]);
+        let jump = self.jump_if(condition, accept.is_empty());
+        let skip = self.push(jump);
+        if accept.is_empty() {
+            self.block(reject);
+        } else {
+            self.block(accept);
+            if !reject.is_empty() {
+                let end = self.push(Op::Jump(0));
+                self.land(skip);
+                self.borrowed.clear();
+                self.block(reject);
+                self.land(end);
+                return self.rejoin(borrowed);
+            }
+        }
+        self.land(skip);
+        self.rejoin(borrowed);
+    }
+
     fn repeat(&mut self, body: &Block, continuing: &Block, break_if: Option<Handle<E>>) {
-        let start = self.here();
+        let borrowed = self.fork(&[body, continuing]);
+        let start = self.label();
         self.exits.push(Exits { breaks: Vec::new(), continues: Some(Vec::new()) });
         self.block(body);
+        // A `continue` leads here too, and where that stands, another value may be in the variable.
+        self.save_all();
         let continues = self.exits.last_mut().and_then(|e| e.continues.take()).unwrap_or_default();
         continues.into_iter().for_each(|jump| self.land(jump));
         self.block(continuing);
         if let Some(condition) = break_if {
-            let condition = self.value(condition);
-            let out = self.push(Op::JumpIfTrue { condition, target: 0 });
+            let jump = self.jump_if(condition, true);
+            let out = self.push(jump);
             if let Some(exits) = self.exits.last_mut() {
                 exits.breaks.push(out);
             }
         }
         self.push(Op::Again(start));
         self.leave();
+        self.rejoin(borrowed);
     }
 
     /// Lets the breaks of the innermost loop or switch come here.
@@ -110,13 +126,16 @@ impl Body<'_, '_> {
     }
 
     fn switch(&mut self, selector: Handle<E>, cases: &[SwitchCase]) {
+        let blocks: Vec<_> = cases.iter().map(|case| &case.body).collect();
+        let borrowed = self.fork(&blocks);
         let selector = self.value(selector);
         let switch = self.push(Op::Switch { selector, cases: Box::new([]), default: 0 });
         self.exits.push(Exits { breaks: Vec::new(), continues: None });
         let mut targets = Vec::new();
         let mut default_target = None;
         for case in cases {
-            let here = self.here();
+            let here = self.label();
+            self.borrowed.clear();
             match case.value {
                 SwitchValue::I32(value) => targets.push((value as u32, here)),
                 SwitchValue::U32(value) => targets.push((value, here)),
@@ -131,7 +150,8 @@ impl Body<'_, '_> {
             }
         }
         self.leave();
-        let end = self.here();
+        let end = self.label();
+        self.rejoin(borrowed);
         if let Op::Switch { cases, default, .. } = &mut self.decoder.ops[switch] {
             *cases = targets.into();
             *default = default_target.unwrap_or(end);
@@ -140,9 +160,13 @@ impl Body<'_, '_> {
 
     fn store(&mut self, pointer: Handle<E>, value: Handle<E>) {
         let (from, words) = (self.value(value), self.words_of(value));
+        self.save_from_store(pointer);
         let op = match self.place(pointer) {
             Place::Pointer { moving, plus } if moving == self.decoder.zero => {
-                Op::Copy { to: plus, from, words }
+                if self.redirect(value, from, plus) {
+                    return;
+                }
+                Op::copy(plus, from, words)
             }
             Place::Pointer { moving, plus } => Op::Store { at: moving, plus, from, words },
             Place::Table(place) => {
@@ -192,20 +216,21 @@ impl Body<'_, '_> {
         let (start, parameters, from) = (callee.start, callee.arguments.clone(), callee.result);
         for (to, argument) in parameters.into_iter().zip(arguments) {
             let op = match self.place(*argument) {
-                Place::Value(from) => Op::Copy { to, from, words: self.words_of(*argument) },
+                Place::Value(from) | Place::Borrowed(from) => Op::copy(to, from, self.words_of(*argument)),
                 Place::Pointer { moving, plus } => {
                     let plus = self.decoder.constant(plus);
-                    Op::Move { to, base: moving, index: plus, stride: 1 }
+                    Op::Binary { to, a: moving, b: plus, f: u32::wrapping_add }
                 }
                 other => unreachable!("validated: pointers into tables are not passed ({other:?})"),
             };
             self.push(op);
         }
+        self.save_from_call();
         self.push(Op::Call(start));
         if let Some(result) = result {
             let words = self.words_of(result);
             let to = self.fresh(result);
-            self.push(Op::Copy { to, from, words });
+            self.push(Op::copy(to, from, words));
         }
     }
 }

@@ -42,6 +42,22 @@ fn loops_with_continue_and_break_if() {
 }
 
 #[test]
+fn a_loaded_value_stays_what_it_was() {
+    let body = "var x = m.a[0]; var y = m.a[1]; let a = x; x = y; y = a; r[0] = x; r[1] = y; \
+                let b = x; if m.a[2] == 1u { x = 50u; } r[2] = b; r[3] = x; \
+                let c = x; for (var i = 0u; i < 3u; i++) { x += c; r[4] += c; } r[5] = x; \
+                var t = array<u32, 2>(1u, 2u); let d = t; t[m.a[2]] = 9u; \
+                r[6] = d[0] + 10u * d[1] + 100u * t[0] + 1000u * t[1]; \
+                var less = y < x; if less { r[7] = 1u; } if less { r[7] += 2u; }";
+    assert_eq!(evaluate(body, [3, 10, 1, 0, 0, 0, 0, 0]), [10, 3, 10, 50, 150, 200, 9121, 3]);
+    assert_eq!(evaluate(body, [3, 10, 0, 0, 0, 0, 0, 0]), [10, 3, 10, 10, 30, 40, 2921, 3]);
+    let text = "var<private> p: u32; fn store(at: ptr<function, u32>) { let q = *at; *at = 7u; p += q; }
+                fn on_message(m: In) -> Out { var r: array<u32, 8>; var x = m.a[0]; let a = x; let b = p; store(&x); \
+                r[0] = a; r[1] = x; r[2] = b; r[3] = p; return Out(r); }";
+    assert_eq!(with_budget(text, 1, 5).1[..4], [5, 7, 0, 5]);
+}
+
+#[test]
 fn switches() {
     let body = "for (var i = 0u; i < 6u; i++) { switch i { case 0u, 1u: { r[0] += 1u; } \
                 case 2u: { if m.a[0] == 0u { break; } r[1] = 7u; } case 3u: { continue; } \

@@ -3,6 +3,7 @@
 use crate::compile::jit::translate;
 use crate::compile::tests::*;
 use crate::compile::{FaultCode, HandlerSource, Outcome, compile};
+use crate::message::Layout;
 
 /// The first word of the reply to a message, on all engines.
 fn first(body: &str, message: [u32; 8]) -> u32 {
@@ -91,4 +92,41 @@ fn short_loops_are_unrolled_and_long_ones_are_not() {
     };
     assert!(size(16) > size(4) + 12 * 4, "sixteen copies take more room than four");
     assert!(size(1000).abs_diff(size(17)) < 16, "seventeen iterations are a loop like a thousand");
+}
+
+#[test]
+fn a_named_constant_bounds_a_loop_as_a_literal_does() {
+    let size = |limit: &str| {
+        let text = format!(
+            "const N = 8u; const M = 8; fn on_message(m: In) -> Out {{ var r: array<u32, 8>; \
+             for (var i = 0u; i < {limit}; i++) {{ r[0] = r[0] * 31u + m.a[i]; }} return Out(r); }}"
+        );
+        let mut bench = Bench::new(&source(&text)).unwrap();
+        let message = [1, 2, 3, 4, 5, 6, 7, 8];
+        let sum = message.iter().fold(0u32, |sum, x| sum.wrapping_mul(31).wrapping_add(*x));
+        assert_eq!(bench.words(&message)[0], sum);
+        translate(&compile(&source(&text)).unwrap()).unwrap().code.len()
+    };
+    assert_eq!(size("N"), size("8u"));
+    let down = "for (var i = M; i > 0; i -= 2) { r[u32(i) / 2u] = u32(i); }";
+    let text =
+        format!("const M = 8; fn on_message(m: In) -> Out {{ var r: array<u32, 8>; {down} return Out(r); }}");
+    assert_eq!(Bench::new(&source(&text)).unwrap().words(&[0; 8])[..5], [0, 2, 4, 6, 8]);
+}
+
+#[test]
+fn state_is_not_copied_for_loops_that_cannot_run_out() {
+    let size = |limit: &str| {
+        let text = format!(
+            "fn on_message(m: In, s: ptr<function, Line>) -> Out {{ var r: array<u32, 8>; \
+             (*s).past[m.a[0] % 8u] = m.a[1]; \
+             for (var i = 0u; i < {limit}; i++) {{ r[i] = (*s).past[(m.a[0] + i) % 8u]; }} return Out(r); }}"
+        );
+        const LINE: &Layout =
+            &Layout { name: "Line", size: 32, align: 4, fields: &[array("past", 0, U32, 8)] };
+        let program = compile(&HandlerSource { state: Some(LINE), ..source(&text) }).unwrap();
+        translate(&program).unwrap().needs_replay
+    };
+    assert!(size("m.a[2]"), "a loop that the message bounds may run out of its budget");
+    assert!(!size("8u"), "eight iterations may not");
 }

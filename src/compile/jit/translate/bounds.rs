@@ -62,6 +62,7 @@ impl Translator<'_, '_> {
             IntCC::SignedGreaterThan => (b, a, true),
             _ => return,
         };
+        let value = self.builder.func.dfg.resolve_aliases(value);
         self.bounds.push(Bound { value, limit, is_signed });
     }
 
@@ -74,6 +75,7 @@ impl Translator<'_, '_> {
     pub(super) fn signed_max(&mut self, a: Value, b: Value) -> Value {
         let larger = self.ins().smax(a, b);
         if self.known_integer(b) == Some(0) {
+            let a = self.builder.func.dfg.resolve_aliases(a);
             let bound = self.bounds.iter().find(|bound| bound.value == a && bound.is_signed).copied();
             // Below a limit that is at least 1, zero is, too.
             if let Some(Bound { limit, .. }) = bound
@@ -92,6 +94,7 @@ impl Translator<'_, '_> {
         {
             return true;
         }
+        let a = self.builder.func.dfg.resolve_aliases(a);
         self.bounds.iter().any(|bound| {
             if bound.value != a || bound.is_signed {
                 return false;

@@ -172,6 +172,9 @@ impl<'p> Translator<'p, '_> {
         index: Handle<E>,
     ) -> Result<Operand, Refusal> {
         let index = self.scalar(body, index);
+        if let Some(at) = self.emitted_value(&body.function.expressions[base], index) {
+            return Ok(Operand::Pointer(Rc::new(Place::Memory(at))));
+        }
         let whole = pointee(self.module, body.type_of(self.module, base));
         let stride = layout::stride(&whole);
         let operand = self.operand(body, base);
@@ -218,6 +221,11 @@ impl<'p> Translator<'p, '_> {
 
     /// The address of an element.
     fn indexed(&mut self, at: Address, index: Value, stride: u32) -> Address {
+        if let Some(bytes) = self.known_integer(index).and_then(|index| index.checked_mul(stride))
+            && bytes < 1 << 20
+        {
+            return at.plus(bytes);
+        }
         let index = self.ins().uextend(types::I64, index);
         let bytes = if stride.is_power_of_two() {
             self.ins().ishl_imm_u(index, i64::from(stride.trailing_zeros()))
@@ -226,7 +234,7 @@ impl<'p> Translator<'p, '_> {
         };
         let base = self.base(at);
         let base = self.ins().iadd(base, bytes);
-        Address { base: Base::Value(base), ..at }
+        Address { base: Base::Value(base), is_steady: false, ..at }
     }
 
     /// One of a few elements in registers.

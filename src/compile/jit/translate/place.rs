@@ -6,7 +6,7 @@ use crate::compile::jit::layout;
 use crate::compile::jit::runtime::Service;
 use crate::compile::shape;
 use cranelift_codegen::ir::immediates::Offset32;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlot, Type, Value, types};
 use cranelift_frontend::Variable;
 use naga::{Handle, Module, TypeInner};
 use std::borrow::Cow;
@@ -34,6 +34,9 @@ pub(super) struct Address {
     pub base: Base,
     pub offset: i32,
     pub memory: Memory,
+    /// It is valid during the whole run, and what is there does not change: it may be loaded whenever the compiler
+    /// likes. With an index in it, it is not: perhaps a condition that led to it keeps that in range.
+    pub is_steady: bool,
 }
 
 /// What an address is counted from.
@@ -46,7 +49,7 @@ pub(super) enum Base {
 
 impl Address {
     pub(super) fn new(base: Value, offset: i32, memory: Memory) -> Self {
-        Self { base: Base::Value(base), offset, memory }
+        Self { base: Base::Value(base), offset, memory, is_steady: memory == Memory::Fixed }
     }
 
     pub(super) fn plus(self, bytes: u32) -> Self {
@@ -56,7 +59,8 @@ impl Address {
     fn flags(self) -> MemFlagsData {
         // Never `aligned`: what a caller passes is aligned to 4 at least, and that is enough for plain accesses.
         match self.memory {
-            Memory::Fixed => fixed_flags(),
+            _ if self.is_steady => fixed_flags(),
+            Memory::Fixed => MemFlagsData::new().with_notrap().with_readonly(),
             _ => MemFlagsData::new().with_notrap(),
         }
     }
@@ -147,8 +151,16 @@ pub(super) struct TakenState {
     argument: u32,
     /// Scalars in registers: where they belong, and what they were.
     scalars: Vec<(Address, Variable, Value)>,
-    /// Parts that are changed where they are: where that is, a copy of what was there, and its bytes.
-    backups: Vec<(Address, Address, u32)>,
+    /// Parts that are changed where they are: how far from the state's begin that is, a copy of what was there, and
+    /// its bytes.
+    backups: Vec<(i32, StackSlot, u32)>,
+}
+
+impl TakenState {
+    /// Is there a copy of anything?
+    pub(super) fn has_backups(&self) -> bool {
+        !self.backups.is_empty()
+    }
 }
 
 impl Translator<'_, '_> {
@@ -510,11 +522,14 @@ impl Translator<'_, '_> {
                 let facts = self.analysis.facts(self.program.entry);
                 // Without loops and outputs a run always comes to its end.
                 let can_fail = self.program.has_loops || !self.program.emits.is_empty();
-                if can_fail && facts.is_stored(taken.argument, path) {
+                let is_changed = can_fail && facts.is_stored(taken.argument, path);
+                self.lacks_backups |= is_changed && !self.keeps_backups;
+                if is_changed && self.keeps_backups {
                     let bytes = layout::size(self.module, inner);
-                    let backup = self.slot(bytes)?;
+                    let slot = self.stack_slot(bytes)?;
+                    let backup = self.slot_address(slot);
                     self.copy_bytes(backup, at, bytes);
-                    taken.backups.push((at, backup, bytes));
+                    taken.backups.push((at.offset, slot, bytes));
                 }
             }
             Place::Parts(parts) => {
@@ -540,10 +555,11 @@ impl Translator<'_, '_> {
         }
     }
 
-    /// Undoes what was written to the caller's memory.
-    pub(super) fn restore_state(&mut self, taken: &TakenState) {
-        for (at, backup, bytes) in &taken.backups {
-            self.copy_bytes(*at, *backup, *bytes);
+    /// Undoes what was written to the caller's memory: the state is at `state`.
+    pub(super) fn restore_state(&mut self, taken: &TakenState, state: Value) {
+        for (offset, slot, bytes) in &taken.backups {
+            let backup = self.slot_address(*slot);
+            self.copy_bytes(Address::new(state, *offset, Memory::Own), backup, *bytes);
         }
     }
 }

@@ -291,11 +291,17 @@ impl<'p> Translator<'p, '_> {
     fn spend(&mut self, body: &mut Body<'p>, exhausted: &'p Block) -> Result<(), Refusal> {
         let fuel = self.fuel.as_ref().expect("the lowered module has the variable");
         let (now, later, budget) = (fuel.now, fuel.later, fuel.budget);
-        let [look, out, go_on] = [(); 3].map(|()| self.builder.create_block());
         let left = self.builder.use_var(now);
         if self.known_integer(left).is_some_and(|left| left > 0) {
             return Ok(());
         }
+        let [check, look, out, go_on] = [(); 4].map(|()| self.builder.create_block());
+        // The look goes back to this check and not on behind it. Cranelift moves what is the same in all iterations
+        // out of a loop only as long as it has not seen a block behind the loop, and sees blocks in such an order
+        // that ways that lead on come first: none of those must lead out of the loop.
+        self.ins().jump(check, &[]);
+        self.builder.switch_to_block(check);
+        let left = self.builder.use_var(now);
         // The second target is the one that follows at once.
         let is_used_up = self.ins().icmp_imm_u(IntCC::Equal, left, 0);
         self.ins().brif(is_used_up, look, &[], go_on, &[]);
@@ -313,8 +319,8 @@ impl<'p> Translator<'p, '_> {
             self.builder.set_cold_block(ask);
             self.builder.switch_to_block(ask);
             let must_stop = self.look();
-            let interrupted = self.interrupted();
-            self.ins().brif(must_stop, interrupted, &[], refill, &[]);
+            let (interrupted, arguments) = self.interrupted();
+            self.ins().brif(must_stop, interrupted, &arguments, refill, &[]);
             self.builder.seal_block(refill);
             self.builder.set_cold_block(refill);
             self.builder.switch_to_block(refill);
@@ -323,8 +329,10 @@ impl<'p> Translator<'p, '_> {
             let rest = self.ins().isub(rest, portion);
             self.builder.def_var(now, portion);
             self.builder.def_var(later, rest);
-            self.ins().jump(go_on, &[]);
+            self.end_batch_soon();
+            self.ins().jump(check, &[]);
         }
+        self.builder.seal_block(check);
         self.builder.seal_block(out);
         self.builder.switch_to_block(out);
         if self.block(body, exhausted)? {
@@ -351,14 +359,38 @@ impl<'p> Translator<'p, '_> {
         self.load_scalar(at, offset_of!(Context, must_stop) as u32, types::I32)
     }
 
-    fn interrupted(&mut self) -> ir::Block {
-        if let Some(block) = self.interrupted {
-            return block;
+    /// Makes the block where runs end that have to stop; called at the function's begin, with what the block gets
+    /// in place of what [`interrupted`](Self::interrupted) passes.
+    ///
+    /// A way there from the begin, which is never gone, says that the block belongs to no loop: see
+    /// [`spend`](Self::spend).
+    pub(super) fn prepare_interruption(&mut self, arguments: &[Value]) {
+        if !self.program.has_loops {
+            return;
         }
-        let block = self.builder.create_block();
+        let [block, go_on] = [(); 2].map(|()| self.builder.create_block());
         self.builder.set_cold_block(block);
+        for argument in arguments {
+            let ty = self.builder.func.dfg.value_type(*argument);
+            self.builder.append_block_param(block, ty);
+        }
+        let arguments: Vec<_> = arguments.iter().map(|argument| BlockArg::Value(*argument)).collect();
+        let context = self.context;
+        let never = self.ins().icmp_imm_u(IntCC::Equal, context, 0);
+        self.ins().brif(never, block, &arguments, go_on, &[]);
+        self.builder.seal_block(go_on);
+        self.builder.switch_to_block(go_on);
         self.interrupted = Some(block);
-        block
+    }
+
+    /// Where a run ends that has to stop, and what is passed there.
+    fn interrupted(&mut self) -> (ir::Block, Vec<BlockArg>) {
+        self.can_fail = true;
+        let block = self.interrupted.expect("prepared, as the handler has loops and this run may fail");
+        let arguments = self.batch.map_or(Vec::new(), |batch| {
+            [batch.completed, batch.next, batch.state].map(BlockArg::Value).into()
+        });
+        (block, arguments)
     }
 
     /// Leaves the function in hand.

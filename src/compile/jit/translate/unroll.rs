@@ -9,7 +9,8 @@ use crate::compile::uses::visit;
 use cranelift_codegen::ir::{InstBuilder, types};
 use cranelift_frontend::Variable;
 use naga::{
-    BinaryOperator as B, Block, Expression as E, Function, Handle, Literal, LocalVariable, Statement as S,
+    BinaryOperator as B, Block, Expression as E, Function, Handle, Literal, LocalVariable, Module,
+    Statement as S,
 };
 
 /// Iterations of a loop that is unrolled, at most.
@@ -39,8 +40,8 @@ impl<'p> Translator<'p, '_> {
             return None;
         }
         let function = body.function;
-        let (local, op, limit, is_signed) = condition(function, inner)?;
-        let (stepped, step) = step(function, continuing)?;
+        let (local, op, limit, is_signed) = condition(self.module, function, inner)?;
+        let (stepped, step) = step(self.module, function, continuing)?;
         if stepped != local || is_changed(function, inner, local) {
             return None;
         }
@@ -109,7 +110,11 @@ impl<'p> Translator<'p, '_> {
 }
 
 /// The question with which a loop's body begins: `local op limit`, or out.
-fn condition(function: &Function, inner: &Block) -> Option<(Handle<LocalVariable>, B, u32, bool)> {
+fn condition(
+    module: &Module,
+    function: &Function,
+    inner: &Block,
+) -> Option<(Handle<LocalVariable>, B, u32, bool)> {
     let first = inner.iter().find(|statement| !matches!(statement, S::Emit(_)))?;
     let S::If { condition, accept, reject } = first else { return None };
     if !accept.is_empty() || !matches!(reject.last(), Some(S::Break)) || reject.len() > 1 {
@@ -117,13 +122,13 @@ fn condition(function: &Function, inner: &Block) -> Option<(Handle<LocalVariable
     }
     let E::Binary { op, left, right } = function.expressions[*condition] else { return None };
     let local = loaded(function, left)?;
-    let (limit, is_signed) = literal(function, right)?;
+    let (limit, is_signed) = literal(module, function, right)?;
     matches!(op, B::Less | B::LessEqual | B::Greater | B::GreaterEqual | B::NotEqual)
         .then_some((local, op, limit, is_signed))
 }
 
 /// The one thing that `continuing` does: `local += step`, or `-=`.
-fn step(function: &Function, continuing: &Block) -> Option<(Handle<LocalVariable>, u32)> {
+fn step(module: &Module, function: &Function, continuing: &Block) -> Option<(Handle<LocalVariable>, u32)> {
     let mut statements = continuing.iter().filter(|statement| !matches!(statement, S::Emit(_)));
     let S::Store { pointer, value } = statements.next()? else { return None };
     if statements.next().is_some() {
@@ -131,7 +136,7 @@ fn step(function: &Function, continuing: &Block) -> Option<(Handle<LocalVariable
     }
     let E::LocalVariable(local) = function.expressions[*pointer] else { return None };
     let E::Binary { op, left, right } = function.expressions[*value] else { return None };
-    let (step, _) = literal(function, right)?;
+    let (step, _) = literal(module, function, right)?;
     let step = match op {
         B::Add => step,
         B::Subtract => step.wrapping_neg(),
@@ -146,9 +151,13 @@ fn loaded(function: &Function, expression: Handle<E>) -> Option<Handle<LocalVari
     Some(local)
 }
 
-/// An integer's word, and whether it is signed.
-fn literal(function: &Function, expression: Handle<E>) -> Option<(u32, bool)> {
-    match function.expressions[expression] {
+/// An integer's word, and whether it is signed; perhaps by a constant's name.
+fn literal(module: &Module, function: &Function, expression: Handle<E>) -> Option<(u32, bool)> {
+    let expression = match function.expressions[expression] {
+        E::Constant(constant) => &module.global_expressions[module.constants[constant].init],
+        ref own => own,
+    };
+    match *expression {
         E::Literal(Literal::U32(value)) => Some((value, false)),
         E::Literal(Literal::I32(value)) => Some((value as u32, true)),
         _ => None,

@@ -1,0 +1,146 @@
+//! What becomes of kernels whose device is lost. On software Vulkan, if it is there.
+
+use crate::backend::BackendKind;
+use crate::{
+    DeadLetterReason, Handle, KernelState, RestartPolicy, RestartState, RingKernel, Runtime, RuntimeBuilder,
+    message,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+message! { pub struct Number { pub value: u32 } }
+message! { pub struct Sum { pub sum: u32, pub count: u32 } }
+
+const ADD: &str = "
+    fn on_message(m: Number, s: ptr<function, Sum>) -> Sum {
+        (*s).sum += m.value;
+        (*s).count += 1u;
+        return *s;
+    }";
+const LONG: Duration = Duration::from_secs(20);
+
+/// A runtime on a GPU, or on what pretends to be one; `None` where there is none, unless one is required.
+fn runtime() -> Option<Runtime> {
+    let runtime = RuntimeBuilder::default().backend(BackendKind::Wgpu).build().expect("it is in this build");
+    match runtime.capabilities() {
+        Ok(_) => Some(runtime),
+        Err(error) => {
+            let required = std::env::var("RINGWORK_REQUIRE").is_ok_and(|names| names.contains("wgpu"));
+            assert!(!required, "{error}");
+            println!("not run: {error}");
+            None
+        }
+    }
+}
+
+fn adder(runtime: &Runtime, restart: RestartPolicy) -> Handle<Number, Sum> {
+    let kernel = RingKernel::<Number, Sum>::wgsl("adder", ADD).initial_state(Sum::default()).restart(restart);
+    let kernel = runtime.launch(kernel).unwrap();
+    kernel.activate().unwrap();
+    kernel
+}
+
+fn check_books(kernel: &Handle<Number, Sum>) {
+    let books = kernel.telemetry();
+    let ended = books.handled + books.returned + books.dead_letters.total();
+    assert_eq!(books.accepted, ended + books.pending, "{books:#?}");
+}
+
+#[test]
+fn a_lost_device_fails_its_kernels_and_tells_every_caller_at_once() {
+    let Some(runtime) = runtime() else { return };
+    let kernel = adder(&runtime, RestartPolicy::Never);
+    let told = Arc::new(AtomicU32::new(0));
+    let asked = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    let begun = Instant::now();
+                    if let Err(error) = kernel.ask(Number { value: 1 }, LONG) {
+                        assert!(error.is_device_lost() || error.is_failed(), "{error:?}");
+                        assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
+                        told.fetch_add(u32::from(error.is_device_lost()), Ordering::Relaxed);
+                        break;
+                    }
+                }
+            });
+        }
+        while asked.load(Ordering::Relaxed) < 100 {
+            std::thread::yield_now();
+        }
+        runtime.destroy_device();
+    });
+    assert!(told.load(Ordering::Relaxed) > 0, "somebody was in the middle of it");
+    assert_eq!(kernel.lifecycle(), KernelState::Failed);
+    check_books(&kernel);
+    assert!(kernel.ask(Number { value: 1 }, LONG).unwrap_err().is_failed());
+    let end = kernel.terminate(LONG).unwrap();
+    assert!(!end.detached, "nothing is waited for that cannot come: {end:?}");
+    check_books(&kernel);
+}
+
+#[test]
+fn a_kernel_goes_on_with_its_snapshot_on_another_device() {
+    let Some(runtime) = runtime() else { return };
+    let policy =
+        RestartPolicy::OneForOne { max: 3, within: Duration::from_secs(60), state: RestartState::Snapshot };
+    let kernel = adder(&runtime, policy);
+    for _ in 0..10 {
+        kernel.ask(Number { value: 5 }, LONG).unwrap();
+    }
+    kernel.snapshot().unwrap();
+    kernel.ask(Number { value: 1000 }, LONG).unwrap();
+    runtime.destroy_device();
+    let sum = kernel.ask(Number { value: 1 }, LONG).unwrap();
+    assert_eq!((sum.sum, sum.count), (51, 11), "the snapshot, and the message after it");
+    assert_eq!(kernel.telemetry().restarts, 1);
+    assert_eq!(kernel.read_state::<Sum>().unwrap(), sum);
+    check_books(&kernel);
+}
+
+#[test]
+fn what_was_not_handled_when_the_device_was_lost_is_handled_on_another() {
+    let Some(runtime) = runtime() else { return };
+    let policy =
+        RestartPolicy::OneForOne { max: 10, within: Duration::from_secs(60), state: RestartState::Initial };
+    let kernel = adder(&runtime, policy);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3 {
+                std::thread::sleep(Duration::from_millis(20));
+                runtime.destroy_device();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        let mut sent = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let pending: Vec<_> = (0..50).map(|_| kernel.request(Number { value: 1 }).unwrap()).collect();
+            sent += 50;
+            for one in pending {
+                one.wait(LONG).expect("every message is handled in the end");
+            }
+        }
+        let books = kernel.telemetry();
+        assert_eq!(books.handled, sent, "each exactly once, as far as anybody was told");
+        assert_eq!(books.dead_letters.get(DeadLetterReason::Fault), 0);
+        assert!(books.restarts >= 1, "{books:#?}");
+    });
+    check_books(&kernel);
+}
+
+#[test]
+fn a_policy_that_wants_the_lost_state_fails_and_says_so() {
+    let Some(runtime) = runtime() else { return };
+    let policy =
+        RestartPolicy::OneForOne { max: 3, within: Duration::from_secs(60), state: RestartState::Current };
+    let kernel = adder(&runtime, policy);
+    kernel.ask(Number { value: 5 }, LONG).unwrap();
+    runtime.destroy_device();
+    let error = kernel.ask(Number { value: 5 }, LONG).unwrap_err();
+    assert!(error.is_device_lost() && error.to_string().contains("state"), "{error:?}");
+    assert_eq!(kernel.lifecycle(), KernelState::Failed);
+}

@@ -1,29 +1,38 @@
 //! What the tests share: a device, and messages through a port.
 
 use crate::backend::wgpu::WgpuDevice;
+use crate::backend::wgpu::adapter::choose;
 use crate::backend::{
     Code, Completion, Device, DeviceOptions, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress,
     Shape, Until,
 };
 use crate::compile::Handler;
 use crate::error::Result;
-use std::sync::{Arc, OnceLock};
+use crate::sync::lock;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The best adapter there is, opened once; where there is none, the reason is printed.
+/// The best adapter there is, opened once and again when it is lost; where there is none, the reason is printed.
 ///
 /// # Panics
 ///
 /// If there is none, and `RINGWORK_REQUIRE` has `wgpu`.
 pub fn device() -> Option<Arc<dyn Device>> {
-    static DEVICE: OnceLock<Result<Arc<dyn Device>>> = OnceLock::new();
-    let opened =
-        DEVICE.get_or_init(|| WgpuDevice::open(&DeviceOptions::default(), false).map(|(device, _)| device));
-    match opened {
-        Ok(device) => Some(device.clone()),
+    // One that was lost is of no use any more, and what lost it is to be found.
+    // One that was lost, which allocates nothing, is of no use any more; and what lost it is to be found.
+    static DEVICE: Mutex<Option<Arc<dyn Device>>> = Mutex::new(None);
+    let mut device = lock(&DEVICE);
+    if device.as_ref().is_some_and(|device| device.allocate(4).is_ok()) {
+        return device.clone();
+    }
+    match choose(&DeviceOptions::default(), false).and_then(|found| WgpuDevice::open(&found)) {
+        Ok(new) => {
+            *device = Some(new);
+            device.clone()
+        }
         Err(error) => {
             let required = std::env::var("RINGWORK_REQUIRE").unwrap_or_default();
             assert!(!required.split(',').any(|name| name.trim() == "wgpu"), "wgpu is required: {error}");
@@ -71,6 +80,7 @@ impl Kernel {
             message_size: 4 * launch.message_words,
             reply_size: 4 * launch.reply_words,
             initial_state: bytemuck::cast_slice(launch.state).to_vec(),
+            states: None,
             tables: launch.tables,
             round: 1 << 16,
             control: Arc::new(PortControl::default()),
@@ -82,7 +92,7 @@ impl Kernel {
     /// Sends messages, as many at once as the port takes, and waits for what becomes of them.
     pub fn run(&mut self, messages: &[Vec<u32>]) -> std::result::Result<Vec<End>, String> {
         let (mut ends, mut rest, first) = (Vec::new(), messages, self.next);
-        let until = Until { token: None, deadline: Some(deadline()), slice: None, patient: true };
+        let until = Until { token: None, deadline: Some(deadline()), slice: None, patience: Some(&|| false) };
         let mut emits = Vec::new();
         let mut disorder = None;
         while ends.len() < messages.len() {

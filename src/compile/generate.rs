@@ -23,12 +23,24 @@ mod tests;
 mod trace;
 
 pub(crate) use builtins::Floats;
-pub(crate) use check::{check, engines};
+pub(crate) use check::{check, count, engines};
 pub(crate) use handler::GeneratedHandler;
 pub(crate) use shrink::Handlers;
-pub(crate) use trace::{Trace, run_series};
+pub(crate) use trace::{Step, Trace, run_series};
 
 /// Handlers that use floats as far as `floats` says.
 pub(crate) fn strategy(floats: Floats) -> Handlers {
     Handlers { floats }
+}
+
+/// The handlers that once failed, with the names of their files.
+pub(crate) fn regressions() -> impl Iterator<Item = (String, GeneratedHandler)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/compile/generate/regressions");
+    let files = std::fs::read_dir(folder).expect("the folder of regressions is there");
+    let paths = files.map(|file| file.expect("the folder can be read").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "wgsl")).map(|path| {
+        let read = |path| std::fs::read_to_string(path).expect("each handler has two files");
+        let handler = GeneratedHandler::read(&read(path.clone()), &read(path.with_extension("data")));
+        (path.display().to_string(), handler)
+    })
 }

@@ -20,7 +20,7 @@
 //! * **Private variables** hold their initial values when `on_message` begins: `rt_handle`, the entry of the lowered
 //!   module, stores them, and the budget into `rt_fuel`. They have no initialisers of their own any more. The
 //!   emitted values behind the outputs' counters are not reset.
-//! * **Constant expressions** are folded, once for all engines.
+//! * **Constant expressions** are folded, once for all engines; a constant vector consists of scalars.
 //!
 //! # What engines owe
 //!
@@ -39,6 +39,9 @@
 //! * `exp`, `sin` and the other transcendental functions are libm's on a CPU; elsewhere they agree within WGSL's
 //!   tolerance.
 
+mod constants;
+#[cfg(feature = "wgpu")]
+mod pointers;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -151,12 +154,14 @@ pub(super) fn lower_joined(
     let (handle, on_message) = (named(&module, "rt_handle"), named(&module, "on_message"));
     let function = prologue(&mut module, on_message, library, loop_budget);
     *module.functions.get_mut(handle) = function;
+    pointers::pass_whole_variables(&mut module);
     validate(&module)?;
     Ok(module)
 }
 
 /// Rewrites every function but a driver's.
 fn rewrite_all(module: &mut Module, info: &naga::valid::ModuleInfo) -> Library {
+    constants::flatten(module);
     let library = Library { fault: global(module, "rt_fault"), fuel: global(module, "rt_fuel") };
     let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).collect();
     for handle in handles {

@@ -20,7 +20,7 @@ mod shape;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uses;
 
 pub(crate) use batch::{Batch, BatchEnd, Ending, Places};

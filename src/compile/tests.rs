@@ -1,5 +1,7 @@
 //! Shared by the tests of the front, the lowering and the engines.
 
+pub(crate) mod published;
+
 #[cfg(feature = "jit")]
 use super::jit::{self, JitHandler};
 use super::{

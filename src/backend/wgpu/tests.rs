@@ -1,3 +1,6 @@
 //! The wgpu backend.
 
 mod adapter;
+mod generated;
+mod kit;
+mod published;

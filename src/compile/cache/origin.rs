@@ -82,6 +82,8 @@ sources! {
     "jit/translate/whole.rs"
     "joined.rs"
     "lower.rs"
+    "lower/constants.rs"
+    "lower/pointers.rs"
     "lower/rewrite.rs"
     "mod.rs"
     "program.rs"

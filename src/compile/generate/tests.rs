@@ -1,7 +1,7 @@
 //! Generated handlers through every engine, and that there is enough in them.
 
 use super::check::{compare_engines, count};
-use super::{Floats, GeneratedHandler, Trace, check, run_series, strategy};
+use super::{Floats, GeneratedHandler, Trace, check, regressions, run_series, strategy};
 use crate::compile::Interpreter;
 use std::sync::Arc;
 
@@ -44,16 +44,10 @@ fn saved_handlers_are_read_back() {
 
 #[test]
 fn what_once_failed_does_not_fail_again() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/compile/generate/regressions");
     let mut replayed = 0;
-    for file in std::fs::read_dir(folder).expect("the folder of regressions is there") {
-        let path = file.expect("the folder can be read").path();
-        if path.extension().is_some_and(|extension| extension == "wgsl") {
-            let read = |path| std::fs::read_to_string(path).expect("each handler has two files");
-            let handler = GeneratedHandler::read(&read(path.clone()), &read(path.with_extension("data")));
-            compare_engines(&handler).unwrap_or_else(|why| panic!("{}: {why}\n{handler:?}", path.display()));
-            replayed += 1;
-        }
+    for (name, handler) in regressions() {
+        compare_engines(&handler).unwrap_or_else(|why| panic!("{name}: {why}\n{handler:?}"));
+        replayed += 1;
     }
     assert!(replayed > 0);
 }

@@ -1,6 +1,6 @@
 //! Rewrites one function: its expressions in their order with new ones between them, then its statements.
 
-use super::{FaultCode, Library, fault_literal};
+use super::{FaultCode, Library, constants, fault_literal};
 use crate::compile::uses::visit_statement;
 use naga::valid::FunctionInfo;
 use naga::{
@@ -135,6 +135,24 @@ impl Rewriter<'_> {
                 let (left, right) = (self.map(left), self.map(right));
                 let right = self.binary(BinaryOperator::And, right, mask);
                 self.binary(op, left, right);
+            }
+            E::Compose { ty, components: ref parts } if constants::is_vector(self.module, ty) => {
+                let mut components = Vec::with_capacity(parts.len());
+                for part in parts {
+                    let literals = match self.type_of(*part) {
+                        TypeInner::Vector { .. } => {
+                            constants::components(self.module, &self.old.expressions, *part)
+                        }
+                        _ => None,
+                    };
+                    match literals {
+                        Some(literals) => {
+                            components.extend(literals.into_iter().map(|l| self.add(E::Literal(l))))
+                        }
+                        None => components.push(self.map(*part)),
+                    }
+                }
+                self.add(E::Compose { ty, components });
             }
             _ => {
                 let copy = map_operands(old.clone(), |operand| self.map(operand));

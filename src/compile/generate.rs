@@ -23,10 +23,14 @@ mod tests;
 mod trace;
 
 pub(crate) use builtins::Floats;
-pub(crate) use check::{check, count, engines};
+#[cfg(feature = "wgpu")]
+pub(crate) use check::count;
+pub(crate) use check::{check, engines};
 pub(crate) use handler::GeneratedHandler;
 pub(crate) use shrink::Handlers;
-pub(crate) use trace::{Step, Trace, run_series};
+#[cfg(feature = "wgpu")]
+pub(crate) use trace::Step;
+pub(crate) use trace::{Trace, run_series};
 
 /// Handlers that use floats as far as `floats` says.
 pub(crate) fn strategy(floats: Floats) -> Handlers {

@@ -307,6 +307,19 @@ pub(crate) trait DeviceStorage: Send + Sync {
     fn as_any(&self) -> &dyn std::any::Any;
 }
 
+/// Are these bytes inside of a storage with so many?
+fn check_range(offset: usize, len: usize, bytes: usize) -> Result<()> {
+    if offset.checked_add(len).is_none_or(|end| end > bytes) {
+        let end = offset.saturating_add(len);
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("bytes {offset}..{end} of a buffer of {bytes} bytes"),
+        ));
+    }
+    debug_assert!(offset.is_multiple_of(4) && len.is_multiple_of(4), "elements are whole words");
+    Ok(())
+}
+
 /// How the messages of a kernel relate to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {

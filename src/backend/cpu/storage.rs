@@ -1,8 +1,8 @@
 //! Tables in host memory.
 
-use crate::backend::DeviceStorage;
+use crate::backend::{DeviceStorage, check_range};
 use crate::compile::TableView;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -54,14 +54,7 @@ impl CpuStorage {
     }
 
     fn check(&self, offset: usize, len: usize) -> Result<()> {
-        if offset.checked_add(len).is_none_or(|end| end > self.bytes) {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("bytes {offset}..{} of a buffer of {} bytes", offset.saturating_add(len), self.bytes),
-            ));
-        }
-        debug_assert!(offset.is_multiple_of(4) && len.is_multiple_of(4), "elements are whole words");
-        Ok(())
+        check_range(offset, len, self.bytes)
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) struct LaneState {
     /// Batches and records to be used again.
     pub spare: Vec<Batch>,
     pub spare_records: Vec<Vec<u8>>,
-    /// Nothing of this kernel begins for now.
+    /// Recalled: nothing of this kernel begins until the port makes progress again.
     pub is_paused: bool,
     /// Not all messages of a round came to their end: nothing begins until the port has looked after them.
     pub is_rough: bool,

@@ -1,7 +1,7 @@
 //! Tables in the device's memory.
 
 use super::gpu::Gpu;
-use crate::backend::DeviceStorage;
+use crate::backend::{DeviceStorage, check_range};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,14 +44,7 @@ impl WgpuStorage {
         if self.gpu.is_lost() {
             return Err(self.gpu.lost_error());
         }
-        if offset.checked_add(len).is_none_or(|end| end > self.bytes) {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("bytes {offset}..{} of a buffer of {} bytes", offset.saturating_add(len), self.bytes),
-            ));
-        }
-        debug_assert!(offset.is_multiple_of(4) && len.is_multiple_of(4), "elements are whole words");
-        Ok(())
+        check_range(offset, len, self.bytes)
     }
 }
 

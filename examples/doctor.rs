@@ -23,10 +23,12 @@ Exits with 0 if a runtime can run device kernels with the environment as it is, 
 ";
 
 /// What changes the answers from outside: Ringwork's own variables, and those of the Vulkan loader.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 9] = [
     "RINGWORK_BACKEND",
     "RINGWORK_ADAPTER",
     "RINGWORK_WGPU_TRANSFER",
+    "RINGWORK_NVRTC",
+    "RINGWORK_CUDA_TIME_LIMIT",
     "RINGWORK_CACHE",
     "VK_DRIVER_FILES",
     "VK_ICD_FILENAMES",
@@ -166,13 +168,26 @@ fn accelerator_json(accelerator: &Accelerator) -> Value {
         "index": accelerator.index,
         "name": accelerator.name,
         "uuid": accelerator.uuid.map(|uuid| uuid.to_string()),
+        "vendor": accelerator.vendor,
         "kind": accelerator.kind.to_string(),
         "api": accelerator.api,
         "driver": accelerator.driver,
         "pci_address": accelerator.pci_address,
         "unified_memory": accelerator.unified_memory,
         "parallelism": accelerator.parallelism,
+        "compute_units": accelerator.compute_units,
+        "subgroup_size": accelerator.subgroup_size.as_ref().map(|size| [*size.start(), *size.end()]),
+        "workgroup": accelerator.workgroup.map(|workgroup| json!({
+            "invocations": workgroup.invocations,
+            "size": workgroup.size,
+            "memory": workgroup.memory,
+            "count": workgroup.count,
+        })),
+        "total_memory": accelerator.total_memory,
+        "free_memory": accelerator.free_memory(),
         "largest_buffer": accelerator.largest_buffer,
+        "buffer_alignment": accelerator.buffer_alignment,
+        "features": accelerator.features,
     })
 }
 
@@ -195,18 +210,33 @@ fn backend_text(out: &mut String, backend: &BackendReport) {
             "" => accelerator.parallelism.to_string(),
             _ => format!("{} in a workgroup", accelerator.parallelism),
         };
+        let memory = match accelerator.total_memory {
+            Some(total) => {
+                let free = accelerator.free_memory().map(|free| format!(", {} free", bytes(free)));
+                format!("{}{}, {memory}", bytes(total), free.unwrap_or_default())
+            }
+            None => memory.to_owned(),
+        };
+        let subgroup = accelerator.subgroup_size.as_ref().map(|size| match (size.start(), size.end()) {
+            (least, most) if least == most => least.to_string(),
+            (least, most) => format!("{least} to {most}"),
+        });
         let facts = [
+            ("vendor", accelerator.vendor.clone()),
             ("kind", Some(accelerator.kind.to_string())),
             ("uuid", accelerator.uuid.map(|uuid| uuid.to_string())),
             ("api", Some(accelerator.api.clone())),
             ("driver", Some(accelerator.driver.clone())),
             ("PCI address", accelerator.pci_address.clone()),
-            ("memory", Some(memory.to_owned())),
+            ("memory", Some(memory)),
             (
                 "largest buffer",
                 (accelerator.largest_buffer < LIMITLESS).then(|| bytes(accelerator.largest_buffer)),
             ),
             ("threads", Some(parallelism)),
+            ("compute units", accelerator.compute_units.map(|units| units.to_string())),
+            ("subgroup", subgroup),
+            ("group memory", accelerator.workgroup.map(|workgroup| bytes(workgroup.memory.into()))),
         ];
         for (label, value) in facts {
             if let Some(value) = value.filter(|value| !value.is_empty()) {

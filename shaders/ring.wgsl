@@ -3,8 +3,9 @@
 // Appended to the handler's text, behind a head that is made for each handler and declares
 //
 //   RtMessage, RtState      the handler's types (u32 where it has none)
-//   RtRecord                what comes back of a message: a status, the reply, the emitted values
-//   rt_states, rt_input, rt_records, rt_round   what the host fills and reads
+//   RtRecord                what comes back of a message: a status, the reply, the emitted values; or only the reply
+//   rt_states, rt_input, rt_out, rt_round   what the host fills and reads
+//   rt_settle(message, code, status)   enters the status, or only that of a message that was not handled
 //   rt_run(message, state)  runs the handler on a message and fills its record but for the status
 //   RT_SHAPE, RT_WORKGROUP, RT_CANARY           the shape, the workgroup's size, whether loops have to be watched
 //
@@ -31,13 +32,17 @@ const RT_TRIPS: u32 = 2u;
 const RT_LINKS: u32 = 3u;
 const RT_FIRST_ITEM: u32 = 4u;
 
-// Words of an item: its first message, one behind its last (in a chain that has links: unused), its state, and the
+// Words of an item: its first message, one behind its last (RT_NONE in a chain that has links), its state, and the
 // state that replaces it when a message faults (RT_NONE: it stays as it was before that message).
 const RT_ITEM_WORDS: u32 = 4u;
 const RT_NONE: u32 = 0xffffffffu;
 
+// What is the same for all messages of an invocation is read once, and what is rare is kept out of the loop over them:
+// where invocations run in lockstep, all of them take the time of what one of them might do.
+
 // Do loops still run? Some drivers end all loops of an invocation, silently, once it has made so many iterations; what
-// was computed since then is wrong. The bound comes from a buffer, so that no compiler knows it.
+// was computed since then is wrong. The bound comes from a buffer, so that no compiler knows it. A handler without
+// loops needs none: nothing is wrong in the messages that a chain comes to.
 fn rt_sings() -> bool {
     if !RT_CANARY {
         return true;
@@ -49,12 +54,13 @@ fn rt_sings() -> bool {
     return trips == rt_round[RT_TRIPS];
 }
 
-fn rt_settle(message: u32, code: u32) {
-    rt_records[message].status = (rt_round[RT_STAMP] << RT_STATUS_BITS) | code;
+// Says that not every message of the round was handled. All that say it write the same.
+fn rt_complain(stamp: u32) {
+    atomicStore(&rt_out.trouble, stamp);
 }
 
 // Runs one message on a copy of the state, and commits if all went well. The code it was settled with.
-fn rt_message(message: u32, state: ptr<function, RtState>) -> u32 {
+fn rt_message(message: u32, state: ptr<function, RtState>, stamp: u32) -> u32 {
     var copy = *state;
     rt_run(message, &copy);
     var code = rt_fault;
@@ -68,40 +74,59 @@ fn rt_message(message: u32, state: ptr<function, RtState>) -> u32 {
     if code == RT_DONE {
         *state = copy;
     }
-    rt_settle(message, code);
+    rt_settle(message, code, (stamp << RT_STATUS_BITS) | code);
     return code;
 }
 
+fn rt_next(message: u32, links: u32) -> u32 {
+    if RT_SHAPE == RT_INSTANCES {
+        return rt_round[links + message];
+    }
+    return message + 1u;
+}
+
 // Runs a chain, and says nothing of the messages it does not come to: their records keep an old stamp.
-fn rt_chain(item: u32) {
+fn rt_chain(item: u32, stamp: u32) {
     let at = RT_FIRST_ITEM + item * RT_ITEM_WORDS;
     let place = rt_round[at + 2u];
-    let fallback = rt_round[at + 3u];
+    let links = rt_round[RT_LINKS];
     var message = rt_round[at];
-    var end = rt_round[at + 1u];
-    if RT_SHAPE == RT_INSTANCES {
-        end = RT_NONE;
+    var end = RT_NONE;
+    if RT_SHAPE == RT_SERIAL {
+        end = rt_round[at + 1u];
     }
     var state = rt_states[place];
-    while message != end {
-        let code = rt_message(message, &state);
-        if code == RT_CUT_SHORT {
-            break;
-        }
-        if code != RT_DONE {
-            if fallback != RT_NONE {
-                state = rt_states[fallback];
-            }
-            // A serial kernel may fail by this fault; its later messages must not have run then.
-            if RT_SHAPE == RT_SERIAL {
+    var is_smooth = true;
+    loop {
+        var code = RT_DONE;
+        while message != end {
+            code = rt_message(message, &state, stamp);
+            if code != RT_DONE {
                 break;
             }
+            message = rt_next(message, links);
         }
-        if RT_SHAPE == RT_INSTANCES {
-            message = rt_round[rt_round[RT_LINKS] + message];
-        } else {
-            message += 1u;
+        if message == end {
+            break;
         }
+        is_smooth = false;
+        // Left by a device that ends loops, or a message was.
+        if code == RT_DONE || code == RT_CUT_SHORT {
+            break;
+        }
+        let fallback = rt_round[at + 3u];
+        if fallback != RT_NONE {
+            state = rt_states[fallback];
+        }
+        // A serial kernel may fail by this fault; its later messages must not have run then.
+        if RT_SHAPE == RT_SERIAL {
+            break;
+        }
+        message = rt_next(message, links);
+    }
+    // Also where the loop itself was ended.
+    if !is_smooth || message != end {
+        rt_complain(stamp);
     }
     rt_states[place] = state;
 }
@@ -111,10 +136,13 @@ fn rt_main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= rt_round[RT_ITEMS] {
         return;
     }
+    let stamp = rt_round[RT_STAMP];
     if RT_SHAPE == RT_STATELESS {
         var none: RtState;
-        rt_message(id.x, &none);
+        if rt_message(id.x, &none, stamp) != RT_DONE {
+            rt_complain(stamp);
+        }
     } else {
-        rt_chain(id.x);
+        rt_chain(id.x, stamp);
     }
 }

@@ -57,6 +57,8 @@ pub(crate) enum ErrorKind {
     Unavailable,
     /// A device was there, and is gone.
     DeviceLost,
+    /// Two use one buffer in ways that do not go together.
+    Conflict,
 }
 
 /// The text of a panic, as far as it has one.
@@ -110,6 +112,8 @@ predicates! {
     is_unavailable: Unavailable;
     /// The device that the kernel runs on is gone: unplugged, reset by its driver, or destroyed.
     is_device_lost: DeviceLost;
+    /// Two kernels, or a kernel and the host, use one buffer in ways that do not go together; the text names both.
+    is_conflict: Conflict;
 }
 
 impl fmt::Display for Error {

@@ -2,9 +2,9 @@
 //!
 //! An actor, here called a *kernel*, has a handler, a state and bounded queues. The handler is written once, in WGSL;
 //! the program talks to it from ordinary synchronous Rust. **This version runs handlers on the CPU**, as machine code
-//! made at launch, **and through wgpu**. The wgpu backend has been tested on Mesa's software Vulkan driver only; it has
-//! not been run on GPU hardware yet. CUDA is not in this version, and asking for it is an
-//! [error](Error::is_unavailable).
+//! made at launch, **through wgpu, and**, with the feature `cuda`, **through CUDA**. The wgpu backend has been tested on
+//! Mesa's software Vulkan driver only, the CUDA backend on an emulated driver only; neither has been run on GPU hardware
+//! yet.
 //!
 //! # A first example
 //!
@@ -22,6 +22,19 @@
 //! 4. [`Handle::ask`] waits for the reply; [`Handle::send`] does not; [`Handle::request`] returns a [`Pending`] to be
 //!    waited for later. [`Handle::recv`] takes the replies that nobody asked for.
 //! 5. [`Runtime::link`] joins an [output](RingKernel::output) of one kernel to another kernel.
+//!
+//! # Memory
+//!
+//! What is too large for a message lives in a [`UnifiedBuffer`]: an array with a side on the device, which handlers see as a
+//! table, and a copy on the host. It knows [which side is newer](BufferState) and moves values once, when the other side
+//! needs them. Kernels may [share](UnifiedBuffer#kernels-that-share-a-buffer) one as references in Rust do, and a message
+//! points at a part of one with a [`BufferView`]. A [`MemoryPool`] keeps the memory of buffers that come and go. A runtime
+//! may use [several accelerators](Accelerator): [`RingKernel::on`], [`Runtime::buffer_on`].
+//!
+//! # Without actors
+//!
+//! [`Runtime::orchestrator`] runs ordinary WGSL compute entry points over buffers, once and to their end, on the same
+//! backends: with workgroup memory, barriers, atomics and `override` constants. [`ComputeOrchestrator`] has an example.
 //!
 //! # What is guaranteed
 //!
@@ -49,6 +62,7 @@
 //! |---|---|
 //! | `jit` (default) | machine code for WGSL handlers on the CPU, by Cranelift; without it they are interpreted |
 //! | `wgpu` (default) | the wgpu backend, which needs a driver to run, and none to build |
+//! | `cuda` | the CUDA backend, which needs NVIDIA's driver and NVRTC to run, and nothing of CUDA to build |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
 //! with all its calls inlined), the interpreter runs a handler: with the same results, and 20 to 70 times slower where it
@@ -58,9 +72,10 @@
 //! |---|---|
 //! | [`Cpu`](BackendKind::Cpu) | always there; WGSL handlers are compiled or interpreted, native ones are called |
 //! | [`Wgpu`](BackendKind::Wgpu) | WGSL handlers on what Vulkan, Metal or Direct3D 12 reach, in rounds of messages; states and tables stay on the device; native kernels run on the CPU |
-//! | [`Cuda`](BackendKind::Cuda) | not there |
+//! | [`Cuda`](BackendKind::Cuda) | WGSL handlers as CUDA C++ in a kernel that stays on an NVIDIA GPU while there are messages; compiled and emulated, not yet run on a GPU |
 //!
-//! Links between kernels go through the host on every backend.
+//! Links between kernels go through the host, except between kernels of one wgpu device: there a message goes into the
+//! next kernel's round of the same submission, if that kernel is idle and has room ([`Telemetry::arrived`]).
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
 //! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the
@@ -69,9 +84,11 @@
 //!
 //! | environment variable | what it says |
 //! |---|---|
-//! | `RINGWORK_BACKEND` | `cpu` or `wgpu`: replaces `Auto`, and nothing else |
+//! | `RINGWORK_BACKEND` | `cpu`, `wgpu` or `cuda`: replaces `Auto`, and nothing else |
 //! | `RINGWORK_ADAPTER` | the [adapter](RuntimeBuilder::adapter), where the program does not say |
 //! | `RINGWORK_WGPU_TRANSFER` | `mapped` or `staged`: how messages get to a wgpu device, where both are possible |
+//! | `RINGWORK_NVRTC` | where NVRTC is, for the CUDA backend, if it is not found by itself |
+//! | `RINGWORK_CUDA_TIME_LIMIT` | set: the CUDA backend also takes devices whose kernels the system ends after some seconds |
 //! | `RINGWORK_CACHE` | [where](CacheSettings) compiled code may be kept on disk, or `off` |
 //!
 //! # The map of the code
@@ -83,8 +100,8 @@
 //! | `wire` | slots and rings: the only byte layout |
 //! | `message` | [`Message`], [`DeviceMessage`], [`message!`], ids, priorities |
 //! | `compile` | WGSL to a checked and lowered program, what runs it (the interpreter, and the JIT in `compile/jit`), and the cache that keeps both |
-//! | `backend` | the traits of a device, the CPU, wgpu, and the list of what there is |
-//! | `compute` | buffers that host and handlers share |
+//! | `backend` | the traits of a device, the CPU, wgpu, CUDA, and the list of what there is |
+//! | `compute` | buffers that host and handlers share, pools of memory for them, and entry points that run over them |
 //! | `kernel` | what a user declares: kernels, settings, outputs, the context of a host kernel |
 //! | `actor` | what runs them: runtime, handles, mailboxes, drivers, links, supervision, telemetry |
 //!
@@ -109,11 +126,16 @@ pub use actor::{
     Replies, Runtime, RuntimeBuilder, Snapshot, Telemetry, Termination,
 };
 pub use backend::{
-    Accelerator, AcceleratorKind, BackendKind, BackendReport, Capabilities, Choice, Execution, Problem,
-    backends,
+    Accelerator, AcceleratorKind, BackendKind, BackendReport, Capabilities, Choice, DispatchClock, Execution,
+    Problem, WorkgroupLimits, backends,
 };
+#[cfg(feature = "cuda")]
+pub use backend::{GpuMonitor, GpuSample};
 pub use compile::{CacheSettings, CacheStatistics};
-pub use compute::UnifiedBuffer;
+pub use compute::{
+    BufferSlice, BufferState, BufferView, ComputeKernel, ComputeOrchestrator, Dispatch, Elements, HostView,
+    HostViewMut, MemoryPool, PoolSettings, PoolStatistics, Transfers, UnifiedBuffer,
+};
 pub use error::{Error, Result, SendError, SendManyError, SendTimeoutError, TrySendError};
 pub use kernel::{Backpressure, Context, RestartPolicy, RestartState, RingKernel};
 #[doc(hidden)]

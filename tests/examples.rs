@@ -155,8 +155,11 @@ fn doctor_tells_programs_what_there_is() {
     let engine = cpu["engine"].as_str().expect("the CPU has an engine");
     assert!(engine == "jit" || engine.starts_with("interpreter: "), "{engine}");
     let cuda = backend(&diagnosis, "cuda");
-    assert_eq!((&cuda["built"], &cuda["usable"]), (&Value::Bool(false), &Value::Bool(false)));
-    assert_eq!(cuda["reason"], "it is not in this build of ringwork");
+    assert_eq!(cuda["built"], Value::Bool(cfg!(feature = "cuda")));
+    if cfg!(not(feature = "cuda")) {
+        assert_eq!(cuda["usable"], Value::Bool(false));
+        assert_eq!(cuda["reason"], "it is not in this build of ringwork");
+    }
     assert_eq!(backend(&diagnosis, "wgpu")["built"], cfg!(feature = "wgpu"));
 
     for backend in diagnosis["backends"].as_array().unwrap() {
@@ -261,7 +264,12 @@ fn doctor_knows_the_remedy_where_there_is_no_driver() {
 fn doctor_says_what_is_wrong_with_the_environment() {
     for (variable, value, wrong) in [
         ("RINGWORK_BACKEND", "vulkan", "backend `vulkan` is not one of auto, cpu, wgpu, cuda"),
-        ("RINGWORK_BACKEND", "cuda", "backend `cuda` is not in this build of ringwork; use "),
+        #[cfg(not(feature = "cuda"))]
+        (
+            "RINGWORK_BACKEND",
+            "cuda",
+            "backend `cuda` is not in this build of ringwork; build ringwork with its feature `cuda`, or use ",
+        ),
         (
             "RINGWORK_ADAPTER",
             "",
@@ -518,4 +526,32 @@ fn pipeline_scores_a_million_lines() {
         "{series}, not {mean} and {deviation}"
     );
     assert_eq!(run.err, "");
+}
+
+fn vector_add(arguments: &[&str]) -> Run {
+    let output = Command::new(example("vector_add")).args(arguments).env("RINGWORK_BACKEND", "cpu").output();
+    output.expect("the example starts").into()
+}
+
+#[test]
+fn vector_add_checks_every_element_and_tells_how_fast_it_was() {
+    // More workgroups than there may be along one axis, and a last one that is not full.
+    let run = vector_add(&["17000001", "2"]);
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+    let last = run.out.lines().last().expect("it prints something");
+    assert!(last.starts_with("2 rounds by ") && last.contains("all elements checked"), "{last}");
+    let speed = last.rsplit(' ').nth(1).and_then(|number| number.parse::<f64>().ok());
+    assert!(last.ends_with(" GB/s") && speed.is_some_and(|speed| speed > 0.0), "{last}");
+}
+
+#[test]
+fn vector_add_says_what_is_wrong_with_its_arguments() {
+    for (arguments, text) in [
+        (&["0"][..], "ELEMENTS is `0`; it is a number from 1 to 268435456\n"),
+        (&["x"], "ELEMENTS is `x`; it is a number from 1 to 268435456\n"),
+        (&["5", "-1"], "ROUNDS is `-1`; it is a number from 1 to 1000000\n"),
+    ] {
+        let run = vector_add(arguments);
+        assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (Some(1), "", text));
+    }
 }

@@ -130,6 +130,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 if settled {
                     body(engine);
                 }
+                if let Some(port) = &mut engine.port {
+                    port.resume();
+                }
                 settled
             })
         };
@@ -145,6 +148,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.hand_out(engine);
             if settled {
                 self.hot.gate.clear(gate::AWAY);
+                let cut_short = engine.port.as_ref().is_some_and(|port| port.is_cut_short());
+                engine.cut_short = cut_short && self.stopped_now();
             }
         }
         settled
@@ -269,6 +274,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox.accepted += 1;
             mailbox.dead.count(DeadLetterReason::Abandoned);
         }
+        mailbox.undo_flying();
         let begun = mailbox.in_flight.len().saturating_sub(self.waiting());
         let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
         let mut handled = Vec::new();
@@ -293,11 +299,17 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let (cut_short, settled) = unsafe {
             self.engine.with(|engine| {
                 let settled = self.settle(engine, grace);
+                if !settled && let Some(port) = &mut engine.port {
+                    port.close();
+                    // What came up to now, over links too.
+                    self.hand_out(engine);
+                }
                 engine.port = None;
                 (std::mem::take(&mut engine.cut_short), settled)
             })
         };
         let mut mailbox = lock(&self.mailbox);
+        mailbox.undo_flying();
         let begun = match (settled, cut_short) {
             // The device does not come back with them.
             (false, _) => mailbox.in_flight.len().saturating_sub(self.waiting()),
@@ -320,6 +332,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if let Some(cycle) = mailbox.cycle.take() {
             cycle.release((rest.len() + begun.len()) as i64);
         }
+        (mailbox.awaited, mailbox.entry) = (0, None);
         mailbox.state = mailbox.state.after(Event::Finish, self.name()).unwrap_or(KernelState::Terminated);
         // The queues' memory goes now, also while handles live on.
         mailbox.shrink();

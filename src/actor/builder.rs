@@ -39,7 +39,8 @@ impl RuntimeBuilder {
     }
 
     /// The adapter that a GPU backend opens: its [index](crate::Accelerator::index), its
-    /// [UUID](crate::Accelerator::uuid), or a part of its name, whatever the case; `examples/doctor.rs` lists them.
+    /// [UUID](crate::Accelerator::uuid), its [PCI address](crate::Accelerator::pci_address), or a part of its name,
+    /// whatever the case; `examples/doctor.rs` lists them.
     /// Unless set, the environment variable `RINGWORK_ADAPTER` says it, or else it is the best one there is.
     ///
     /// With [`Auto`](BackendKind::Auto) it is this adapter or an error, and never the CPU; it may be a software

@@ -401,6 +401,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let queued = self.handled.load(Ordering::Acquire);
         let direct = self.hot.direct.load(Ordering::Acquire);
         let (accepted, returned, dead_letters) = (mailbox.accepted, mailbox.returned, mailbox.dead);
+        let arrived = mailbox.arrived;
         let depth = mailbox.queued() + self.waiting();
         drop(mailbox);
         let uptime = self.facts.launched.elapsed();
@@ -413,6 +414,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         Telemetry {
             engine: self.facts.engine,
             accepted: accepted + direct,
+            arrived,
             handled: queued + direct,
             returned,
             dead_letters,

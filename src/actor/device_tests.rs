@@ -1,6 +1,12 @@
-//! What becomes of kernels whose device is lost. On software Vulkan, if it is there.
+//! What becomes of kernels whose device is lost, and what others leave behind on one. On software Vulkan, if it is there.
 
-use crate::backend::BackendKind;
+mod again;
+mod churn;
+mod limits;
+mod links;
+mod pipelines;
+
+use crate::backend::{BackendKind, DeviceStorage};
 use crate::{
     DeadLetterReason, Handle, KernelState, RestartPolicy, RestartState, RingKernel, Runtime, RuntimeBuilder,
     message,
@@ -19,6 +25,8 @@ const ADD: &str = "
         return *s;
     }";
 const LONG: Duration = Duration::from_secs(20);
+const AGAIN: RestartPolicy =
+    RestartPolicy::OneForOne { max: u32::MAX, within: LONG, state: RestartState::Initial };
 
 /// A runtime on a GPU, or on what pretends to be one; `None` where there is none, unless one is required.
 fn runtime() -> Option<Runtime> {
@@ -39,6 +47,20 @@ fn adder(runtime: &Runtime, restart: RestartPolicy) -> Handle<Number, Sum> {
     let kernel = runtime.launch(kernel).unwrap();
     kernel.activate().unwrap();
     kernel
+}
+
+/// What the runtime's device holds, once that is no more of anything than this: who is done with a kernel may let go of
+/// it a moment later.
+fn holds_no_more_than(runtime: &Runtime, most: &[(&'static str, isize)]) -> Vec<(&'static str, isize)> {
+    let begun = Instant::now();
+    loop {
+        let now = runtime.device().holdings();
+        if now.iter().zip(most).all(|((_, now), (_, most))| now <= most) {
+            return now;
+        }
+        assert!(begun.elapsed() < LONG, "{now:?} is more than {most:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn check_books(kernel: &Handle<Number, Sum>) {
@@ -71,7 +93,7 @@ fn a_lost_device_fails_its_kernels_and_tells_every_caller_at_once() {
         while asked.load(Ordering::Relaxed) < 100 {
             std::thread::yield_now();
         }
-        runtime.destroy_device();
+        runtime.device().destroy();
     });
     assert!(told.load(Ordering::Relaxed) > 0, "somebody was in the middle of it");
     assert_eq!(kernel.lifecycle(), KernelState::Failed);
@@ -93,7 +115,7 @@ fn a_kernel_goes_on_with_its_snapshot_on_another_device() {
     }
     kernel.snapshot().unwrap();
     kernel.ask(Number { value: 1000 }, LONG).unwrap();
-    runtime.destroy_device();
+    runtime.device().destroy();
     let sum = kernel.ask(Number { value: 1 }, LONG).unwrap();
     assert_eq!((sum.sum, sum.count), (51, 11), "the snapshot, and the message after it");
     assert_eq!(kernel.telemetry().restarts, 1);
@@ -112,7 +134,7 @@ fn what_was_not_handled_when_the_device_was_lost_is_handled_on_another() {
         scope.spawn(|| {
             for _ in 0..3 {
                 std::thread::sleep(Duration::from_millis(20));
-                runtime.destroy_device();
+                runtime.device().destroy();
             }
             is_over.store(true, Ordering::Relaxed);
         });
@@ -133,13 +155,30 @@ fn what_was_not_handled_when_the_device_was_lost_is_handled_on_another() {
 }
 
 #[test]
+fn a_launch_on_a_device_that_is_lost_without_anybodys_knowledge_gets_another() {
+    let Some(runtime) = runtime() else { return };
+    for _ in 0..3 {
+        runtime.device().destroy();
+        let kernel = adder(&runtime, AGAIN);
+        assert_eq!(kernel.ask(Number { value: 2 }, LONG).unwrap().sum, 2);
+        assert!(kernel.terminate(LONG).unwrap().is_clean());
+    }
+    let device = runtime.device();
+    device.destroy();
+    // wgpu says nothing at the allocation; whoever uses it is told.
+    let read = |memory: Arc<dyn DeviceStorage>| memory.read(0, &mut [0; 64], Instant::now() + LONG);
+    let error = device.allocate(64).and_then(read).expect_err("it is lost");
+    assert!(error.is_device_lost(), "{error:?}");
+}
+
+#[test]
 fn a_policy_that_wants_the_lost_state_fails_and_says_so() {
     let Some(runtime) = runtime() else { return };
     let policy =
         RestartPolicy::OneForOne { max: 3, within: Duration::from_secs(60), state: RestartState::Current };
     let kernel = adder(&runtime, policy);
     kernel.ask(Number { value: 5 }, LONG).unwrap();
-    runtime.destroy_device();
+    runtime.device().destroy();
     let error = kernel.ask(Number { value: 5 }, LONG).unwrap_err();
     assert!(error.is_device_lost() && error.to_string().contains("state"), "{error:?}");
     assert_eq!(kernel.lifecycle(), KernelState::Failed);

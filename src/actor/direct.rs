@@ -6,7 +6,7 @@ use super::gate;
 use super::mailbox::Slot;
 use super::send::{Options, Wait};
 use super::telemetry::{self, DeadLetterReason};
-use crate::backend::{Fault, One, Until};
+use crate::backend::{Fault, Limits, One, Until};
 use crate::error::{Error, Result, SendError};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, lock};
@@ -36,7 +36,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     ) -> Direct<Out> {
         let plain = self.plain();
         let Some(port) = &mut engine.port else { return Direct::Left };
-        let until = Until { token: None, deadline: None, slice: Some(slice), patience: None };
+        let limits = Limits { deadline: None, slice: Some(slice) };
+        let until = Until { token: None, limits, patience: None };
         let inside = Inside::enter(self.facts.id);
         let (ended, reply) =
             plain.reply_by(|reply| port.exchange_one(token, plain.bytes(message), &until, reply));
@@ -220,7 +221,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
             let room = if queue_replies { self.replies.room() } else { usize::MAX };
             let count = batch.len().min(room);
             finished.clear();
-            let until = Until { token: None, deadline: None, slice: Some(SLICE), patience: None };
+            let limits = Limits { deadline: None, slice: Some(SLICE) };
+            let until = Until { token: None, limits, patience: None };
             let inside = Inside::enter(self.facts.id);
             port.exchange(
                 &mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))),

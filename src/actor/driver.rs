@@ -6,7 +6,8 @@ use super::core::{Core, Engine, Inside, Settled};
 use super::gate;
 use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
-use crate::backend::{Completion, Fault, Progress, Shape, Until};
+use super::together::Together;
+use crate::backend::{Completion, Fault, Limits, Packed, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Backpressure, Plain, RestartPolicy, RestartState};
 use crate::message::{Message, Token};
@@ -26,6 +27,9 @@ const TRUSTED: u64 = if cfg!(loom) { 1 } else { 16 };
 /// One that was seen to take more than this has to show it again. A caller's thread that lost its core for a moment
 /// looks the same, and pays with a few messages that take the longer way.
 const SLOW: Duration = Duration::from_millis(1);
+
+/// A kernel whose device is lost tries so many devices before it fails.
+const REVIVALS: usize = 5;
 
 /// What came of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !Self::may_drive() || !self.hot.gate.enter(gate::BACKGROUND | gate::STALLED | gate::WANTED) {
             return false;
         }
-        let until = Until { token: None, deadline, slice: Some(SLICE), patience: Some(&|| false) };
+        let until =
+            Until { token: None, limits: Limits { deadline, slice: Some(SLICE) }, patience: Some(&|| false) };
         // SAFETY: the gate is held.
         let round = unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
@@ -71,7 +76,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if self.hot.gate.load() & gate::QUEUED == 0 || !self.hot.gate.enter(keep_out) {
             return false;
         }
-        let until = Until { token: own, deadline, slice: Some(SLICE), patience };
+        let until = Until { token: own, limits: Limits { deadline, slice: Some(SLICE) }, patience };
         // SAFETY: the gate is held.
         unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
         self.release();
@@ -92,7 +97,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let handled = || self.handled.load(Ordering::Relaxed);
         let (before, begun) = (handled(), Instant::now());
-        let until = Until { token: None, deadline: None, slice: None, patience: None };
+        let until = Until { token: None, limits: Limits::NONE, patience: None };
         for _ in 0..ROUNDS {
             // SAFETY: the gate is held.
             let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
@@ -169,8 +174,25 @@ impl<In: Message, Out: Message> Core<In, Out> {
             engine.cut_short = self.stopped_now();
             self.hot.gate.set(gate::BACKGROUND);
         }
+        if self.facts.dispatched && progress == Progress::Done {
+            self.begin_next(engine);
+        }
         let moved = self.hand_out(engine);
         if progress == Progress::Done || moved { Round::Moved } else { Round::Stopped }
+    }
+
+    /// Gives the device what is queued before what came back is handed out, which takes its time.
+    fn begin_next(self: &Arc<Self>, engine: &mut Engine<Out>) {
+        if lock(&self.mailbox).queued() > 0 {
+            self.feed(engine, usize::MAX);
+        }
+        if let Some(port) = &mut engine.port {
+            // Before it has anything, as in `round`.
+            self.hot.gate.set(gate::AWAY);
+            if !port.begin() {
+                self.hot.gate.clear(gate::AWAY);
+            }
+        }
     }
 
     /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
@@ -215,11 +237,15 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let plain = self.plain();
         let mut mailbox = lock(&self.mailbox);
         let Some(port) = &mut engine.port else { return (0, false) };
-        let in_port = mailbox.in_flight.len();
+        let in_port = mailbox.in_port();
         if !mailbox.runs() {
             // The end of a terminating kernel's time comes unannounced: nobody need try again.
             self.hot.gate.clear(gate::ACTIVE);
             return (0, false);
+        }
+        if mailbox.awaited > 0 {
+            // What comes over links on the device is before what is queued.
+            return (in_port + mailbox.awaited, false);
         }
         // What is in the port already was admitted, but an interrupted message may come before new room.
         let mut room = port.free().min(most.saturating_sub(in_port)).min(admitted.saturating_sub(in_port));
@@ -236,12 +262,14 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let mut fed = 0;
         let queued = mailbox.queued();
-        if queued > 1 && queued <= room.min(reply_room) && mailbox.take_all_normal() {
+        // Messages that were sent together are behind all others in the port until they are through.
+        let singly = if mailbox.flying.is_empty() { room } else { 0 };
+        if queued > 1 && queued <= singly.min(reply_room) && mailbox.take_all_normal() {
             fed = queued;
             let places = |slot: &&Slot<In, Out>| slot.meta.replies_to_queue();
             engine.reply_places += mailbox.in_flight.iter().filter(places).count();
         }
-        while fed < room {
+        while fed < singly {
             let Some(next) = mailbox.peek() else { break };
             if next.meta.replies_to_queue() {
                 if reply_room == 0 {
@@ -255,16 +283,30 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox.in_flight.push_back(slot);
             fed += 1;
         }
+        if fed > 0 {
+            let old = mailbox.in_flight.len() - fed;
+            port.push(
+                &mut mailbox.in_flight.range(old..).map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
+            );
+        }
+        loop {
+            let replies = self.facts.has_reply && !mailbox.next_batch_discards();
+            let most = if replies { reply_room } else { usize::MAX };
+            let Some(batch) = mailbox.take_batch(most.min(room - fed)) else {
+                stalled |= fed == 0 && wants && most == 0;
+                break;
+            };
+            fed += batch.len();
+            if replies {
+                engine.reply_places += batch.len();
+                reply_room -= batch.len();
+            }
+            let messages: Arc<dyn Packed> = batch.messages.clone();
+            port.push_run(batch.first, &messages, batch.range.clone(), size_of::<In>());
+            mailbox.flying.push_back(batch);
+        }
         if let Some(cycle) = growing {
             cycle.release(((room - fed) * engine.growth) as i64);
-        }
-        if fed > 0 {
-            port.push(
-                &mut mailbox
-                    .in_flight
-                    .range(in_port..)
-                    .map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
-            );
         }
         (in_port + fed, stalled)
     }
@@ -279,15 +321,47 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         finished.clear();
         emitted.clear();
+        let mut together = Together::default();
+        let (mut arrived, mut link_over) = (Vec::new(), 0);
         port.pop(&mut |completion| match completion {
             Completion::Emit { token, output, value } => emitted.push(token, output, value),
-            other => collect(plain, other, finished),
+            Completion::Arrived { token, message } => arrived.push((token, plain.message(message))),
+            Completion::LinkOver { most } => link_over += most,
+            Completion::Run { first, replies, more } => {
+                if self.facts.has_reply {
+                    together.replies.reserve(if together.count == 0 { replies.count + more } else { 0 });
+                    plain.extend(&mut together.replies, replies);
+                }
+                together.add(first, replies.count);
+            }
+            other => {
+                // What was together comes before it.
+                together.separate(plain, finished);
+                collect(plain, other, finished);
+            }
         });
         let mut faulted = Vec::new();
         let mut mailbox = lock(&self.mailbox);
         if self.hot.gate.load() & gate::ABANDONED != 0 {
             // Terminated while this round ran: its messages have been accounted for, its results are nobody's.
+            drop(mailbox);
+            arrived.into_iter().for_each(|(token, payload)| self.undeliverable(token, &payload));
+            port.pass_on(&mut |_| ());
             return false;
+        }
+        if link_over > 0 {
+            *reply_places += self.arrive(&mut mailbox, arrived, link_over, *growth);
+        }
+        let (singly, in_port) = (mailbox.in_flight.len(), mailbox.in_port());
+        let is_usual = if together.count == 0 {
+            finished.len() <= singly
+        } else {
+            finished.len() == singly && together.count <= in_port - singly
+        };
+        if !is_usual {
+            // Something happened to a message that was sent together with others.
+            mailbox.undo_flying();
+            together.separate(plain, finished);
         }
         let mut handled = 0;
         let ended = finished.len();
@@ -320,12 +394,17 @@ impl<In: Message, Out: Message> Core<In, Out> {
             // Before the messages count as handled: whoever sees that they are finds the replies.
             self.replies.push(unasked.drain(..));
         }
+        let ended = ended + together.count;
+        handled += together.count as u64;
+        // Freed outside of the lock.
+        let done = self.settle_together(&mut mailbox, together, reply_places);
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
         let cycle = mailbox.cycle.clone();
         let room = mailbox.room(self.waiting());
         let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
         drop(mailbox);
+        drop(done);
         if wake {
             self.changed.notify_all();
         }
@@ -335,6 +414,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         for (token, output, value) in emitted.iter() {
             self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
         }
+        port.pass_on(&mut |completion| match completion {
+            Completion::Passed { output, count } => self.outlets[output].1.count_passed(count),
+            Completion::Emit { token, output, value } => {
+                self.outlets[output].1.put_passed(token, value, &mut into_cycles);
+            }
+            _ => unreachable!("results have been popped"),
+        });
         let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
         if let Some(cycle) = &cycle {
             cycle.release(credits);
@@ -379,6 +465,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// says so; if not, the kernel has failed. The gate is held.
     fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) -> Round {
         self.hand_out(engine);
+        // What is not here yet comes through the host: the old port takes nothing more.
+        lock(&self.mailbox).awaited = 0;
         let cause = engine.port.as_ref().and_then(|port| port.failure());
         let cause = cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost"));
         let RestartPolicy::OneForOne { state, .. } = self.facts.restart else {
@@ -401,15 +489,23 @@ impl<In: Message, Out: Message> Core<In, Out> {
             engine.memory.arrange_restart(port.as_mut(), self.facts.restart)?;
             Ok::<_, Error>(port)
         };
-        // A device may be lost without anybody having noticed, until it is used: then the next one is another.
-        let revived = revive().or_else(|error| if error.is_device_lost() { revive() } else { Err(error) });
+        // A device may be lost without anybody having noticed, until it is used, and the next one may be lost too.
+        let mut revived = revive();
+        for _ in 1..REVIVALS {
+            if !matches!(&revived, Err(error) if error.is_device_lost()) {
+                break;
+            }
+            revived = revive();
+        }
         match revived {
             Ok(port) => {
+                let entry = port.entry();
                 engine.port = Some(port);
                 // What the old device had, and never confirmed, is queued again, first in line.
                 engine.reply_places = 0;
                 let mut mailbox = lock(&self.mailbox);
                 let again = mailbox.requeue();
+                mailbox.entry = entry;
                 if let Some(cycle) = &mailbox.cycle {
                     cycle.release((again * engine.growth) as i64);
                 }
@@ -484,6 +580,12 @@ pub(super) fn collect<In, Out>(
     match completion {
         Completion::Handled { token, reply } => finished.push((token, Ok(plain.reply(reply)))),
         Completion::Faulted { token, fault } => finished.push((token, Err(fault))),
+        Completion::Run { first, replies, .. } => {
+            finished.extend((first..).zip(replies.iter().map(|reply| Ok(plain.reply(reply)))));
+        }
         Completion::Emit { .. } => unreachable!("kernels with outputs have no direct path"),
+        Completion::Arrived { .. } | Completion::LinkOver { .. } | Completion::Passed { .. } => {
+            unreachable!("kernels on a device have no direct path")
+        }
     }
 }

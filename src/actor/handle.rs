@@ -3,7 +3,7 @@
 use super::ask::Pending;
 use super::core::Core;
 use super::lifecycle::KernelState;
-use super::receive::{Feeder, Output, receive, try_receive};
+use super::receive::{Output, receive, receive_by, try_receive};
 use super::send::{Options, Wait};
 use super::telemetry::Telemetry;
 use super::{Termination, admin};
@@ -212,11 +212,14 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ) -> Result<usize, SendManyError<In>> {
         let core = &self.0;
         let mut messages = messages.into_iter();
+        if core.takes_batches(&options) {
+            return core.send_together(messages, &options);
+        }
         let most = if core.facts.dispatched { DISPATCHED_BATCH } else { BATCH };
         // Those on the CPU have been announced, or are handled already.
         let announce = || {
             if core.facts.dispatched {
-                core.announce();
+                core.dispatch(true);
             }
         };
         let mut batch = VecDeque::with_capacity(most);
@@ -399,10 +402,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         if most == 0 {
             return Err(Error::new(ErrorKind::Invalid, "recv_many of at most 0 replies: it must be more"));
         }
-        let first = receive(&self.0.replies, &self.0, Some(timeout))?;
-        let replies = self.0.replies.pop_many(first.1, most - 1);
-        self.0.clone().made_room();
-        Ok(replies)
+        receive_by(&self.0.replies, &self.0, Some(timeout), |queue| queue.pop_many(most))
     }
 
     /// Receives replies until the kernel has ended and none is left.

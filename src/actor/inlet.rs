@@ -2,12 +2,15 @@
 
 use super::core::Core;
 use super::dead_letters::DeadLetter;
+use super::gate;
 use super::lifecycle::KernelState;
+use super::mailbox::Mailbox;
 use super::send::Options;
 use super::services::{Drive, Source};
 use super::telemetry::DeadLetterReason;
-use crate::kernel::{Inlet, Tagged};
-use crate::message::Message;
+use crate::backend::Entry;
+use crate::kernel::{Backpressure, Inlet, Tagged};
+use crate::message::{Message, Token};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,16 +30,7 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         if !mailbox.takes_links() {
             drop(mailbox);
             let lost = values.len();
-            for (token, payload) in values.drain(..) {
-                self.facts.services.dead_letters.add(DeadLetter {
-                    kernel: self.facts.name.to_string(),
-                    id: self.uuid(token),
-                    correlation_id: None,
-                    reason: DeadLetterReason::Undeliverable,
-                    cause: "the kernel at the end of the link takes no messages any more".to_owned(),
-                    payload: self.encode(&payload),
-                });
-            }
+            values.drain(..).for_each(|(token, payload)| self.undeliverable(token, &payload));
             return lost;
         }
         let mut taken = false;
@@ -72,6 +66,71 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
             self.announce();
         }
         0
+    }
+
+    fn open(self: Arc<Self>, source: &Arc<dyn Entry>, most: usize) -> Option<Arc<dyn Entry>> {
+        // A message that is at the device could not be dropped for a newcomer.
+        if !matches!(self.facts.backpressure, Backpressure::Block | Backpressure::Reject) {
+            return None;
+        }
+        // Outside of the mailbox's lock, as ever. Nothing else reaches the outlets meanwhile: what is in the port would
+        // show below, and the entry does not open before what was in it has got to them.
+        let admitted = self.outlets.iter().map(|(_, outlet)| outlet.admit()).min().unwrap_or(usize::MAX);
+        let mut mailbox = lock(&self.mailbox);
+        let is_next = mailbox.state == KernelState::Active
+            && mailbox.cycle.is_none()
+            && mailbox.queued() == 0
+            && mailbox.in_port() == 0;
+        let all = mailbox.awaited + most;
+        let has_room = mailbox.room(self.waiting()) >= most
+            && admitted >= all
+            && (!self.facts.has_reply || self.replies.room() >= all);
+        let entry = mailbox.entry.clone().filter(|entry| is_next && has_room && entry.open(source, most))?;
+        mailbox.awaited = all;
+        // There is something to do here, and the device will tell.
+        self.hot.gate.set(gate::QUEUED | gate::AWAY);
+        Some(entry)
+    }
+}
+
+impl<In: Message, Out: Message> Core<In, Out> {
+    /// Enters messages that came over links on the device, of rounds that might have brought `most`; returns how many
+    /// replies of theirs will go to the queue. Whatever the state: when the rounds began the kernel was active.
+    pub(super) fn arrive(
+        &self,
+        mailbox: &mut Mailbox<In, Out>,
+        messages: Vec<(Token, In)>,
+        most: usize,
+        growth: usize,
+    ) -> usize {
+        let count = messages.len();
+        // Fewer are awaited if the kernel lost another device meanwhile.
+        mailbox.awaited = mailbox.awaited.saturating_sub(most);
+        mailbox.accepted += count as u64;
+        mailbox.arrived += count as u64;
+        if let Some(cycle) = &mailbox.cycle {
+            // One that was made meanwhile.
+            cycle.count(count * (1 + growth));
+        }
+        for (token, payload) in messages {
+            let mut slot = self.slot(payload, token, &Options::default());
+            // It was accepted when it was handled.
+            slot.meta.stamp = 0;
+            mailbox.in_flight.push_back(slot);
+        }
+        if self.facts.has_reply { count } else { 0 }
+    }
+
+    /// Dead-letters a message that came over a link to a kernel that takes none any more.
+    pub(super) fn undeliverable(&self, token: Token, payload: &In) {
+        self.facts.services.dead_letters.add(DeadLetter {
+            kernel: self.facts.name.to_string(),
+            id: self.uuid(token),
+            correlation_id: None,
+            reason: DeadLetterReason::Undeliverable,
+            cause: "the kernel at the end of the link takes no messages any more".to_owned(),
+            payload: self.encode(payload),
+        });
     }
 }
 

@@ -5,10 +5,15 @@ use super::devices::Devices;
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
 use super::services::Services;
-use crate::backend::{Code, Execution, LaunchSpec, NativeHandler, Port, PortControl, Shape};
+use crate::backend::{
+    Accelerator, Code, Device, Execution, LaunchSpec, NativeHandler, Onward, Port, PortControl, Shape, Twin,
+};
 use crate::compile::{Cache, HandlerSource, OutputDecl, Program, TableDecl};
+use crate::compute::{Access, BoundTable, Lease, LeasedPort, check_twice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{Body, HostFunction, KernelKind, Plain, Queue, RingKernel, Settings, invalid};
+use crate::kernel::{
+    AnyOutlet, Body, HostFunction, KernelKind, Plain, Queue, RestartState, RingKernel, Settings, invalid,
+};
 use crate::message::{Layout, Message};
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,6 +38,7 @@ const MOST_MESSAGE: u32 = 4096;
 pub(super) struct Relaunch {
     spec: LaunchSpec,
     devices: Arc<Devices>,
+    pinned: Option<Accelerator>,
 }
 
 impl Relaunch {
@@ -46,7 +52,8 @@ impl Relaunch {
             let text = "its tables were in the memory of the device that is lost";
             return Err(Error::new(ErrorKind::DeviceLost, text));
         }
-        self.devices.device()?.launch(LaunchSpec { states: Some(states), ..self.spec.clone() })
+        let device = self.devices.of(self.pinned.as_ref())?;
+        device.launch(LaunchSpec { states: Some(states), ..self.spec.clone() })
     }
 }
 
@@ -65,7 +72,15 @@ struct Plan {
     background_only: bool,
     /// Nothing can interrupt the handler: it has to show that it is fast.
     on_probation: bool,
-    tables: Vec<Arc<dyn crate::backend::DeviceStorage>>,
+    /// In the order of the program's tables.
+    tables: Vec<Table>,
+}
+
+/// A table of a handler, with what is bound to it.
+struct Table {
+    name: String,
+    bound: BoundTable,
+    access: Access,
 }
 
 pub(super) fn launch<In: Message, Out: Message>(
@@ -85,7 +100,7 @@ pub(super) fn launch<In: Message, Out: Message>(
     let (plain, plan, device, host) = match body {
         Body::Wgsl { text, plain } => {
             let plan = plan_wgsl(&name, &text, &plain, &settings, devices.cache())?;
-            (Some(plain), Some(plan), Some(devices.device()?), None)
+            (Some(plain), Some(plan), Some(devices.of(settings.accelerator.as_ref())?), None)
         }
         Body::Native { handler, state_size, plain } => {
             let plan = plan_native(&name, handler, state_size, &plain, &settings)?;
@@ -98,11 +113,10 @@ pub(super) fn launch<In: Message, Out: Message>(
     };
     let shape = plan.as_ref().map_or(Shape::Serial, |plan| plan.shape);
     let launched = Instant::now();
-    let outlets =
+    let outlets: Vec<(String, Arc<dyn AnyOutlet>)> =
         settings.outputs.iter().map(|output| (output.name.clone(), output.make(&settings))).collect();
-    let dispatched =
-        device.as_ref().is_some_and(|device| device.capabilities().execution == Execution::Dispatched);
-    // What runs on a device is never interrupted, and never on a caller's thread.
+    let dispatched = device.as_ref().is_some_and(|device| device.capabilities().execution != Execution::Host);
+    // What runs on a device is never interrupted but by the kernel's end, and never on a caller's thread.
     let background_only =
         settings.background || plan.as_ref().is_some_and(|plan| plan.background_only && !dispatched);
     let on_probation = plan.as_ref().is_some_and(|plan| plan.on_probation);
@@ -122,12 +136,14 @@ pub(super) fn launch<In: Message, Out: Message>(
             };
             let spec = LaunchSpec {
                 code: plan.code,
+                twin: settings.cuda_source.clone().map(|text| Arc::new(Twin { kernel: name.clone(), text })),
                 shape,
                 message_size: plain.input.size,
                 reply_size: plain.output.size,
                 initial_state: plan.initial_state,
                 states: None,
-                tables: plan.tables,
+                tables: plan.tables.iter().map(|table| table.bound.storage.clone()).collect(),
+                onward: outlets.iter().map(|(_, outlet)| outlet.clone() as Arc<dyn Onward>).collect(),
                 round,
                 control: control.clone(),
                 around: Arc::new(move |body: &mut dyn FnMut()| {
@@ -136,9 +152,22 @@ pub(super) fn launch<In: Message, Out: Message>(
                 }),
             };
             if dispatched {
-                relaunch = Some(Relaunch { spec: spec.clone(), devices: devices.clone() });
+                let pinned = settings.accelerator.clone();
+                relaunch = Some(Relaunch { spec: spec.clone(), devices: devices.clone(), pinned });
             }
-            let mut port = device.launch(spec)?;
+            let leases = lease(&name, &*device, &plan.tables)?;
+            let mut launched = device.launch(spec);
+            if let (Some(relaunch), Err(error)) = (&relaunch, &launched)
+                && error.is_device_lost()
+                && leases.is_empty()
+            {
+                // It was lost before, without anybody having noticed.
+                launched = relaunch.port(memory.fallback(RestartState::Initial));
+            }
+            let mut port = launched?;
+            if !leases.is_empty() {
+                port = Box::new(LeasedPort::new(port, leases, !dispatched));
+            }
             engine_name = port.engine();
             memory.arrange_restart(port.as_mut(), settings.restart)?;
             Engine::new(Some(port), memory)
@@ -163,6 +192,7 @@ pub(super) fn launch<In: Message, Out: Message>(
     };
     let mut mailbox = Mailbox::new(settings.queue_capacity, settings.backpressure);
     mailbox.state = mailbox.state.after(Event::Launch, &name)?;
+    mailbox.entry = engine.port.as_ref().and_then(|port| port.entry());
     let replies = Queue::new(settings.output_capacity, settings.output_backpressure);
     let core = Core::new(facts, mailbox, replies, outlets, engine, control);
     Ok(Launched { core, host })
@@ -253,11 +283,18 @@ fn plan_wgsl<In, Out>(
     };
     let bound =
         |wanted: &str| settings.tables.iter().find(|(name, _)| name == wanted).map(|(_, table)| table);
-    let tables = program
-        .tables
-        .iter()
-        .map(|table| bound(&table.name).expect("the compiler checked the bindings").storage.clone())
-        .collect();
+    let tables = program.tables.iter().zip(&program.stored_tables).map(|(table, is_stored)| {
+        let is_shared = settings.shared.contains(&table.name);
+        let access = match (table.writable, is_stored) {
+            (false, _) => Access::Read,
+            (true, false) => Access::Atomic,
+            (true, true) if is_shared => Access::SharedWrite,
+            (true, true) => Access::Write,
+        };
+        let bound = bound(&table.name).expect("the compiler checked the bindings").clone();
+        Table { name: table.name.clone(), bound, access }
+    });
+    let tables = tables.collect();
     Ok(Plan {
         shape,
         initial_state,
@@ -266,6 +303,36 @@ fn plan_wgsl<In, Out>(
         tables,
         code: Code::Handler(handler),
     })
+}
+
+/// Takes the buffers of a kernel for it, until the leases are dropped.
+///
+/// # Errors
+///
+/// If one is another device's, or somebody has one in a way that does not go with this kernel's.
+fn lease(kernel: &str, device: &dyn Device, tables: &[Table]) -> Result<Vec<Lease>> {
+    for Table { name, bound, .. } in tables {
+        if !device.owns(&*bound.storage) {
+            let (there, here) = (bound.place(), &device.capabilities().name);
+            return Err(invalid(
+                kernel,
+                format!(
+                    "table `{name}`: its buffer is in the memory of {there}, as this or another runtime opened it, \
+                     and the kernel runs on {here}; make the buffer with `buffer_on`, or pin the kernel with `.on`"
+                ),
+            ));
+        }
+    }
+    let all: Vec<_> = tables.iter().map(|table| (table.name.as_str(), &table.bound, table.access)).collect();
+    check_twice(kernel, &all)?;
+    let mut leases = Vec::with_capacity(tables.len());
+    for (index, (name, bound, access)) in all.iter().enumerate() {
+        // One buffer under two names is one to be had.
+        if all[..index].iter().all(|(_, other, _)| !other.is(bound)) {
+            leases.push(Lease::take(bound, kernel, name, *access)?);
+        }
+    }
+    Ok(leases)
 }
 
 /// A handler that is stopped in the middle runs again; what it wrote to tables by then stays written.

@@ -2,11 +2,16 @@
 //!
 //! A message is in one of two places: queued by priority, or in flight (in the port, or in a host kernel's hand),
 //! in the order it was taken. It leaves in exactly one way, and each way is counted.
+//!
+//! Many messages that were sent together to a kernel on a device stay together, as a [`Batch`]: none of them is looked at
+//! alone, unless something happens to one of them.
 
 use super::cell::ReplyCell;
 use super::lifecycle::KernelState;
 use super::links::CycleCredits;
 use super::telemetry::{DeadLetterCounts, DeadLetterReason};
+use super::together::Batch;
+use crate::backend::Entry;
 use crate::error::Error;
 use crate::kernel::Backpressure;
 use crate::message::Token;
@@ -43,7 +48,7 @@ impl<Out> Meta<Out> {
 }
 
 /// The normal priority, whose queue is found without a look into the map.
-const NORMAL: u8 = 128;
+pub(super) const NORMAL: u8 = 128;
 
 /// What a full mailbox or a wrong state makes of a push.
 pub(crate) enum Refusal<In, Out> {
@@ -80,6 +85,8 @@ pub(crate) struct Mailbox<In, Out> {
     pub host_sleeps: bool,
     /// The host kernel's thread has ended.
     pub host_ended: bool,
+    /// There is something in `batches`, which then is behind all of `normal`, and nothing in `others`.
+    has_batches: bool,
     capacity: usize,
     /// Threads waiting on `Core::changed`.
     pub blocked: usize,
@@ -87,8 +94,11 @@ pub(crate) struct Mailbox<In, Out> {
     others: BTreeMap<u8, VecDeque<Slot<In, Out>>>,
     /// The links' cycle this kernel is part of.
     pub cycle: Option<Arc<CycleCredits>>,
+    batches: VecDeque<Batch<In>>,
     /// In the port and not yet confirmed, oldest first.
     pub in_flight: VecDeque<Slot<In, Out>>,
+    /// … and behind them, what went there together.
+    pub flying: VecDeque<Batch<In>>,
     /// What a host kernel's function works on; the payload is the function's.
     pub hand: Option<Meta<Out>>,
     /// Why the kernel failed, if it did.
@@ -98,6 +108,12 @@ pub(crate) struct Mailbox<In, Out> {
     pub drain_until: Option<Instant>,
     /// When the kernel restarted after a fault, as far back as its policy looks.
     pub restarted: VecDeque<Instant>,
+    /// The way into the port for what kernels of its device emit.
+    pub entry: Option<Arc<dyn Entry>>,
+    /// Messages that rounds which this is open for may bring: until they are over nothing is given to the port.
+    pub awaited: usize,
+    /// Messages that came that way.
+    pub arrived: u64,
 }
 
 impl<In, Out> Mailbox<In, Out> {
@@ -106,7 +122,10 @@ impl<In, Out> Mailbox<In, Out> {
             normal: VecDeque::new(),
             others: BTreeMap::new(),
             queued: 0,
+            has_batches: false,
+            batches: VecDeque::new(),
             in_flight: VecDeque::new(),
+            flying: VecDeque::new(),
             hand: None,
             capacity,
             backpressure,
@@ -122,6 +141,9 @@ impl<In, Out> Mailbox<In, Out> {
             drain_until: None,
             restarted: VecDeque::new(),
             cycle: None,
+            entry: None,
+            awaited: 0,
+            arrived: 0,
         }
     }
 
@@ -132,7 +154,16 @@ impl<In, Out> Mailbox<In, Out> {
 
     /// Nothing to do for anybody.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queued == 0 && self.in_flight.is_empty() && self.hand.is_none()
+        self.queued == 0
+            && self.in_flight.is_empty()
+            && self.flying.is_empty()
+            && self.awaited == 0
+            && self.hand.is_none()
+    }
+
+    /// Messages in the port.
+    pub(crate) fn in_port(&self) -> usize {
+        self.in_flight.len() + self.flying.iter().map(Batch::len).sum::<usize>()
     }
 
     /// Places left; `waiting` messages in the port still count, for their handlers have not begun.
@@ -210,6 +241,9 @@ impl<In, Out> Mailbox<In, Out> {
 
     /// Takes a message whose place is certain.
     pub(crate) fn enqueue(&mut self, slot: Slot<In, Out>) {
+        if self.has_batches {
+            self.undo_batches();
+        }
         self.queued += 1;
         if slot.meta.priority == NORMAL {
             if self.normal.len() == self.normal.capacity() {
@@ -223,7 +257,49 @@ impl<In, Out> Mailbox<In, Out> {
         }
     }
 
-    /// The next message to take: highest priority first, oldest first inside one.
+    /// Takes messages that were sent together, whose places are certain.
+    pub(crate) fn enqueue_batch(&mut self, batch: Batch<In>) {
+        self.accepted += batch.len() as u64;
+        if !self.others.is_empty() {
+            return batch.into_slots().for_each(|slot| self.enqueue(slot));
+        }
+        self.queued += batch.len();
+        self.has_batches = true;
+        self.batches.push_back(batch);
+    }
+
+    /// Does nobody want the replies to the messages that [`take_batch`](Self::take_batch) takes next?
+    pub(crate) fn next_batch_discards(&self) -> bool {
+        self.batches.front().is_some_and(|batch| batch.discard_reply)
+    }
+
+    /// Takes the first up to `most` messages that were sent together and are next, if nothing else is.
+    pub(crate) fn take_batch(&mut self, most: usize) -> Option<Batch<In>> {
+        if !self.has_batches || !self.normal.is_empty() || most == 0 {
+            return None;
+        }
+        let next = self.batches.front_mut()?;
+        let batch = if next.len() <= most { self.batches.pop_front()? } else { next.split_front(most) };
+        self.has_batches = !self.batches.is_empty();
+        self.queued -= batch.len();
+        Some(batch)
+    }
+
+    /// Queues each message by itself that was sent together with others.
+    #[cold]
+    fn undo_batches(&mut self) {
+        let batches = std::mem::take(&mut self.batches);
+        self.normal.extend(batches.into_iter().flat_map(Batch::into_slots));
+        self.has_batches = false;
+    }
+
+    /// Keeps each message in the port by itself.
+    pub(crate) fn undo_flying(&mut self) {
+        let flying = std::mem::take(&mut self.flying);
+        self.in_flight.extend(flying.into_iter().flat_map(Batch::into_slots));
+    }
+
+    /// The next message to take by itself: highest priority first, oldest first inside one.
     pub(crate) fn peek(&self) -> Option<&Slot<In, Out>> {
         match self.others.last_key_value() {
             Some((priority, queue)) if *priority > NORMAL || self.normal.is_empty() => queue.front(),
@@ -243,6 +319,9 @@ impl<In, Out> Mailbox<In, Out> {
             self.queued -= 1;
             return slot;
         }
+        if self.has_batches && self.normal.is_empty() {
+            self.undo_batches();
+        }
         let slot = self.normal.pop_front()?;
         self.queued -= 1;
         Some(slot)
@@ -251,7 +330,7 @@ impl<In, Out> Mailbox<In, Out> {
     /// Takes everything at once, in order, if nothing is in flight and all has the normal priority: no message moves.
     /// `false`, and nothing is taken, otherwise.
     pub(crate) fn take_all_normal(&mut self) -> bool {
-        if !self.in_flight.is_empty() || !self.others.is_empty() {
+        if self.in_port() > 0 || !self.others.is_empty() || self.has_batches {
             return false;
         }
         std::mem::swap(&mut self.normal, &mut self.in_flight);
@@ -261,6 +340,7 @@ impl<In, Out> Mailbox<In, Out> {
 
     /// Dead-letters the oldest message of the lowest priority, unless the newcomer ranks below it.
     fn drop_oldest(&mut self, newcomer: u8) -> Option<Slot<In, Out>> {
+        debug_assert!(!self.has_batches, "a kernel with this strategy gets its messages one by one");
         let lowest_other = self.others.first_key_value().map(|(priority, _)| *priority);
         let lowest = match (lowest_other, self.normal.is_empty()) {
             (Some(other), false) => other.min(NORMAL),
@@ -290,17 +370,26 @@ impl<In, Out> Mailbox<In, Out> {
     pub(crate) fn take_waiters(&mut self) -> Vec<(Token, Arc<ReplyCell<Out>>)> {
         let queued = self.normal.iter_mut().chain(self.others.values_mut().flatten());
         let slots = self.in_flight.iter_mut().chain(queued).map(|slot| &mut slot.meta);
-        slots.chain(&mut self.hand).filter_map(|meta| Some((meta.token, meta.cell.take()?))).collect()
+        let taken = slots.chain(&mut self.hand).filter_map(|meta| {
+            let cell = meta.cell.take()?;
+            // Its reply may come yet, and is not one that nobody asked for.
+            meta.discard_reply = true;
+            Some((meta.token, cell))
+        });
+        taken.collect()
     }
 
     /// Gives the queues' memory back.
     pub(crate) fn shrink(&mut self) {
         self.normal.shrink_to_fit();
         self.in_flight.shrink_to_fit();
+        self.batches.shrink_to_fit();
+        self.flying.shrink_to_fit();
     }
 
     /// Queues what is in flight again, in front of what is queued; how many.
     pub(crate) fn requeue(&mut self) -> usize {
+        self.undo_flying();
         let again = self.in_flight.len();
         self.queued += again;
         while let Some(slot) = self.in_flight.pop_back() {
@@ -315,6 +404,7 @@ impl<In, Out> Mailbox<In, Out> {
 
     /// Takes everything, oldest of the highest priority first, those in flight before those queued.
     pub(crate) fn take_all(&mut self) -> Vec<Slot<In, Out>> {
+        self.undo_flying();
         let mut all: Vec<_> = self.in_flight.drain(..).collect();
         while let Some(slot) = self.pop() {
             all.push(slot);
@@ -353,6 +443,16 @@ mod tests {
         assert_eq!(mailbox.pop().map(|slot| slot.meta.token), Some(4));
         // All places are taken by messages in the port: none can be recalled.
         assert!(matches!(mailbox.push(slot(5, 128), 2, &mut dropped), Err(Refusal::Refused(..))));
+    }
+
+    #[test]
+    fn a_reply_whose_waiter_was_taken_is_for_nobody() {
+        let mut mailbox = mailbox(2, Backpressure::Block);
+        let mut asked = slot(1, NORMAL);
+        asked.meta.cell = Some(Arc::new(ReplyCell::new()));
+        mailbox.in_flight.push_back(asked);
+        assert_eq!(mailbox.take_waiters().len(), 1);
+        assert!(!mailbox.in_flight[0].meta.replies_to_queue());
     }
 
     proptest! {

@@ -9,6 +9,8 @@ mod ask;
 mod builder;
 mod cell;
 mod core;
+#[cfg(all(test, feature = "cuda", not(loom)))]
+mod cuda_tests;
 mod dead_letters;
 #[cfg(all(test, feature = "wgpu", not(loom)))]
 mod device_tests;
@@ -32,6 +34,7 @@ mod runtime;
 mod send;
 mod services;
 mod telemetry;
+mod together;
 mod wake;
 
 pub use admin::Termination;

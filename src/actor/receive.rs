@@ -68,9 +68,19 @@ pub(super) fn receive<T, K: Feeder + ?Sized>(
     kernel: &Arc<K>,
     timeout: Option<Duration>,
 ) -> Result<Tagged<T>> {
+    receive_by(queue, kernel, timeout, Queue::pop)
+}
+
+/// Waits until `take` takes something.
+pub(super) fn receive_by<T, K: Feeder + ?Sized, R>(
+    queue: &Queue<T>,
+    kernel: &Arc<K>,
+    timeout: Option<Duration>,
+    take: impl Fn(&Queue<T>) -> Option<R>,
+) -> Result<R> {
     let deadline = timeout.and_then(deadline_in);
     loop {
-        if let Some(value) = queue.pop() {
+        if let Some(value) = take(queue) {
             kernel.clone().made_room();
             return Ok(value);
         }

@@ -13,9 +13,9 @@ use super::pool::Pool;
 use super::receive::Output;
 use super::services::{Registry, Services};
 use super::telemetry::Telemetry;
-use crate::backend::{BackendKind, Capabilities, DeviceOptions};
+use crate::backend::{Accelerator, BackendKind, Capabilities, DeviceOptions};
 use crate::compile::{Cache, CacheStatistics};
-use crate::compute::UnifiedBuffer;
+use crate::compute::{ComputeHost, ComputeOrchestrator, MemoryPool, PoolSettings, UnifiedBuffer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Inlet, RingKernel};
 use crate::message::{Message, TokenPrefix};
@@ -99,7 +99,7 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
         let paused: Vec<_> = self.outlets.iter().map(|(_, outlet)| outlet.pause()).collect();
         let boxed: usize = self.outlets.iter().map(|(_, outlet)| outlet.in_cycles().0).sum();
         let mut mailbox = lock(&self.mailbox);
-        let in_hand = mailbox.in_flight.len() + usize::from(mailbox.hand.is_some());
+        let in_hand = mailbox.in_port() + usize::from(mailbox.hand.is_some());
         cycle.count(mailbox.queued() + in_hand * (1 + growth) + boxed);
         // Under the lock: what comes or goes from here on, the cycle counts itself.
         mailbox.cycle = Some(cycle);
@@ -256,10 +256,99 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) without values, or if an element's size is not a multiple of four bytes;
-    /// [unavailable](Error::is_unavailable) if the backend is not.
+    /// [invalid](Error::is_invalid) without values, for more than the device allows in a buffer, or if an element's size is
+    /// not a multiple of four bytes; [unavailable](Error::is_unavailable) if the backend is not, or the device has not so
+    /// much memory.
     pub fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<UnifiedBuffer<T>> {
         UnifiedBuffer::new(&*self.0.devices.device()?, values)
+    }
+
+    /// A buffer of so many elements on the runtime's device, without values: to be written first, by the host or by a
+    /// kernel, which finds zeros.
+    ///
+    /// # Errors
+    ///
+    /// As [`buffer`](Self::buffer).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let runtime = ringwork::Runtime::new()?;
+    /// let buffer = runtime.buffer_uninitialized::<f32>(1_000)?;
+    /// assert!(buffer.to_vec().is_err_and(|error| error.is_invalid()));
+    /// buffer.fill(0.5)?;
+    /// assert_eq!(buffer.iter()?.sum::<f32>(), 500.0);
+    /// assert_eq!(buffer.transfers().to_device, 0); // until a kernel needs it
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn buffer_uninitialized<T: bytemuck::Pod>(&self, len: usize) -> Result<UnifiedBuffer<T>> {
+        UnifiedBuffer::uninitialized(&*self.0.devices.device()?, len)
+    }
+
+    /// A buffer on this accelerator with these values, for kernels that are [pinned](RingKernel::on) to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`buffer`](Self::buffer).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{Accelerator, Runtime};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// for accelerator in Accelerator::all() {
+    ///     let buffer = runtime.buffer_on(&accelerator, &[1u32, 2, 3])?;
+    ///     assert_eq!(buffer.to_vec()?, [1, 2, 3]);
+    /// }
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn buffer_on<T: bytemuck::Pod>(
+        &self,
+        accelerator: &Accelerator,
+        values: &[T],
+    ) -> Result<UnifiedBuffer<T>> {
+        UnifiedBuffer::new(&*self.0.devices.on(accelerator)?, values)
+    }
+
+    /// A pool of memory on the runtime's device.
+    ///
+    /// # Errors
+    ///
+    /// [invalid](Error::is_invalid) for a limit below 256 bytes, or if more is to be reserved;
+    /// [unavailable](Error::is_unavailable) if the backend is not, or the device has not so much memory.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{PoolSettings, Runtime};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let pool = runtime.memory_pool(PoolSettings::new(1 << 20))?;
+    /// let first = pool.buffer(&[1.0f32; 1_000])?;
+    /// assert_eq!(pool.statistics().asked, 4_000);
+    /// drop(first);
+    /// assert_eq!(pool.trim(), 4_096);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn memory_pool(&self, settings: PoolSettings) -> Result<MemoryPool> {
+        MemoryPool::new(self.0.devices.device()?, &settings)
+    }
+
+    /// A pool of memory on this accelerator.
+    ///
+    /// # Errors
+    ///
+    /// As [`memory_pool`](Self::memory_pool).
+    pub fn memory_pool_on(&self, accelerator: &Accelerator, settings: PoolSettings) -> Result<MemoryPool> {
+        MemoryPool::new(self.0.devices.on(accelerator)?, &settings)
+    }
+
+    /// Runs compute entry points over buffers of this runtime; each call makes one with a history of its own. It does not
+    /// keep the runtime alive, and takes no work after the runtime's [`shutdown`](Self::shutdown).
+    pub fn orchestrator(&self) -> ComputeOrchestrator {
+        let (services, devices) = (self.0.services.clone(), self.0.devices.clone());
+        ComputeOrchestrator::new(Arc::new(Submissions { services, devices }))
     }
 
     /// What the runtime's device is and can do; opens it if it is not open yet.
@@ -271,10 +360,16 @@ impl Runtime {
         Ok(self.0.devices.device()?.capabilities().clone())
     }
 
-    /// Loses the device on purpose.
+    /// The device, to do things to it that nobody else may.
     #[cfg(all(test, feature = "wgpu", not(loom)))]
-    pub(super) fn destroy_device(&self) {
-        self.0.devices.device().expect("a device is open").destroy();
+    pub(super) fn device(&self) -> Arc<dyn crate::backend::Device> {
+        self.0.devices.device().expect("a device opens")
+    }
+
+    /// Takes this device.
+    #[cfg(all(test, feature = "wgpu", not(loom)))]
+    pub(super) fn put_device(&self, device: Arc<dyn crate::backend::Device>) {
+        self.0.devices.put(device);
     }
 
     /// Why device kernels run where they run; on the CPU, also by which engine. Where
@@ -439,6 +534,26 @@ impl Runtime {
             ));
         }
         self.0.services.shutdown(timeout)
+    }
+}
+
+/// What an orchestrator has of its runtime.
+struct Submissions {
+    services: Arc<Services>,
+    devices: Arc<Devices>,
+}
+
+impl ComputeHost for Submissions {
+    fn check_open(&self) -> Result<()> {
+        self.services.registry().check_open()
+    }
+
+    fn device(&self) -> Result<Arc<dyn crate::backend::Device>> {
+        self.devices.device()
+    }
+
+    fn cache(&self) -> &Cache {
+        self.devices.cache()
     }
 }
 

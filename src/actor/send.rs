@@ -119,7 +119,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Queues a message, waiting for room if the strategy and the caller want to, and sees to it that it is run.
     pub(super) fn send_slot(self: &Arc<Self>, slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
         self.queue_slot(slot, wait)?;
-        self.announce();
+        if self.facts.dispatched {
+            self.dispatch(false)
+        } else {
+            self.announce()
+        }
         Ok(())
     }
 

@@ -84,6 +84,9 @@ pub struct Telemetry {
     pub engine: &'static str,
     /// Messages taken over from their senders.
     pub accepted: u64,
+    /// Those of them that came over a link on the device, without a visit to the host; not among those whose latency is
+    /// measured.
+    pub arrived: u64,
     /// Messages whose handler ran and committed.
     pub handled: u64,
     /// Messages given back by `terminate`.
@@ -211,6 +214,11 @@ const SAMPLE: Token = 64;
 pub(crate) fn now() -> u64 {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     EPOCH.get_or_init(Instant::now).elapsed().as_nanos() as u64 + 1
+}
+
+/// The time to stamp messages with whose tokens count up: now if one of them is of the sample, else 0.
+pub(crate) fn stamp_of_run(first: Token, count: usize) -> u64 {
+    if first.next_multiple_of(SAMPLE) < first + count as u64 { now() } else { 0 }
 }
 
 /// The time to stamp a message with: now if it is one of the sample, else 0.

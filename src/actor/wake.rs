@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::gate::{self, Gate};
+use crate::backend::Shape;
 use crate::message::Message;
 use crate::sync::{Ordering, lock, passed, spin, wait_until};
 use std::sync::{Arc, Weak};
@@ -16,6 +17,20 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         gate.set(gate::QUEUED);
         self.rescue();
+    }
+
+    /// Sees to it that what was queued for a device goes there: at once, if nothing of this kernel is there, or if it is
+    /// `much` and the device may work on several rounds of the kernel.
+    pub(super) fn dispatch(self: &Arc<Self>, much: bool) {
+        let gate = &self.hot.gate;
+        if gate.load() & gate::QUEUED == 0 {
+            gate.set(gate::QUEUED);
+        }
+        let beside = much && self.facts.shape == Shape::Stateless;
+        let may = (beside || gate.load() & gate::AWAY == 0) && Self::may_drive();
+        if !may || !self.drive_as_caller(None, None, None) {
+            self.rescue();
+        }
     }
 
     /// Tells the background driver.

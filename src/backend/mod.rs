@@ -4,25 +4,33 @@
 //! can foresee has been checked above; what comes back as an error here could not be.
 
 mod accelerator;
+pub(crate) mod compute;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+mod onward;
 mod report;
-#[cfg(any(feature = "wgpu", test))]
 mod select;
 #[cfg(feature = "wgpu")]
 pub(crate) mod wgpu;
 
-pub use accelerator::{Accelerator, AcceleratorKind};
+pub use accelerator::{Accelerator, AcceleratorKind, WorkgroupLimits};
+pub use compute::DispatchClock;
+#[cfg(feature = "cuda")]
+pub use cuda::{GpuMonitor, GpuSample};
 pub use report::{BackendReport, Choice, Problem, backends};
 
 use crate::compile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Token;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
 
-pub(crate) use crate::compile::{STOP_AFTER_MESSAGE, STOP_NOW};
+pub(crate) use crate::compile::{Limits, STOP_AFTER_MESSAGE, STOP_NOW};
+pub(crate) use onward::{Entry, Onward};
 
 /// A way to run device kernels.
 ///
@@ -42,7 +50,7 @@ pub(crate) use crate::compile::{STOP_AFTER_MESSAGE, STOP_NOW};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackendKind {
-    /// The best one that this build has and this machine can run: a GPU through wgpu, or else the CPU. A software
+    /// The best one that this build has and this machine can run: a GPU through CUDA or wgpu, or else the CPU. A software
     /// rasteriser, which pretends to be a GPU, is only taken if [an adapter](crate::RuntimeBuilder::adapter) is named.
     /// [`RuntimeBuilder::choice`](crate::RuntimeBuilder::choice) says what it is, and why.
     #[default]
@@ -51,7 +59,7 @@ pub enum BackendKind {
     Cpu,
     /// Any GPU through wgpu (Vulkan, Metal, Direct3D 12), and software rasterisers; in builds with the feature `wgpu`.
     Wgpu,
-    /// NVIDIA GPUs through CUDA; not in this version.
+    /// NVIDIA GPUs through CUDA, with kernels that stay on the device; in builds with the feature `cuda`.
     Cuda,
 }
 
@@ -85,12 +93,14 @@ impl std::str::FromStr for BackendKind {
 impl BackendKind {
     /// What to do instead where this backend is not in this build; `None` where it is.
     fn absent(self) -> Option<&'static str> {
-        let built = cfg!(feature = "wgpu");
         match self {
-            Self::Wgpu if !built => Some("build ringwork with its feature `wgpu`, or use `cpu` or `auto`"),
-            Self::Cuda if built => Some("use `wgpu`, `cpu` or `auto`"),
-            Self::Cuda => Some("use `cpu` or `auto`"),
-            Self::Auto | Self::Cpu | Self::Wgpu => None,
+            Self::Wgpu if cfg!(not(feature = "wgpu")) => {
+                Some("build ringwork with its feature `wgpu`, or use `cpu` or `auto`")
+            }
+            Self::Cuda if cfg!(not(feature = "cuda")) => {
+                Some("build ringwork with its feature `cuda`, or use `cpu` or `auto`")
+            }
+            Self::Auto | Self::Cpu | Self::Wgpu | Self::Cuda => None,
         }
     }
 }
@@ -126,9 +136,47 @@ enum Candidate {
     Cpu,
     #[cfg(feature = "wgpu")]
     Wgpu(Box<wgpu::Found>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<cuda::Found>),
 }
 
 impl Candidate {
+    /// `wanted`: it, or else nothing, and not the first there is.
+    fn cuda(options: &DeviceOptions, wanted: bool) -> Result<(Self, String)> {
+        check(BackendKind::Cuda)?;
+        #[cfg(feature = "cuda")]
+        {
+            let found = cuda::choose(options, wanted)?;
+            let why = match (options.adapter.is_some(), wanted) {
+                (true, _) => "cuda: the device that was asked for",
+                (false, true) => "cuda: asked for",
+                (false, false) => "cuda: the first there is",
+            };
+            let why = format!("{why}: {}", found.accelerator());
+            Ok((Self::Cuda(Box::new(found)), why))
+        }
+        #[cfg(not(feature = "cuda"))]
+        unreachable!("the check says so: {options:?}, {wanted}")
+    }
+
+    /// For `Auto`: CUDA goes before wgpu, which may drive the same GPU.
+    fn any_gpu(options: &DeviceOptions) -> Result<(Self, String)> {
+        if cfg!(not(feature = "cuda")) {
+            return Self::gpu(options, options.adapter.is_some());
+        }
+        let no_cuda = match Self::cuda(options, false) {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        match Self::gpu(options, options.adapter.is_some()) {
+            Err(_) if cfg!(not(feature = "wgpu")) => Err(no_cuda),
+            Err(error) if options.adapter.is_none() && error.is_unavailable() => {
+                Err(Error::new(ErrorKind::Unavailable, format!("{error}; {no_cuda}")))
+            }
+            other => other,
+        }
+    }
+
     /// `wanted`: it, or else nothing, and not the best there is.
     fn gpu(options: &DeviceOptions, wanted: bool) -> Result<(Self, String)> {
         check(BackendKind::Wgpu)?;
@@ -152,6 +200,8 @@ impl Candidate {
             Self::Cpu => cpu::accelerator(),
             #[cfg(feature = "wgpu")]
             Self::Wgpu(found) => found.accelerator(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(found) => found.accelerator(),
         }
     }
 
@@ -160,6 +210,8 @@ impl Candidate {
             Self::Cpu => Ok(cpu::CpuDevice::open()),
             #[cfg(feature = "wgpu")]
             Self::Wgpu(found) => wgpu::WgpuDevice::open(found),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(found) => cuda::CudaDevice::open(found),
         }
     }
 }
@@ -178,13 +230,13 @@ fn without_gpu(error: &Error) -> String {
 /// The one place that knows which backends this build has.
 fn candidate(kind: BackendKind, options: &DeviceOptions) -> Result<(Candidate, String)> {
     match kind {
-        BackendKind::Auto => match Candidate::gpu(options, options.adapter.is_some()) {
+        BackendKind::Auto => match Candidate::any_gpu(options) {
             Err(error) if may_go_without(&error, options) => Ok((Candidate::Cpu, without_gpu(&error))),
             gpu => gpu,
         },
         BackendKind::Cpu => Ok((Candidate::Cpu, format!("cpu: asked for ({})", cpu::engine()))),
         BackendKind::Wgpu => Candidate::gpu(options, true),
-        BackendKind::Cuda => Err(check(kind).expect_err("not in this build")),
+        BackendKind::Cuda => Candidate::cuda(options, true),
     }
 }
 
@@ -194,18 +246,39 @@ pub(crate) fn choose(kind: BackendKind, options: &DeviceOptions) -> Result<Choic
     Ok(Choice { accelerator: candidate.accelerator(), why })
 }
 
-/// Opens the device of a backend, or says why it cannot.
-///
-/// Returns the device and a sentence on why it was chosen.
-pub(crate) fn open(kind: BackendKind, options: &DeviceOptions) -> Result<(Arc<dyn Device>, String)> {
+/// A device that is open, what it is, and why it was chosen.
+pub(crate) struct Opened {
+    pub device: Arc<dyn Device>,
+    pub accelerator: Accelerator,
+    pub why: String,
+}
+
+/// Opens the device of a backend, or says why it cannot. One that is `known` to be open is not opened again.
+pub(crate) fn open(
+    kind: BackendKind,
+    options: &DeviceOptions,
+    known: &dyn Fn(&Accelerator) -> Option<Arc<dyn Device>>,
+) -> Result<Opened> {
+    let open = |candidate: Candidate, why| {
+        let accelerator = candidate.accelerator();
+        let device = known(&accelerator).map_or_else(|| candidate.open(), Ok)?;
+        Ok(Opened { device, accelerator, why })
+    };
     let (candidate, why) = candidate(kind, options)?;
-    match candidate.open() {
-        Ok(device) => Ok((device, why)),
+    match open(candidate, why) {
         Err(error) if kind == BackendKind::Auto && may_go_without(&error, options) => {
-            Ok((Candidate::Cpu.open()?, without_gpu(&error)))
+            open(Candidate::Cpu, without_gpu(&error))
         }
-        Err(error) => Err(error),
+        result => result,
     }
+}
+
+/// Opens what was described.
+pub(crate) fn open_accelerator(accelerator: &Accelerator) -> Result<Arc<dyn Device>> {
+    let Accelerator { backend, uuid, index, .. } = accelerator;
+    let adapter = uuid.map_or_else(|| index.to_string(), |uuid| uuid.to_string());
+    let options = DeviceOptions { adapter: Some(adapter), adapter_setting: "accelerator" };
+    candidate(*backend, &options)?.0.open()
 }
 
 /// What wgpu can run kernels on.
@@ -217,6 +290,28 @@ fn wgpu_accelerators() -> Result<Vec<Accelerator>, Problem> {
 #[cfg(not(feature = "wgpu"))]
 fn wgpu_accelerators() -> Result<Vec<Accelerator>, Problem> {
     unreachable!("it is not in this build")
+}
+
+/// What CUDA can run kernels on.
+#[cfg(feature = "cuda")]
+fn cuda_accelerators() -> Result<Vec<Accelerator>, Problem> {
+    cuda::accelerators()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_accelerators() -> Result<Vec<Accelerator>, Problem> {
+    unreachable!("it is not in this build")
+}
+
+/// Bytes of a device that nobody has.
+fn free_memory(accelerator: &Accelerator) -> Option<u64> {
+    match accelerator.backend {
+        BackendKind::Cpu => cpu::free_memory(),
+        #[cfg(feature = "cuda")]
+        BackendKind::Cuda => cuda::free_memory(accelerator.uuid?),
+        // wgpu does not pass on what drivers say.
+        _ => None,
+    }
 }
 
 /// How a device gets its work.
@@ -238,6 +333,9 @@ pub enum Execution {
     /// The device is given rounds of messages, and answers when a round is over. A round is not interrupted: a caller
     /// whose deadline passes leaves, and the device finishes it.
     Dispatched,
+    /// Kernels stay on the device and look for messages themselves. A handler can be interrupted; a caller whose deadline
+    /// passes leaves, and the device finishes the message.
+    Persistent,
 }
 
 /// What an opened device is and can do; [`Runtime::capabilities`](crate::Runtime::capabilities) tells it.
@@ -275,6 +373,11 @@ pub struct Capabilities {
     pub largest_buffer: u64,
     /// Iterations after which the device silently ends the loops of a message, where one was found to do so. A message
     /// that needs more faults there.
+    ///
+    /// Messages of one round share these iterations, and one that finds them used up runs again by itself. A handler
+    /// that writes tables must not run twice: it gets only as many messages in a round as can use up their
+    /// [loop budgets](crate::RingKernel::loop_budget), with the usual budget of 1,000,000 one. A smaller budget makes
+    /// its rounds larger there.
     pub longest_loop: Option<u32>,
 }
 
@@ -284,8 +387,12 @@ pub(crate) trait Device: Send + Sync {
     fn capabilities(&self) -> &Capabilities;
     /// Zeroed memory for tables.
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceStorage>>;
+    /// Is this memory that kernels of this device can use?
+    fn owns(&self, storage: &dyn DeviceStorage) -> bool;
     /// Makes a kernel ready to run. Code is compiled before this returns.
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>>;
+    /// Makes a compute entry point ready to run.
+    fn compute(&self, compiled: &Arc<compile::CompiledCompute>) -> Result<Arc<dyn compute::DeviceKernel>>;
     /// Is it gone for good? Whoever needs one opens another.
     fn is_lost(&self) -> bool {
         false
@@ -293,6 +400,24 @@ pub(crate) trait Device: Send + Sync {
     /// Loses the device on purpose.
     #[cfg(all(test, feature = "wgpu"))]
     fn destroy(&self) {}
+    /// From now on there is no memory for buffers with this in their name.
+    #[cfg(all(test, feature = "wgpu"))]
+    fn refuse(&self, _part: Option<&'static str>) {}
+    /// Submissions there have been.
+    #[cfg(all(test, feature = "wgpu"))]
+    fn submissions(&self) -> u32 {
+        0
+    }
+    /// Does its driver give out what it makes of handlers?
+    #[cfg(all(test, feature = "wgpu"))]
+    fn keeps_pipelines(&self) -> bool {
+        false
+    }
+    /// What the device holds: what it is, and how many.
+    #[cfg(all(test, feature = "wgpu"))]
+    fn holdings(&self) -> Vec<(&'static str, isize)> {
+        Vec::new()
+    }
 }
 
 /// Memory of a device that tables live in.
@@ -303,6 +428,15 @@ pub(crate) trait DeviceStorage: Send + Sync {
     fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()>;
     /// Copies from the host to the storage; waits for handlers that are running, up to the deadline.
     fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()>;
+    /// Zeroes all of it, waiting as [`write`](Self::write) does.
+    fn clear(&self, deadline: Instant) -> Result<()>;
+    /// The same memory as one that has only its first `bytes`, which is what handlers see of it. Whoever has both uses one
+    /// at a time.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many.
+    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage>;
     /// For the backend that made it: its own type.
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -340,6 +474,14 @@ pub(crate) enum Code {
     Native(Arc<dyn NativeHandler>),
 }
 
+/// A handler in CUDA C++, beside its WGSL.
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "for CUDA alone"))]
+pub(crate) struct Twin {
+    /// The kernel's name, for errors.
+    pub kernel: String,
+    pub text: String,
+}
+
 /// A Rust function on the bytes of a message, a state and a reply; aligned for their types.
 pub(crate) trait NativeHandler: Send + Sync {
     /// Handles one message.
@@ -347,13 +489,21 @@ pub(crate) trait NativeHandler: Send + Sync {
     /// # Errors
     ///
     /// The text of the function's panic; the state is as it was then.
-    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) -> std::result::Result<(), String>;
+    fn run(
+        &self,
+        message: &[u8],
+        state: &mut [u8],
+        reply: &mut [u8],
+    ) -> std::result::Result<(), Box<PanicText>>;
 }
 
 /// All a backend needs to know to run a kernel.
 #[derive(Clone)]
 pub(crate) struct LaunchSpec {
     pub code: Code,
+    /// The same handler in CUDA C++, by its user's own hand.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "for CUDA alone"))]
+    pub twin: Option<Arc<Twin>>,
     pub shape: Shape,
     /// Bytes of a message.
     pub message_size: u32,
@@ -365,6 +515,9 @@ pub(crate) struct LaunchSpec {
     pub states: Option<Arc<[u8]>>,
     /// In the order of the program's tables.
     pub tables: Vec<Arc<dyn DeviceStorage>>,
+    /// Where what the handler emits goes, by output.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    pub onward: Vec<Arc<dyn Onward>>,
     /// Messages the port should take at once, at most.
     pub round: u32,
     /// Shared with the layer above.
@@ -408,7 +561,7 @@ impl PortControl {
 
     /// Tells the kernel that something came back from the device, or that it is lost.
     #[cfg_attr(
-        not(feature = "wgpu"),
+        not(any(feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "the CPU's handlers are over when it returns")
     )]
     pub(crate) fn call_ready(&self, is_lost: bool) {
@@ -418,6 +571,10 @@ impl PortControl {
     }
 }
 
+/// What a native handler said when it panicked. Always in a box: how a message ended is then passed in registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PanicText(pub String);
+
 /// Why a message's handler did not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -426,7 +583,7 @@ pub(crate) enum Fault {
     /// More values emitted than declared.
     EmitOverflow,
     /// A native handler panicked, with this text.
-    Panic(String),
+    Panic(Box<PanicText>),
     /// The device ended the handler's loops before they were over.
     #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU does not"))]
     CutShort,
@@ -437,7 +594,7 @@ impl fmt::Display for Fault {
         match self {
             Self::LoopBudget => f.write_str("the handler used up its loop budget"),
             Self::EmitOverflow => f.write_str("the handler emitted more values than its output declares"),
-            Self::Panic(text) => write!(f, "the handler panicked: {text}"),
+            Self::Panic(text) => write!(f, "the handler panicked: {}", text.0),
             Self::CutShort => f.write_str(
                 "the handler has more loop iterations than the device runs (`Capabilities::longest_loop`)",
             ),
@@ -453,18 +610,59 @@ pub(crate) enum Completion<'a> {
     Handled { token: Token, reply: &'a [u8] },
     /// The message faulted; nothing of it took effect.
     Faulted { token: Token, fault: Fault },
+    /// Messages of a [run](Port::push_run) were handled: so many, with tokens that count up from `first`; `more` are
+    /// about to follow. None emitted anything.
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU hands out results one by one")
+    )]
+    Run { first: Token, replies: Strided<'a>, more: usize },
+    /// A message that came over a link on the device; its own completion follows.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    Arrived { token: Token, message: &'a [u8] },
+    /// A round is over that the port's [entry](Entry) was opened for, for so many messages.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    LinkOver { most: usize },
+    /// So many values of this output go over its link on the device.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    Passed { output: usize, count: usize },
+}
+
+/// Values one behind the other, with other bytes in between.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a> {
+    pub count: usize,
+    /// From the first byte of the first value on.
+    pub bytes: &'a [u8],
+    /// From one value to the next.
+    pub stride: usize,
+    /// Of one value.
+    pub size: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// Each value's bytes.
+    pub(crate) fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        (0..self.count).map(move |index| &self.bytes[index * self.stride..][..self.size])
+    }
+}
+
+/// Messages one behind the other, with nothing in between, that several may hold.
+pub(crate) trait Packed: Send + Sync {
+    fn bytes(&self) -> &[u8];
 }
 
 /// When [`Port::progress`] has to come back.
 pub(crate) struct Until<'a> {
     /// Behind this message.
     pub token: Option<Token>,
-    /// At this time, even inside a handler: what is in hand then runs again later.
-    pub deadline: Option<Instant>,
-    /// After running this long, counted from the first look at the clock; as `deadline`.
-    pub slice: Option<std::time::Duration>,
+    /// What is in hand then runs again later.
+    pub limits: Limits,
     /// A device that has the messages may be waited for, until the deadline, or until this says that it is over.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU's handlers run on who waits"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU's handlers run on who waits")
+    )]
     pub patience: Option<&'a dyn Fn() -> bool>,
 }
 
@@ -530,6 +728,10 @@ pub(crate) trait Port: Send {
                 }
                 Completion::Faulted { fault, .. } => One::Faulted(fault),
                 Completion::Emit { .. } => unreachable!("the kernel has no outputs"),
+                Completion::Run { .. } => unreachable!("nothing was pushed as a run"),
+                Completion::Arrived { .. } | Completion::LinkOver { .. } | Completion::Passed { .. } => {
+                    unreachable!("the port has no entry")
+                }
             };
         });
         if taken == 0 {
@@ -537,6 +739,20 @@ pub(crate) trait Port: Send {
             ended = One::NotBegun;
         }
         ended
+    }
+    /// Takes a run of messages: number `range.start` of `messages` has the token `first`, and so on; each has `size`
+    /// bytes. Their results come as [`Completion::Run`], or one by one.
+    ///
+    /// # Panics
+    ///
+    /// As [`push`](Self::push).
+    fn push_run(&mut self, first: Token, messages: &Arc<dyn Packed>, range: Range<usize>, size: usize) {
+        let bytes = &messages.bytes()[range.start * size..range.end * size];
+        self.push(&mut (first..).zip(bytes.chunks_exact(size)));
+    }
+    /// Has the device begin with what it was given, without waiting; `true` if it has something, and will tell.
+    fn begin(&mut self) -> bool {
+        false
     }
     /// Runs handlers, or waits for the device that does.
     fn progress(&mut self, until: &Until<'_>) -> Progress;
@@ -554,6 +770,22 @@ pub(crate) trait Port: Send {
     fn recall(&mut self, _deadline: Option<Instant>) -> bool {
         true
     }
+    /// Ends a [recall](Self::recall) for those who give messages to the port without holding it.
+    fn resume(&mut self) {}
+    /// Was the first of the messages in the port left in the middle? Asked after [`recall`](Self::recall).
+    fn is_cut_short(&self) -> bool {
+        false
+    }
+    /// The way in for what other kernels of the device emit; `None` if that goes through the host.
+    fn entry(&self) -> Option<Arc<dyn Entry>> {
+        None
+    }
+    /// What was popped is in the books, and what it emitted where it goes. Hands what went over links on the device to
+    /// the kernels there: a [`Completion::Passed`] says what is about to go, and [`Completion::Emit`]s of the same values
+    /// that nobody is there.
+    fn pass_on(&mut self, _sink: &mut dyn FnMut(Completion<'_>)) {}
+    /// Nothing that comes back later is of interest.
+    fn close(&mut self) {}
     /// Why nothing comes of this port any more.
     fn failure(&self) -> Option<Error> {
         None

@@ -113,6 +113,7 @@ fn with_driver(kind: BackendKind) -> BackendReport {
     let built = absent.is_none();
     let found = match absent {
         Some(remedy) => Err(Problem::new("it is not in this build of ringwork", remedy)),
+        None if kind == BackendKind::Cuda => super::cuda_accelerators(),
         None => super::wgpu_accelerators(),
     };
     let (accelerators, problem) = match found {
@@ -144,7 +145,7 @@ mod tests {
             }
         }
         assert_eq!(list[1].built, cfg!(feature = "wgpu"));
-        assert!(!list[2].built);
+        assert_eq!(list[2].built, cfg!(feature = "cuda"));
         assert_eq!(list[0].engine, Some(cpu::engine()));
     }
 

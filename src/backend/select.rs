@@ -1,9 +1,52 @@
-//! Which accelerator a text means: an index, a UUID, or a part of a name.
+//! Which accelerator a text means: an index, a UUID, a PCI address, or a part of a name.
 
 use super::DeviceOptions;
 use super::accelerator::Accelerator;
 use crate::error::{Error, ErrorKind, Result};
 use uuid::Uuid;
+
+/// Those with this name, whatever the case, or else those with it as a part of theirs.
+fn named(wanted: &str, there: &[Accelerator]) -> Vec<usize> {
+    let lower = wanted.to_lowercase();
+    let meant = |is_meant: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        let position = |(position, accelerator): (usize, &Accelerator)| {
+            is_meant(&accelerator.name.to_lowercase()).then_some(position)
+        };
+        there.iter().enumerate().filter_map(position).collect()
+    };
+    let whole = meant(&|name| name == lower);
+    if whole.is_empty() { meant(&|name| name.contains(&lower)) } else { whole }
+}
+
+/// The one with this name, or this as a part of its name. Of one that several interfaces lead to, the first.
+///
+/// # Errors
+///
+/// `Unavailable` if none is meant, `Invalid` if several are; each with what there is.
+pub(super) fn by_name<'a>(wanted: &str, there: &'a [Accelerator]) -> Result<&'a Accelerator> {
+    let list = |positions: &[usize]| {
+        let names = positions.iter().map(|position| {
+            let Accelerator { backend, index, name, .. } = &there[*position];
+            format!("{backend} {index} `{name}`")
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let matches = if wanted.trim().is_empty() { Vec::new() } else { named(wanted.trim(), there) };
+    match matches[..] {
+        [] => {
+            let all: Vec<_> = (0..there.len()).collect();
+            let text =
+                format!("there is no accelerator with `{wanted}` in its name; there is {}", list(&all));
+            Err(Error::new(ErrorKind::Unavailable, text))
+        }
+        [first, ..] if one_by_several_ways(there, &matches) => Ok(&there[first]),
+        _ => {
+            let text =
+                format!("`{wanted}` means several accelerators: {}; take a UUID or an index", list(&matches));
+            Err(Error::new(ErrorKind::Invalid, text))
+        }
+    }
+}
 
 /// The position of the one that the options name, if they name one.
 ///
@@ -13,6 +56,10 @@ use uuid::Uuid;
 /// # Errors
 ///
 /// `Unavailable` if none is meant, `Invalid` if several are; each with what there is.
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "wgpu", test)),
+    expect(dead_code, reason = "without a GPU's backend there is one accelerator")
+)]
 pub(super) fn select(options: &DeviceOptions, there: &[Accelerator]) -> Result<Option<usize>> {
     let Some(text) = options.adapter.as_deref() else { return Ok(None) };
     let wanted = text.trim();
@@ -33,18 +80,16 @@ pub(super) fn select(options: &DeviceOptions, there: &[Accelerator]) -> Result<O
         let found = there.iter().position(|accelerator| Some(accelerator.index) == index);
         return found.map(Some).ok_or_else(|| nothing("there is none with this index"));
     }
+    let at_address = |accelerator: &Accelerator| {
+        accelerator.pci_address.as_ref().is_some_and(|address| address.eq_ignore_ascii_case(wanted))
+    };
+    if let Some(found) = there.iter().position(at_address) {
+        return Ok(Some(found));
+    }
     let matches: Vec<usize> = if let Ok(uuid) = wanted.parse::<Uuid>() {
         (0..there.len()).filter(|position| there[*position].uuid == Some(uuid)).collect()
     } else {
-        let lower = wanted.to_lowercase();
-        let named = |is_meant: &dyn Fn(&str) -> bool| -> Vec<usize> {
-            let position = |(position, accelerator): (usize, &Accelerator)| {
-                is_meant(&accelerator.name.to_lowercase()).then_some(position)
-            };
-            there.iter().enumerate().filter_map(position).collect()
-        };
-        let whole = named(&|name| name == lower);
-        if whole.is_empty() { named(&|name| name.contains(&lower)) } else { whole }
+        named(wanted, there)
     };
     match matches[..] {
         [] if wanted.parse::<Uuid>().is_ok() => Err(nothing("there is none with this UUID")),
@@ -118,6 +163,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pci_address_means_the_one_that_has_it() {
+        let mut there = machine(&TWO_SORTS);
+        there[3].pci_address = Some("0000:e5:00.0".to_owned());
+        assert_eq!(chosen("0000:E5:00.0", &there).unwrap(), Some(3));
+        assert!(chosen("0000:e6:00.0", &there).unwrap_err().is_unavailable());
+    }
+
+    #[test]
     fn what_means_none_is_an_error_that_lists_all() {
         let there = machine(&TWO_SORTS[1..]);
         for (wanted, reason) in [
@@ -148,6 +201,28 @@ mod tests {
         );
         assert!(chosen("radeon", &there).unwrap_err().is_invalid());
         assert!(chosen("GeForce 5", &there).unwrap_err().is_invalid());
+    }
+
+    #[test]
+    fn a_name_means_one_of_all_backends() {
+        let mut there = machine(&TWO_SORTS);
+        // The first two are one GPU that CUDA and Vulkan lead to.
+        there[0] = Accelerator { backend: BackendKind::Cuda, api: "CUDA".to_owned(), ..there[0].clone() };
+        there[1].name = there[0].name.clone();
+        assert_eq!(by_name("radeon pro", &there).unwrap().backend, BackendKind::Cuda);
+        let error = by_name("geforce", &there).unwrap_err();
+        assert!(error.is_invalid(), "{error:?}");
+        let list = "wgpu 2 `GeForce 5`, wgpu 3 `GeForce 5`";
+        assert_eq!(
+            error.to_string(),
+            format!("`geforce` means several accelerators: {list}; take a UUID or an index")
+        );
+        for nothing in ["arc", "", " "] {
+            let error = by_name(nothing, &there[2..]).unwrap_err();
+            assert!(error.is_unavailable(), "{error:?}");
+            let text = format!("there is no accelerator with `{nothing}` in its name; there is {list}");
+            assert_eq!(error.to_string(), text);
+        }
     }
 
     #[test]

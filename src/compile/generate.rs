@@ -23,7 +23,7 @@ mod tests;
 mod trace;
 
 pub(crate) use builtins::Floats;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) use check::count;
 pub(crate) use check::{check, engines};
 pub(crate) use handler::GeneratedHandler;

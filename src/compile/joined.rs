@@ -10,6 +10,9 @@ use naga::proc::Layouter;
 use naga::{Module, TypeInner};
 use std::fmt::Write;
 
+/// `RT_STATELESS` of the driver.
+const STATELESS: u32 = 0;
+
 /// What a driver wants to know at compile time.
 pub(crate) struct Driver<'a> {
     /// WGSL that has the entry point.
@@ -32,8 +35,13 @@ pub(crate) struct Joined {
     pub record: Record,
 }
 
-/// What comes back of each message. The status is its first word.
+/// What comes back of each message.
 pub(crate) struct Record {
+    /// Its first word is the status; else `rt_states` has the statuses of messages that were not handled.
+    pub has_status: bool,
+    /// Offset of the first record in `rt_out`; before it is the stamp of the last round with a message that was not
+    /// handled.
+    pub first: u32,
     /// Bytes from one record to the next.
     pub stride: u32,
     /// Offset of the reply.
@@ -72,14 +80,16 @@ fn parse(program: &Program, text: &str) -> Result<Joined> {
         .map_err(|error| failed(&error.emit_to_string_with_path(text, "ring driver")))?;
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|error| failed(&error.to_string()))?;
-    let (_, record_type) = module
-        .types
-        .iter()
-        .find(|(_, ty)| ty.name.as_deref() == Some("RtRecord"))
-        .expect("the head declares it");
-    let TypeInner::Struct { ref members, span } = record_type.inner else {
-        unreachable!("the head declares it as a struct")
+    let members_of = |name: &str| {
+        let mut types = module.types.iter();
+        let (_, ty) = types.find(|(_, ty)| ty.name.as_deref() == Some(name)).expect("the head declares it");
+        let TypeInner::Struct { ref members, span } = ty.inner else {
+            unreachable!("the head declares it as a struct")
+        };
+        (members, span)
     };
+    let (members, span) = members_of("RtRecord");
+    let first = members_of("RtOut").0[1].offset;
     let stride_of = |name: &str| {
         let (_, global) = module
             .global_variables
@@ -107,7 +117,13 @@ fn parse(program: &Program, text: &str) -> Result<Joined> {
             max: output.max_per_message,
         }
     });
-    let record = Record { stride: span, reply: offset("reply"), emits: emits.collect() };
+    let record = Record {
+        has_status: member("status").is_some(),
+        first,
+        stride: span,
+        reply: offset("reply"),
+        emits: emits.collect(),
+    };
     Ok(Joined { message_stride: stride_of("rt_input"), state_stride: stride_of("rt_states"), record, module })
 }
 
@@ -118,7 +134,16 @@ fn head(program: &Program, driver: &Driver<'_>) -> String {
     let has_reply = signature.reply.size > 0;
     let message = or_word(if program.has_message { signature.message.name } else { "" });
     let state = or_word(program.state.as_ref().map_or("", |state| &state.name));
-    let mut members = String::from("    status: u32,\n");
+    // In front of a reply that is aligned to 16 bytes a status takes 16. Whoever has a reply and nothing else has none
+    // there: where the states would be is room for the statuses.
+    let has_status = driver.shape != STATELESS || !has_reply || !signature.outputs.is_empty();
+    let mut members = String::new();
+    let settle = if has_status {
+        members.push_str("    status: u32,\n");
+        "rt_out.records[message].status = status;"
+    } else {
+        "if code != RT_DONE { rt_states[message] = status; }"
+    };
     let mut copies = String::new();
     if has_reply {
         let _ = writeln!(members, "    reply: {},", signature.reply.name);
@@ -128,9 +153,9 @@ fn head(program: &Program, driver: &Driver<'_>) -> String {
         let _ = write!(members, "    count_{name}: u32,\n    items_{name}: array<{value}, {most}>,\n");
         let _ = write!(
             copies,
-            "    rt_records[message].count_{name} = rt_count_{name};
+            "    rt_out.records[message].count_{name} = rt_count_{name};
     for (var i = 0u; i < rt_count_{name}; i += 1u) {{
-        rt_records[message].items_{name}[i] = rt_items_{name}[i];
+        rt_out.records[message].items_{name}[i] = rt_items_{name}[i];
     }}
 "
         );
@@ -154,7 +179,7 @@ fn head(program: &Program, driver: &Driver<'_>) -> String {
         let reply = signature.reply.name;
         (
             format!("fn rt_handle({parameters}) -> {reply} {{ return on_message({arguments}); }}"),
-            format!("    rt_records[message].reply = rt_handle({passed});\n"),
+            format!("    rt_out.records[message].reply = rt_handle({passed});\n"),
         )
     } else {
         (
@@ -172,11 +197,15 @@ alias RtMessage = {message};
 alias RtState = {state};
 struct RtRecord {{
 {members}}}
+struct RtOut {{ trouble: atomic<u32>, records: array<RtRecord> }}
 @group(0) @binding(0) var<storage, read> rt_round: array<u32>;
 @group(0) @binding(1) var<storage, read> rt_input: array<RtMessage>;
-@group(0) @binding(2) var<storage, read_write> rt_records: array<RtRecord>;
+@group(0) @binding(2) var<storage, read_write> rt_out: RtOut;
 @group(0) @binding(3) var<storage, read_write> rt_states: array<RtState>;
 {handle}
+fn rt_settle(message: u32, code: u32, status: u32) {{
+    {settle}
+}}
 fn rt_run(message: u32, state: ptr<function, RtState>) {{
 {call}{copies}}}
 "

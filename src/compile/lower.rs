@@ -39,6 +39,7 @@
 //! * `exp`, `sin` and the other transcendental functions are libm's on a CPU; elsewhere they agree within WGSL's
 //!   tolerance.
 
+mod compute;
 mod constants;
 #[cfg(feature = "wgpu")]
 mod pointers;
@@ -46,7 +47,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
+pub(super) use compute::lower_compute;
 pub(super) use rewrite::map_operands;
 
 use super::front::{CAPABILITIES, Parsed};
@@ -63,15 +64,19 @@ use naga::{
 
 /// Variables of the library's text that every lowered function may touch.
 #[derive(Clone, Copy)]
-struct Library {
-    fault: Handle<GlobalVariable>,
-    fuel: Handle<GlobalVariable>,
+pub(crate) struct Library {
+    pub fault: Handle<GlobalVariable>,
+    pub fuel: Handle<GlobalVariable>,
+    /// Of an entry point with barriers: the rounds that its loops with barriers have left.
+    pub rounds: Option<Handle<GlobalVariable>>,
+    /// The loop budget, which `fuel` is set to behind a barrier.
+    pub budget: u32,
 }
 
 /// Lowers a checked handler.
 pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     let Parsed { mut module, info, .. } = parsed;
-    let library = rewrite_all(&mut module, &info);
+    let library = rewrite_all(&mut module, &info, loop_budget, false);
     let function = prologue(&mut module, parsed.on_message, library, loop_budget);
     let entry = module.functions.append(function, Span::UNDEFINED);
 
@@ -89,7 +94,8 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     let functions = reachable(&module, entry);
     let has_loops =
         functions.iter().any(|f| any(&module.functions[*f].body, &|s| matches!(s, S::Loop { .. })));
-    let writes_tables = functions.iter().any(|f| writes_tables(&module, &info[*f], &module.functions[*f]));
+    let mut stored = Vec::new();
+    functions.iter().for_each(|f| stored_tables(&module, &info[*f], &module.functions[*f], &mut stored));
     let (privates, privates_size) = lay_out_privates(&module, &layouter);
     let emits = parsed.outputs.iter().map(|output| {
         let items = global(&module, &format!("rt_items_{}", output.name));
@@ -110,7 +116,8 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     let emits = emits.collect();
     let signature =
         Signature { message: parsed.input, reply: parsed.output, outputs: parsed.outputs, loop_budget };
-    let (tables, table_globals) = parsed.tables.into_iter().unzip();
+    let (tables, table_globals): (Vec<_>, Vec<_>) = parsed.tables.into_iter().unzip();
+    let stored_tables = table_globals.iter().map(|global| stored.contains(global)).collect();
     Ok(Program {
         text: parsed.text,
         signature,
@@ -118,10 +125,12 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
         functions,
         has_message: parsed.has_message,
         state: parsed.state,
+        takes_batches: true,
         has_loops,
-        writes_tables,
+        writes_tables: !stored.is_empty(),
         tables,
         table_globals,
+        stored_tables,
         privates,
         privates_size,
         emits,
@@ -146,7 +155,7 @@ pub(super) fn lower_joined(
         Validator::new(ValidationFlags::all(), CAPABILITIES).validate(module).map_err(Box::new)
     };
     let info = validate(&module)?;
-    let library = rewrite_all(&mut module, &info);
+    let library = rewrite_all(&mut module, &info, loop_budget, false);
     let named = |module: &Module, wanted: &str| {
         let found = module.functions.iter().find(|(_, f)| f.name.as_deref() == Some(wanted));
         found.map(|(handle, _)| handle).expect("handler and driver declare it")
@@ -160,9 +169,19 @@ pub(super) fn lower_joined(
 }
 
 /// Rewrites every function but a driver's.
-fn rewrite_all(module: &mut Module, info: &naga::valid::ModuleInfo) -> Library {
+fn rewrite_all(
+    module: &mut Module,
+    info: &naga::valid::ModuleInfo,
+    budget: u32,
+    has_barriers: bool,
+) -> Library {
     constants::flatten(module);
-    let library = Library { fault: global(module, "rt_fault"), fuel: global(module, "rt_fuel") };
+    let library = Library {
+        fault: global(module, "rt_fault"),
+        fuel: global(module, "rt_fuel"),
+        rounds: has_barriers.then(|| global(module, "rt_rounds")),
+        budget,
+    };
     let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).collect();
     for handle in handles {
         let function = &module.functions[handle];
@@ -250,7 +269,7 @@ fn copy_constant(
 }
 
 /// What a function calls, directly or not, callees first; the function itself is last.
-fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<Function>> {
+pub(super) fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<Function>> {
     // Callees stand before their callers in a valid module, so one pass backwards sees every caller first.
     let mut is_reached = vec![false; module.functions.len()];
     is_reached[root.index()] = true;
@@ -272,22 +291,29 @@ fn any(block: &Block, test: &dyn Fn(&S) -> bool) -> bool {
     found
 }
 
-/// Does a function store to a table other than by atomics?
-fn writes_tables(module: &Module, info: &naga::valid::FunctionInfo, function: &Function) -> bool {
-    any(&function.body, &|s| {
-        let S::Store { pointer, .. } = s else { return false };
-        let Some(global) = function.originating_global(*pointer) else { return false };
+/// Adds the tables that a function stores to other than by atomics.
+fn stored_tables(
+    module: &Module,
+    info: &naga::valid::FunctionInfo,
+    function: &Function,
+    stored: &mut Vec<Handle<naga::GlobalVariable>>,
+) {
+    visit(&function.body, &mut |s| {
+        let S::Store { pointer, .. } = s else { return };
+        let Some(global) = function.originating_global(*pointer) else { return };
         let is_table = matches!(module.global_variables[global].space, AddressSpace::Storage { .. });
         let is_atomic = match info[*pointer].ty.inner_with(&module.types) {
             TypeInner::Pointer { base, .. } => matches!(module.types[*base].inner, TypeInner::Atomic(_)),
             _ => false,
         };
-        is_table && !is_atomic
-    })
+        if is_table && !is_atomic {
+            stored.push(global);
+        }
+    });
 }
 
 /// Puts the private variables behind each other in WGSL layout.
-fn lay_out_privates(module: &Module, layouter: &Layouter) -> (Vec<PrivateSlot>, u32) {
+pub(super) fn lay_out_privates(module: &Module, layouter: &Layouter) -> (Vec<PrivateSlot>, u32) {
     let mut slots = Vec::new();
     let mut end = 0;
     for (global, variable) in module.global_variables.iter() {

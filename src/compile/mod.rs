@@ -5,6 +5,9 @@
 
 mod batch;
 mod cache;
+pub(crate) mod compute;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod float;
 mod front;
 #[cfg(test)]
@@ -24,13 +27,14 @@ pub(crate) mod tests;
 mod uses;
 
 pub(crate) use batch::{Batch, BatchEnd, Ending, Places};
-#[cfg(feature = "jit")]
-use cache::KeyBuilder;
+#[cfg(any(feature = "jit", feature = "wgpu"))]
+pub(crate) use cache::KeyBuilder;
 pub(crate) use cache::{Cache, Handler, Key, Store, VARIABLE as CACHE_VARIABLE};
 pub use cache::{CacheSettings, CacheStatistics};
+pub(crate) use compute::{CompiledCompute, ComputeProgram, ComputeSource};
 pub(crate) use interp::Interpreter;
 #[cfg(feature = "wgpu")]
-pub(crate) use joined::{Driver, Record, join};
+pub(crate) use joined::{Driver, Joined, Record, join};
 pub(crate) use program::{Program, StateFacts};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -134,22 +138,34 @@ unsafe impl Send for TableView {}
 // SAFETY: as above.
 unsafe impl Sync for TableView {}
 
+/// How long a run may take, even inside a handler.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Leave at once when this has passed.
+    pub deadline: Option<Instant>,
+    /// Leave at once this long after the first check: a handler without loops never pays for a look at the clock.
+    pub slice: Option<Duration>,
+}
+
+impl Limits {
+    /// As long as it takes.
+    pub const NONE: Self = Self { deadline: None, slice: None };
+}
+
 /// When a run has to give up. Engines ask every few thousand loop iterations.
 pub(crate) struct StopCheck<'a> {
     /// [`STOP_NOW`]: leave at once, commit nothing.
     word: &'a AtomicU32,
-    /// Leave at once when this has passed.
-    deadline: Option<Instant>,
-    /// Leave at once this long after the first check: a handler without loops never pays for a look at the clock.
-    slice: Option<Duration>,
+    /// Not copied: most runs never look.
+    limits: &'a Limits,
     /// When the slice ends, once it has begun.
     slice_end: Cell<Option<Instant>>,
 }
 
 impl<'a> StopCheck<'a> {
     /// Stops by the word, at the deadline, or when the slice is used up, whichever comes first.
-    pub(crate) fn new(word: &'a AtomicU32, deadline: Option<Instant>, slice: Option<Duration>) -> Self {
-        Self { word, deadline, slice, slice_end: Cell::new(None) }
+    pub(crate) fn new(word: &'a AtomicU32, limits: &'a Limits) -> Self {
+        Self { word, limits, slice_end: Cell::new(None) }
     }
 
     /// The stop word.
@@ -160,7 +176,7 @@ impl<'a> StopCheck<'a> {
     }
 
     /// Where the stop word is.
-    #[cfg(feature = "jit")]
+    #[cfg(any(feature = "jit", all(test, feature = "cuda")))]
     fn word_address(&self) -> &AtomicU32 {
         self.word
     }
@@ -172,13 +188,14 @@ impl<'a> StopCheck<'a> {
         if self.word.load(Ordering::Relaxed) >= STOP_NOW {
             return true;
         }
-        if self.deadline.is_none() && self.slice.is_none() {
+        let Limits { deadline, slice } = *self.limits;
+        if deadline.is_none() && slice.is_none() {
             return false;
         }
         let now = Instant::now();
-        let slice_end = self.slice_end.get().or_else(|| self.slice.map(|slice| now + slice));
+        let slice_end = self.slice_end.get().or_else(|| slice.map(|slice| now + slice));
         self.slice_end.set(slice_end);
-        self.deadline.is_some_and(|end| now >= end) || slice_end.is_some_and(|end| now >= end)
+        deadline.is_some_and(|end| now >= end) || slice_end.is_some_and(|end| now >= end)
     }
 }
 
@@ -187,7 +204,7 @@ pub(crate) const STOP_AFTER_MESSAGE: u32 = 1;
 /// Value of the stop word: leave the message in hand, commit nothing.
 pub(crate) const STOP_NOW: u32 = 2;
 
-/// All that one run of a handler touches.
+/// All that one run of a handler touches. Passed by value, so that it need not be in memory for an engine that is inlined.
 pub(crate) struct Frame<'a> {
     /// The message, in WGSL layout.
     pub message: &'a [u8],
@@ -201,6 +218,26 @@ pub(crate) struct Frame<'a> {
     /// In the order of [`Program::tables`].
     pub tables: &'a [TableView],
     pub stop: &'a StopCheck<'a>,
+}
+
+impl Frame<'_> {
+    #[cfg_attr(
+        not(feature = "jit"),
+        expect(dead_code, reason = "the interpreter's slices are checked as they are used")
+    )]
+    fn sizes(&self) -> PartSizes {
+        let Self { message, state, reply, privates, .. } = self;
+        PartSizes { message: message.len(), state: state.len(), reply: reply.len(), privates: privates.len() }
+    }
+}
+
+/// Bytes of what a frame has for its handler.
+#[derive(Clone, Copy)]
+pub(crate) struct PartSizes {
+    pub message: usize,
+    pub state: usize,
+    pub reply: usize,
+    pub privates: usize,
 }
 
 /// How a run ended.
@@ -231,7 +268,7 @@ pub(crate) trait Executable: Send + Sync {
     /// # Panics
     ///
     /// If a part of the frame is smaller than the handler's types.
-    fn run(&self, frame: &mut Frame<'_>) -> Outcome;
+    fn run(&self, frame: Frame<'_>) -> Outcome;
 
     /// Runs many messages, one after the other.
     ///
@@ -241,7 +278,7 @@ pub(crate) trait Executable: Send + Sync {
     fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
         let (tables, stop) = (batch.tables, batch.stop);
         batch.each(|message, state, reply, privates| {
-            self.run(&mut Frame { message, state, reply, privates, tables, stop })
+            self.run(Frame { message, state, reply, privates, tables, stop })
         })
     }
 }
@@ -261,9 +298,40 @@ pub(crate) enum HandlerEngine {
     Interpreter(Box<Interpreter>),
 }
 
+impl HandlerEngine {
+    /// Do parts of these sizes, and these tables, have all that the handler may touch?
+    ///
+    /// # Panics
+    ///
+    /// If not.
+    pub(crate) fn check(&self, parts: PartSizes, tables: &[TableView]) {
+        match self {
+            #[cfg(feature = "jit")]
+            Self::Jit(handler) => handler.check(parts, tables),
+            // It looks whenever it touches something.
+            Self::Interpreter(_) => _ = (parts, tables),
+        }
+    }
+
+    /// As [`run`](Executable::run), for sizes that have been looked at once for all messages: that takes as long as a
+    /// small handler.
+    ///
+    /// # Safety
+    ///
+    /// [`check`](Self::check) has returned for parts that are not larger, and for these tables.
+    #[inline(always)]
+    pub(crate) unsafe fn run_checked(&self, frame: Frame<'_>) -> Outcome {
+        match self {
+            #[cfg(feature = "jit")]
+            // SAFETY: the caller's.
+            Self::Jit(handler) => unsafe { handler.run_checked(frame) },
+            Self::Interpreter(interpreter) => interpreter.run(frame),
+        }
+    }
+}
+
 impl Executable for HandlerEngine {
-    #[inline]
-    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
+    fn run(&self, frame: Frame<'_>) -> Outcome {
         match self {
             #[cfg(feature = "jit")]
             Self::Jit(handler) => handler.run(frame),
@@ -342,13 +410,22 @@ fn machine_code(
 ///
 /// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
 pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
-    let work = || front::parse(source).and_then(|parsed| lower::lower(parsed, source.loop_budget));
+    on_compile_thread(source.name, source.text.len(), || {
+        front::parse(source).and_then(|parsed| lower::lower(parsed, source.loop_budget))
+    })
+}
+
+/// Does something with a text of so many bytes, which errors name so.
+fn on_compile_thread<T: Send>(
+    name: &str,
+    length: usize,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     // naga recurses along operators and `else if`, up to once a byte of text, with 700 bytes of stack each (measured
     // at opt-level 1): a long generated expression would overflow a usual stack, and that ends the process.
-    let stack = source.text.len().saturating_mul(4096).clamp(8 << 20, 1 << 30);
+    let stack = length.saturating_mul(4096).clamp(8 << 20, 1 << 30);
     let failed = |why: &str| {
-        let text =
-            format!("{}:1:1: the WGSL compiler failed on this handler ({why}); make it smaller", source.name);
+        let text = format!("{name}:1:1: the WGSL compiler failed on this text ({why}); make it smaller");
         Error::new(ErrorKind::Rejected, text)
     };
     std::thread::scope(|scope| {

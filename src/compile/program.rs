@@ -12,13 +12,13 @@ use naga::{ArraySize, Function, GlobalVariable, Handle, Module, TypeInner};
 pub(crate) struct Program {
     /// The user's text followed by the library's; spans of the module point into it.
     #[cfg_attr(
-        not(any(test, feature = "wgpu")),
+        not(any(test, feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "for whoever joins the handler with more text")
     )]
     pub text: String,
     /// What the handler was compiled for.
     #[cfg_attr(
-        not(feature = "wgpu"),
+        not(any(feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "for whoever joins the handler with more text")
     )]
     pub signature: Signature,
@@ -34,6 +34,12 @@ pub(crate) struct Program {
     pub has_message: bool,
     /// The handler's state, if its signature has one.
     pub state: Option<StateFacts>,
+    /// It can be run on many messages at once.
+    #[cfg_attr(
+        not(feature = "jit"),
+        expect(dead_code, reason = "only machine code has a way of its own for them")
+    )]
+    pub takes_batches: bool,
     /// A loop can run: the budget can be exhausted, a run can be long.
     pub has_loops: bool,
     /// A table can be written other than by atomics.
@@ -42,6 +48,8 @@ pub(crate) struct Program {
     pub tables: Vec<TableUse>,
     /// The handles of the tables' variables, in the same order.
     pub table_globals: Vec<Handle<GlobalVariable>>,
+    /// Which of them can be written other than by atomics, in the same order.
+    pub stored_tables: Vec<bool>,
     /// Where each `var<private>` is in the private segment, in WGSL layout (a `bool` takes one byte).
     pub privates: Vec<PrivateSlot>,
     /// Bytes of the private segment, a multiple of 16.

@@ -100,6 +100,20 @@ pub(super) fn part(module: &Module, inner: &TypeInner, index: u32) -> Part {
     Part { words: words * index, layout_words: layout_words * index, count: 1 }
 }
 
+/// What has no fixed length: an array, or the last member of a struct. The bytes before it, and of one element.
+#[cfg(any(feature = "cuda", feature = "jit"))]
+pub(super) fn unsized_part(module: &Module, inner: &TypeInner) -> Option<(u32, u32)> {
+    match *inner {
+        TypeInner::Array { size: ArraySize::Dynamic, stride, .. } => Some((0, stride)),
+        TypeInner::Struct { ref members, .. } => {
+            let last = members.last()?;
+            let (before, stride) = unsized_part(module, &module.types[last.ty].inner)?;
+            Some((last.offset + before, stride))
+        }
+        _ => None,
+    }
+}
+
 /// What a pointer points to; other types are themselves.
 pub(super) fn pointee<'a>(module: &'a Module, inner: &'a TypeInner) -> &'a TypeInner {
     match inner {

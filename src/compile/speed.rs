@@ -9,12 +9,12 @@
 //! same messages, and what it returns and emits is handed on and forgotten. So the engine does more.
 
 #[path = "../../tests/realistic/mod.rs"]
-mod realistic;
+pub(super) mod realistic;
 
 use super::generate::engines;
 use super::tests::words;
 use super::{
-    Batch, BatchEnd, Ending, Executable, Frame, HandlerSource, Outcome, OutputDecl, Places, Program,
+    Batch, BatchEnd, Ending, Executable, Frame, HandlerSource, Limits, Outcome, OutputDecl, Places, Program,
     STOP_AFTER_MESSAGE, StopCheck, TableDecl, TableView, compile,
 };
 use crate::message::DeviceMessage;
@@ -40,7 +40,7 @@ struct Scene<R: Realistic> {
     handler: PhantomData<R>,
 }
 
-fn program<R: Realistic>() -> Program {
+pub(super) fn program<R: Realistic>() -> Program {
     let state = (size_of::<R::State>() > 0).then_some(R::State::LAYOUT);
     let output = R::OUTPUT.map(|(name, most)| OutputDecl {
         name: name.to_string(),
@@ -108,10 +108,10 @@ impl<R: Realistic> Scene<R> {
     fn run(&mut self, engine: &dyn Executable, mut seen: impl FnMut(&R::Out, &[u32])) {
         let views = self.views();
         let word = AtomicU32::new(0);
-        let stop = StopCheck::new(&word, None, None);
+        let stop = StopCheck::new(&word, &Limits::NONE);
         let mut reply = <R::Out as bytemuck::Zeroable>::zeroed();
         for message in &self.messages {
-            let outcome = engine.run(&mut Frame {
+            let outcome = engine.run(Frame {
                 message: bytemuck::bytes_of(message),
                 state: bytemuck::bytes_of_mut(&mut self.states[R::instance(message)]),
                 reply: bytemuck::bytes_of_mut(&mut reply),
@@ -149,7 +149,7 @@ impl<R: Realistic> Scene<R> {
             output: &mut self.output,
             privates: bytemuck::cast_slice_mut(&mut self.privates),
             tables: &views,
-            stop: &StopCheck::new(&word, None, None),
+            stop: &StopCheck::new(&word, &Limits::NONE),
             stop_at: STOP_AFTER_MESSAGE,
             waiting: Some(&waiting),
             last: None,

@@ -5,8 +5,8 @@ pub(crate) mod published;
 #[cfg(feature = "jit")]
 use super::jit::{self, JitHandler};
 use super::{
-    Executable, Frame, HandlerSource, Interpreter, Outcome, OutputDecl, Program, StopCheck, TableDecl,
-    TableView, compile,
+    Executable, Frame, HandlerSource, Interpreter, Limits, Outcome, OutputDecl, Program, StopCheck,
+    TableDecl, TableView, compile,
 };
 use crate::error::Result;
 use crate::message::{Field, FieldKind, Layout, Scalar};
@@ -85,6 +85,9 @@ pub(super) struct Bench {
     /// `None` for a handler that is too large for it.
     #[cfg(feature = "jit")]
     pub jit: Option<JitHandler>,
+    /// What `g++` made of it, if `RINGWORK_CUDA` asks for that: it takes half a second for each handler.
+    #[cfg(feature = "cuda")]
+    pub host: Option<super::cuda::HostHandler>,
     /// The state, reply and private segment are the interpreter's; the others have to give the same.
     pub state: Vec<u8>,
     pub reply: Vec<u8>,
@@ -107,6 +110,8 @@ impl Bench {
             interpreter: Interpreter::new(program.clone()),
             #[cfg(feature = "jit")]
             jit,
+            #[cfg(feature = "cuda")]
+            host: super::cuda::host_handler(&program),
             state: vec![0; program.state_size() as usize],
             reply: vec![0; source.output.size as usize],
             privates: vec![0xaa; program.privates_size as usize],
@@ -149,9 +154,12 @@ impl Bench {
                 .map(|t| unsafe { std::slice::from_raw_parts(t.data, t.bytes) }.to_vec())
                 .collect(),
         };
-        let mut results = self.engines().into_iter().map(|engine| {
+        let engines = self.engines();
+        #[cfg(feature = "cuda")]
+        let engines = engines.into_iter().chain(self.host.as_ref().map(|host| host as &dyn Executable));
+        let mut results = engines.into_iter().map(|engine| {
             let mut run = before.clone();
-            let outcome = run.on(engine, message, &StopCheck::new(&self.stop_word, None, None));
+            let outcome = run.on(engine, message, &StopCheck::new(&self.stop_word, &Limits::NONE));
             if outcome != Outcome::Done {
                 assert_eq!(
                     run.state, before.state,
@@ -204,7 +212,7 @@ impl Run {
     fn on(&mut self, engine: &dyn Executable, message: &[u8], stop: &StopCheck<'_>) -> Outcome {
         let views = self.tables.iter_mut().map(|t| TableView { data: t.as_mut_ptr(), bytes: t.len() });
         let views: Vec<_> = views.collect();
-        engine.run(&mut Frame {
+        engine.run(Frame {
             message,
             state: &mut self.state,
             reply: &mut self.reply,

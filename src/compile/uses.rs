@@ -48,6 +48,9 @@ pub(super) fn uses(function: &Function, block: &Block, used: &mut HashSet<Handle
             }
         }
         S::Call { arguments, .. } => used.extend(arguments),
+        S::WorkGroupUniformLoad { pointer, .. } => {
+            used.insert(*pointer);
+        }
         S::Loop { break_if, .. } => used.extend(break_if),
         _ => {}
     });

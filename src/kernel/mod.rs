@@ -14,7 +14,7 @@ pub(crate) use queue::{Queue, Tagged, Woken};
 pub use settings::{Backpressure, RestartPolicy, RestartState};
 pub(crate) use settings::{KernelKind, OutputSpec, Settings, invalid};
 
-use crate::backend::NativeHandler;
+use crate::backend::{Accelerator, NativeHandler, Packed, PanicText, Strided};
 use crate::compute::{BoundTable, UnifiedBuffer};
 use crate::message::{DeviceMessage, Message};
 use std::marker::PhantomData;
@@ -111,6 +111,31 @@ impl<In, Out> Plain<In, Out> {
         unsafe { bytes.as_ptr().cast::<Out>().read_unaligned() }
     }
 
+    /// The message that these bytes are.
+    ///
+    /// # Panics
+    ///
+    /// If they are not as many as the message has.
+    pub(crate) fn message(&self, bytes: &[u8]) -> In {
+        assert_eq!(bytes.len(), size_of::<In>(), "a message of the wrong size");
+        // SAFETY: `In` is `Pod` as above: any bytes of its size are a value, wherever they lie.
+        unsafe { bytes.as_ptr().cast::<In>().read_unaligned() }
+    }
+
+    /// Adds the replies that these bytes are.
+    ///
+    /// # Panics
+    ///
+    /// If they are not as many as a reply has.
+    pub(crate) fn extend(&self, replies: &mut Vec<Out>, from: Strided<'_>) {
+        replies.extend(from.iter().map(|bytes| self.reply(bytes)));
+    }
+
+    /// Keeps messages as the bytes they are.
+    pub(crate) fn pack(&self, messages: Vec<In>) -> Arc<Run<In>> {
+        Arc::new(Run(messages))
+    }
+
     /// A reply whose bytes `fill` writes over zeros, and what `fill` returns.
     #[inline]
     pub(crate) fn reply_by<R>(&self, fill: impl FnOnce(&mut [u8]) -> R) -> (R, Out) {
@@ -120,6 +145,29 @@ impl<In, Out> Plain<In, Out> {
         let result = fill(bytes);
         // SAFETY: `Out` is `Pod` as above: any bytes are a value.
         (result, unsafe { reply.assume_init() })
+    }
+}
+
+/// Messages that are plain data: only made by a [proof](Plain) of it.
+pub(crate) struct Run<In>(Vec<In>);
+
+// SAFETY: plain data, as `Plain` proves, without pointers or cells.
+unsafe impl<In> Send for Run<In> {}
+// SAFETY: as above.
+unsafe impl<In> Sync for Run<In> {}
+
+impl<In> Run<In> {
+    /// A copy of one of the messages.
+    pub(crate) fn copy(&self, index: usize) -> In {
+        // SAFETY: a valid reference, to a type that is `Copy`, as `Plain` proves.
+        unsafe { std::ptr::read(&raw const self.0[index]) }
+    }
+}
+
+impl<In> Packed for Run<In> {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: plain data is initialised bytes, and a slice of it has no others.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), size_of_val(&self.0[..])) }
     }
 }
 
@@ -137,11 +185,12 @@ where
     F: Fn(In, &mut S) -> Out + Send + Sync,
 {
     #[inline]
-    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) -> Result<(), String> {
+    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) -> Result<(), Box<PanicText>> {
         // The function works on a copy, so that a panic leaves the state as it was.
         let mut next: S = *bytemuck::from_bytes(state);
         let call = AssertUnwindSafe(|| (self.function)(*bytemuck::from_bytes(message), &mut next));
-        let out = catch_unwind(call).map_err(|panic| crate::error::panic_text(&*panic))?;
+        let out =
+            catch_unwind(call).map_err(|panic| Box::new(PanicText(crate::error::panic_text(&*panic))))?;
         state.copy_from_slice(bytemuck::bytes_of(&next));
         reply.copy_from_slice(bytemuck::bytes_of(&out));
         Ok(())
@@ -205,13 +254,93 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
         self
     }
 
-    /// Binds a buffer to the handler's module-scope table of this name.
+    /// Binds a buffer to the handler's module-scope table of this name. Kernels that only read a buffer, or write it by
+    /// atomics only, may have it at the same time; one that writes it in other ways is alone, unless it lets others
+    /// [share](Self::share) it.
     pub fn bind<T: bytemuck::Pod>(mut self, name: impl Into<String>, buffer: &UnifiedBuffer<T>) -> Self {
         self.settings.tables.push((name.into(), BoundTable::of(buffer)));
         self
     }
 
-    /// Loop iterations one message may take before it faults (1 to 4,294,967,295; 1,000,000 unless set).
+    /// Lets other kernels have the buffer of this table, too, although the handler writes it.
+    ///
+    /// Unless it says so, a kernel that writes a table other than by atomics is the only one that has its buffer, from its
+    /// launch until it is terminated. Where kernels share one, each word is seen as it was or as it is, and messages
+    /// order what is seen: who asks one kernel, and then another, has the second see what the first wrote.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{RingKernel, Runtime, message};
+    /// use std::time::Duration;
+    ///
+    /// message! { pub struct Price { pub index: u32, pub value: f32 } }
+    /// message! { pub struct Key { pub index: u32 } }
+    /// message! { pub struct Value { pub value: f32 } }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let prices = runtime.buffer(&[0.0f32; 100])?;
+    /// let update = || {
+    ///     RingKernel::<Price, ()>::wgsl(
+    ///         "update",
+    ///         "@group(1) @binding(0) var<storage, read_write> prices: array<f32>;
+    ///          fn on_message(m: Price) { prices[m.index] = m.value; }",
+    ///     )
+    ///     .bind("prices", &prices)
+    /// };
+    /// let look_up = runtime.launch(
+    ///     RingKernel::<Key, Value>::wgsl(
+    ///         "look_up",
+    ///         "@group(1) @binding(0) var<storage, read> prices: array<f32>;
+    ///          fn on_message(m: Key) -> Value { return Value(prices[m.index]); }",
+    ///     )
+    ///     .bind("prices", &prices),
+    /// )?;
+    /// assert!(runtime.launch(update()).is_err_and(|error| error.is_conflict()));
+    /// let update = runtime.launch(update().share("prices"))?;
+    /// look_up.activate()?;
+    /// update.activate()?;
+    /// update.ask(Price { index: 7, value: 2.5 }, Duration::from_secs(1))?;
+    /// assert_eq!(look_up.ask(Key { index: 7 }, Duration::from_secs(1))?.value, 2.5);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn share(mut self, table: impl Into<String>) -> Self {
+        self.settings.shared.push(table.into());
+        self
+    }
+
+    /// Runs the handler on this accelerator instead of the runtime's own. The buffers bound to it must be
+    /// [there](crate::Runtime::buffer_on), too. A runtime opens each accelerator once.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{Accelerator, BackendKind, RingKernel, Runtime, message};
+    /// use std::time::Duration;
+    ///
+    /// message! { pub struct Number { pub value: u32 } }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let cpu = Accelerator::by_index(BackendKind::Cpu, 0)?;
+    /// let double = runtime.launch(
+    ///     RingKernel::<Number, Number>::wgsl(
+    ///         "double",
+    ///         "fn on_message(m: Number) -> Number { return Number(2u * m.value); }",
+    ///     )
+    ///     .on(&cpu),
+    /// )?;
+    /// double.activate()?;
+    /// assert_eq!(double.ask(Number { value: 21 }, Duration::from_secs(1))?.value, 42);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn on(mut self, accelerator: &Accelerator) -> Self {
+        self.settings.accelerator = Some(accelerator.clone());
+        self
+    }
+
+    /// Loop iterations one message may take before it faults (1 to 4,294,967,295; 1,000,000 unless set). What the
+    /// message had written to tables by then stays written. Some devices allow
+    /// [fewer](crate::Capabilities::longest_loop).
     pub fn loop_budget(mut self, iterations: u32) -> Self {
         self.settings.loop_budget = iterations;
         self
@@ -246,6 +375,59 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// ```
     pub fn background(mut self) -> Self {
         self.settings.background = true;
+        self
+    }
+
+    /// The same handler in CUDA C++, tuned by hand: used in its place on CUDA, and on no other backend.
+    ///
+    /// The WGSL stays what defines the kernel: its signature decides the shape, its types are checked, other backends
+    /// run it. The text has to define one function, whose parameters are those of `on_message` that there are, by
+    /// reference, and the context of the message:
+    ///
+    /// ```text
+    /// __device__ Out on_message(const In& m, State& s, RtContext& rt)    // void where the WGSL gives nothing
+    /// ```
+    ///
+    /// `In`, `Out` and `State`, and the structs of outputs, of table elements and inside of others, are declared before
+    /// the text, with the fields and the layout that WGSL gives them: `u32`, `i32`, `f32` are `unsigned`, `int`,
+    /// `float`; vectors are CUDA's `float2`, `int3`, `uint4` …; `array<f32, 8>` is `float x[8]`, but elements that are
+    /// further apart than they are long (three-component vectors) are at `x[i].value`; a name that is a keyword of C++
+    /// alone gets a `_` behind it (`int_`). The message, the state (a copy that becomes the state when the function
+    /// returns) and the reply are plain values. In the context are
+    ///
+    /// * `bool rt.loop()`, which begins one more iteration of a loop and is to be asked in the condition of each that
+    ///   may be long: `for (unsigned i = 0; i < n && rt.loop(); i++)`. `false` says that the
+    ///   [budget](Self::loop_budget) is used up or that the kernel has to stop; the function then returns, and nothing
+    ///   of the message counts. A loop that does not ask cannot be stopped;
+    /// * `rt.emit_alerts(value)` for an output `alerts`; more values than declared are a fault;
+    /// * `rt.edges` for a table `edges`: `rt.edges[i]`, with the last element for an index that is too large,
+    ///   `rt.edges.length` and the pointer `rt.edges.data`; constant if the WGSL only reads it.
+    ///
+    /// The text is compiled by NVRTC, as C++17 without headers and without contraction to fma. Names that begin with
+    /// `rt_`, `Rt` or `RT_` are the library's. What the compiler refuses is an error of the launch, with its words and
+    /// the line in this text. Nothing compares the twin with the WGSL; tests that run on both backends do.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{RingKernel, Runtime, message};
+    /// use std::time::Duration;
+    ///
+    /// message! { pub struct Number { pub n: u32 } }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let bits = RingKernel::<Number, Number>::wgsl(
+    ///     "bits",
+    ///     "fn on_message(m: Number) -> Number { return Number(countOneBits(m.n)); }",
+    /// )
+    /// .cuda_source("__device__ Number on_message(const Number& m, RtContext&) { return {(unsigned)__popc(m.n)}; }");
+    /// let bits = runtime.launch(bits)?;
+    /// bits.activate()?;
+    /// assert_eq!(bits.ask(Number { n: 0xff }, Duration::from_secs(1))?.n, 8);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn cuda_source(mut self, text: impl Into<String>) -> Self {
+        self.settings.cuda_source = Some(text.into());
         self
     }
 

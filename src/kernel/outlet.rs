@@ -4,9 +4,13 @@
 //! box is empty: that is the space reserved before a handler runs, so nothing is ever retried or lost. A link that
 //! is part of a cycle of links is different, since waiting for the box could be waiting for oneself: there the
 //! number of messages in the whole cycle is bounded where they enter it, and the box takes what comes.
+//!
+//! Between kernels of one device values need not come here: a round that begins is [shown the way](Onward) into the
+//! next kernel, if there is room in it for all that it may emit.
 
 use super::queue::{Queue, Tagged};
 use super::settings::Backpressure;
+use crate::backend::{Entry, Onward};
 use crate::message::{DeviceMessage, Message, Token};
 use crate::sync::{Mutex, MutexGuard, lock};
 use std::any::Any;
@@ -23,6 +27,9 @@ pub(crate) trait Inlet<T>: Send + Sync {
     /// Takes values from the front, as many as there is room for. If the kernel takes none any more, drops them
     /// all and returns how many. A link in a cycle moves messages; one from outside brings them in.
     fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<T>>, in_cycle: bool) -> usize;
+    /// Keeps room for up to `most` values of one round of `source`, which come on the device; the way in, or `None` if it
+    /// does not go now.
+    fn open(self: Arc<Self>, source: &Arc<dyn Entry>, most: usize) -> Option<Arc<dyn Entry>>;
 }
 
 /// One link.
@@ -54,12 +61,16 @@ pub(crate) struct Outlet<T> {
 }
 
 /// An outlet without its type.
-pub(crate) trait AnyOutlet: Send + Sync {
+pub(crate) trait AnyOutlet: Onward {
     /// Delivers what waits, then says how many messages may begin.
     fn admit(&self) -> usize;
     /// Adds a value, given as bytes; only outlets of device messages are given any. Returns through `into_cycles`
     /// how many cycles of links it went into.
     fn put_bytes(&self, token: Token, value: &[u8], into_cycles: &mut usize);
+    /// Counts values that go over the link on the device.
+    fn count_passed(&self, count: usize);
+    /// Adds a value that was counted so, but found nobody at the link's end.
+    fn put_passed(&self, token: Token, value: &[u8], into_cycles: &mut usize);
     /// Adds the value in `value` (an `Option<T>`); `false`, and nothing taken, if it is of another type.
     fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool;
     /// Delivers what waits for room, as far as there is some; `true` if nothing waits on a link outside of cycles.
@@ -116,6 +127,10 @@ impl<T: Clone + Send + 'static> Outlet<T> {
 
     fn put(&self, token: Token, value: T, into_cycles: &mut usize) {
         self.emitted.fetch_add(1, Ordering::Relaxed);
+        self.put_counted(token, value, into_cycles);
+    }
+
+    fn put_counted(&self, token: Token, value: T, into_cycles: &mut usize) {
         if !self.is_linked() {
             self.queue.push([(token, value)]);
             return;
@@ -184,6 +199,22 @@ impl<T: Clone + Send + 'static> Outlet<T> {
         room.max(1)
     }
 
+    /// See [`Onward::open`]: to the one link there is, outside of cycles, with nothing before it.
+    fn open_link(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>> {
+        if !self.is_linked() {
+            return None;
+        }
+        let target = {
+            // What is being delivered would be behind.
+            let _one_at_a_time = lock(&self.delivering);
+            match &lock(&self.links)[..] {
+                [link] if !link.in_cycle && link.waiting.is_empty() => link.target.upgrade()?,
+                _ => return None,
+            }
+        };
+        target.open(source, messages * self.max_per_message)
+    }
+
     fn mark(&self, members: &[u64]) {
         for link in lock(&self.links).iter_mut() {
             link.in_cycle |= members.contains(&link.target_id);
@@ -198,6 +229,11 @@ pub(crate) struct HostOutlet<T>(pub(crate) Arc<Outlet<T>>);
 
 macro_rules! any_outlet {
     ($outlet:ident, $bound:path, $bytes:expr) => {
+        impl<T: $bound + Clone> Onward for $outlet<T> {
+            fn open(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>> {
+                self.0.open_link(source, messages)
+            }
+        }
         impl<T: $bound + Clone> AnyOutlet for $outlet<T> {
             fn admit(&self) -> usize {
                 self.0.admit_typed()
@@ -205,6 +241,13 @@ macro_rules! any_outlet {
             fn put_bytes(&self, token: Token, value: &[u8], into_cycles: &mut usize) {
                 let from_bytes: fn(&[u8]) -> T = $bytes;
                 self.0.put(token, from_bytes(value), into_cycles);
+            }
+            fn count_passed(&self, count: usize) {
+                self.0.emitted.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            fn put_passed(&self, token: Token, value: &[u8], into_cycles: &mut usize) {
+                let from_bytes: fn(&[u8]) -> T = $bytes;
+                self.0.put_counted(token, from_bytes(value), into_cycles);
             }
             fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool {
                 let Some(value) = value.downcast_mut::<Option<T>>().and_then(Option::take) else {

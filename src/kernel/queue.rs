@@ -18,12 +18,75 @@ pub(crate) struct Queue<T> {
 }
 
 struct Inner<T> {
+    /// The oldest ones.
     values: VecDeque<Tagged<T>>,
+    /// Those behind them; empty unless some came together.
+    parts: VecDeque<Part<T>>,
+    /// In `parts`.
+    in_parts: usize,
     /// Threads waiting on `arrived`.
     receivers: usize,
     /// Nobody waits any longer; what is there can still be taken.
     closed: bool,
     dropped: u64,
+}
+
+/// Values that came together, or one by one behind such.
+enum Part<T> {
+    /// Of messages whose tokens count up from this one.
+    Run(Token, VecDeque<T>),
+    Single(VecDeque<Tagged<T>>),
+}
+
+impl<T> Inner<T> {
+    fn len(&self) -> usize {
+        self.values.len() + self.in_parts
+    }
+
+    fn push(&mut self, value: Tagged<T>) {
+        if self.in_parts == 0 {
+            return self.values.push_back(value);
+        }
+        self.in_parts += 1;
+        match self.parts.back_mut() {
+            Some(Part::Single(values)) => values.push_back(value),
+            _ => self.parts.push_back(Part::Single([value].into())),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Tagged<T>> {
+        if let Some(value) = self.values.pop_front() {
+            return Some(value);
+        }
+        loop {
+            let (value, is_empty) = match self.parts.front_mut()? {
+                Part::Run(next, values) => {
+                    let token = *next;
+                    *next += 1;
+                    (values.pop_front().map(|value| (token, value)), values.is_empty())
+                }
+                Part::Single(values) => (values.pop_front(), values.is_empty()),
+            };
+            if is_empty {
+                self.parts.pop_front();
+            }
+            if value.is_some() {
+                self.in_parts -= 1;
+                return value;
+            }
+        }
+    }
+
+    /// Takes the oldest ones that came together, if there is nothing before them and they are not more than `most`.
+    fn pop_run(&mut self, most: usize) -> Option<Vec<T>> {
+        let Some(Part::Run(_, values)) = self.parts.front() else { return None };
+        if !self.values.is_empty() || values.len() > most {
+            return None;
+        }
+        let Some(Part::Run(_, values)) = self.parts.pop_front() else { unreachable!("just looked at") };
+        self.in_parts -= values.len();
+        Some(values.into())
+    }
 }
 
 /// Why [`Queue::wait`] came back.
@@ -37,14 +100,21 @@ pub(crate) enum Woken {
 
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize, strategy: Backpressure) -> Self {
-        let inner = Inner { values: VecDeque::new(), receivers: 0, closed: false, dropped: 0 };
+        let inner = Inner {
+            values: VecDeque::new(),
+            parts: VecDeque::new(),
+            in_parts: 0,
+            receivers: 0,
+            closed: false,
+            dropped: 0,
+        };
         Self { inner: Mutex::new(inner), arrived: Condvar::new(), capacity, strategy }
     }
 
     /// Values that can be pushed with none dropped; without bound if the strategy drops.
     pub(crate) fn room(&self) -> usize {
         if self.strategy == Backpressure::Block {
-            self.capacity.saturating_sub(lock(&self.inner).values.len())
+            self.capacity.saturating_sub(lock(&self.inner).len())
         } else {
             usize::MAX
         }
@@ -55,7 +125,7 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        lock(&self.inner).values.len()
+        lock(&self.inner).len()
     }
 
     /// Values dropped by the strategy.
@@ -66,24 +136,43 @@ impl<T> Queue<T> {
     /// Adds values. With `Block` the pusher has made sure of the [`room`](Self::room).
     pub(crate) fn push(&self, values: impl IntoIterator<Item = Tagged<T>>) {
         let mut inner = lock(&self.inner);
-        let before = inner.values.len();
         if self.strategy == Backpressure::Block {
-            inner.values.extend(values);
-            let added = inner.values.len() - before;
+            let before = inner.len();
+            if inner.in_parts == 0 {
+                inner.values.extend(values);
+            } else {
+                values.into_iter().for_each(|value| inner.push(value));
+            }
+            let added = inner.len() - before;
             return self.tell(inner, added);
         }
         let mut added = 0;
         for value in values {
-            if inner.values.len() >= self.capacity {
+            if inner.len() >= self.capacity {
                 inner.dropped += 1;
                 if self.strategy != Backpressure::DropOldest {
                     continue;
                 }
-                inner.values.pop_front();
+                inner.pop();
             }
-            inner.values.push_back(value);
+            inner.push(value);
             added += 1;
         }
+        self.tell(inner, added);
+    }
+
+    /// As [`push`](Self::push) for values of messages whose tokens count up from `first`.
+    pub(crate) fn push_run(&self, first: Token, values: Vec<T>) {
+        if values.is_empty() {
+            return;
+        }
+        if self.strategy != Backpressure::Block {
+            return self.push((first..).zip(values));
+        }
+        let mut inner = lock(&self.inner);
+        let added = values.len();
+        inner.in_parts += added;
+        inner.parts.push_back(Part::Run(first, values.into()));
         self.tell(inner, added);
     }
 
@@ -98,28 +187,40 @@ impl<T> Queue<T> {
 
     /// The oldest value.
     pub(crate) fn pop(&self) -> Option<Tagged<T>> {
-        lock(&self.inner).values.pop_front()
+        lock(&self.inner).pop()
     }
 
-    /// The value that was taken before, and up to `most` of the oldest ones behind it.
-    pub(crate) fn pop_many(&self, first: T, most: usize) -> Vec<T> {
+    /// Up to `most` of the oldest values; `None` if there is none.
+    pub(crate) fn pop_many(&self, most: usize) -> Option<Vec<T>> {
         let mut inner = lock(&self.inner);
-        let count = inner.values.len().min(most);
-        let mut values = Vec::with_capacity(1 + count);
-        values.push(first);
-        values.extend(inner.values.drain(..count).map(|(_, value)| value));
-        values
+        let count = inner.len().min(most);
+        if count == 0 {
+            return None;
+        }
+        // Those that came together stay where they are in memory.
+        let mut all = inner.pop_run(most).unwrap_or_else(|| Vec::with_capacity(count));
+        all.reserve_exact(count - all.len());
+        if inner.in_parts == 0 {
+            let rest = count - all.len();
+            all.extend(inner.values.drain(..rest).map(|(_, value)| value));
+        }
+        while all.len() < count
+            && let Some((_, value)) = inner.pop()
+        {
+            all.push(value);
+        }
+        Some(all)
     }
 
     /// Waits until there is a value, the queue closes, or the deadline passes.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woken {
         let mut inner = lock(&self.inner);
-        if inner.values.is_empty() && !inner.closed {
+        if inner.len() == 0 && !inner.closed {
             inner.receivers += 1;
             inner = wait_until(&self.arrived, inner, deadline);
             inner.receivers -= 1;
         }
-        if inner.values.is_empty() && inner.closed { Woken::Closed } else { Woken::Maybe }
+        if inner.len() == 0 && inner.closed { Woken::Closed } else { Woken::Maybe }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

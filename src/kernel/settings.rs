@@ -1,6 +1,7 @@
 //! A kernel's settings, their bounds, and the errors that name both.
 
 use super::outlet::{AnyOutlet, DeviceOutlet, HostOutlet, Outlet};
+use crate::backend::Accelerator;
 use crate::compute::BoundTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{DeviceMessage, Field, FieldKind, Layout, Message, Scalar};
@@ -76,9 +77,15 @@ pub(crate) struct Settings {
     pub outputs: Vec<OutputSpec>,
     pub loop_budget: u32,
     pub restart: RestartPolicy,
+    /// Tables that others may have although the handler writes them.
+    pub shared: Vec<String>,
+    /// What the kernel runs on; `None` for what the runtime has.
+    pub accelerator: Option<Accelerator>,
     pub unordered_writes: bool,
     /// Handlers run on the background driver's threads and no others.
     pub background: bool,
+    /// The handler in CUDA C++.
+    pub cuda_source: Option<String>,
 }
 
 impl Default for Settings {
@@ -96,8 +103,11 @@ impl Default for Settings {
             outputs: Vec::new(),
             loop_budget: 1_000_000,
             restart: RestartPolicy::default(),
+            shared: Vec::new(),
+            accelerator: None,
             unordered_writes: false,
             background: false,
+            cuda_source: None,
         }
     }
 }
@@ -176,6 +186,14 @@ impl Settings {
         if self.background && kind == KernelKind::Host {
             return Err(invalid(kernel, "background: a host kernel has a thread of its own already"));
         }
+        if let Some(text) = &self.cuda_source {
+            if kind != KernelKind::Wgsl {
+                return Err(invalid(kernel, "cuda_source: only a WGSL handler has a twin in CUDA C++"));
+            }
+            if let Some(at) = text.find('\0') {
+                return Err(invalid(kernel, format!("cuda_source has a null byte, at byte {at}")));
+            }
+        }
         if let Some(count) = self.instances {
             within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
         }
@@ -227,6 +245,17 @@ impl Settings {
             if self.tables[..index].iter().any(|(other, _)| other == name) {
                 return Err(invalid(kernel, format!("table `{name}` is bound twice")));
             }
+        }
+        if let Some(name) =
+            self.shared.iter().find(|name| self.tables.iter().all(|(table, _)| table != *name))
+        {
+            return Err(invalid(kernel, format!("share: no buffer is bound to a table `{name}`")));
+        }
+        if self.accelerator.is_some() && kind != KernelKind::Wgsl {
+            return Err(invalid(
+                kernel,
+                "on: only WGSL handlers run on an accelerator; others are the CPU's",
+            ));
         }
         if let (Some(native), Some((given, _))) = (self.native_state, &self.initial_state)
             && native.name != given.name

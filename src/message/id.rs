@@ -10,6 +10,9 @@ pub(crate) type Token = u64;
 /// Tokens a thread takes from the shared counter at a time.
 const BLOCK: u64 = 1 << 16;
 
+/// The next token that no thread has.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 thread_local! {
     /// Next token of this thread and the end of its block.
     static OWN: Cell<(Token, Token)> = const { Cell::new((0, 0)) };
@@ -33,9 +36,21 @@ impl IdSource {
         })
     }
 
+    /// The first of so many tokens in a row that nobody else has.
+    pub(crate) fn run(count: usize) -> Token {
+        OWN.with(|own| {
+            let (next, end) = own.get();
+            if (end - next) >= count as u64 {
+                own.set((next + count as u64, end));
+                return next;
+            }
+            // Relaxed: as in `refill`.
+            NEXT.fetch_add(count as u64, Ordering::Relaxed)
+        })
+    }
+
     #[cold]
     fn refill(own: &Cell<(Token, Token)>) -> Token {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only the uniqueness of the ranges matters, nothing is published with them.
         let first = NEXT.fetch_add(BLOCK, Ordering::Relaxed);
         own.set((first + 1, first + BLOCK));

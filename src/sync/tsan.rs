@@ -4,6 +4,7 @@
 //! invisible, and would be reported as races of everything under the lock. So each lock says it once more, with an
 //! atomic of ours. Nothing else changes: the waiting and waking are std's.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +25,12 @@ pub(crate) struct MutexGuard<'a, T> {
 impl<T: Default> Default for Mutex<T> {
     fn default() -> Self {
         Self::new(T::default())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }
 
@@ -72,6 +79,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+#[derive(Debug, Default)]
 pub(crate) struct Condvar(std::sync::Condvar);
 
 impl Condvar {

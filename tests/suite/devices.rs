@@ -12,28 +12,45 @@ fn set_from_outside(variable: &str) -> bool {
 
 /// The adapters of wgpu, unless there are none.
 fn adapters(test: &str) -> Option<Vec<Accelerator>> {
-    let wgpu = backends().into_iter().find(|backend| backend.kind == BackendKind::Wgpu);
-    let wgpu = wgpu.expect("every backend is in the list");
-    if let Some(problem) = wgpu.problem {
-        eprintln!("{test}: skipped, {problem}");
+    adapters_of(BackendKind::Wgpu, test)
+}
+
+fn adapters_of(kind: BackendKind, test: &str) -> Option<Vec<Accelerator>> {
+    let found = backends().into_iter().find(|backend| backend.kind == kind);
+    let found = found.expect("every backend is in the list");
+    if let Some(problem) = found.problem {
+        eprintln!("{test}: skipped for {kind}, {problem}");
         return None;
     }
-    Some(wgpu.accelerators)
+    Some(found.accelerators)
 }
 
 #[test]
 fn the_adapter_that_is_opened_is_the_one_that_was_described() {
-    let Some(adapters) = adapters("the_adapter_that_is_opened_is_the_one_that_was_described") else { return };
+    let test = "the_adapter_that_is_opened_is_the_one_that_was_described";
+    for kind in [BackendKind::Wgpu, BackendKind::Cuda] {
+        adapters_of(kind, test).into_iter().for_each(|adapters| last_is_opened(kind, &adapters));
+    }
+}
+
+fn last_is_opened(kind: BackendKind, adapters: &[Accelerator]) {
     let last = adapters.last().expect("a backend without a problem has some");
-    let builder = Runtime::builder().backend(BackendKind::Wgpu).adapter(last.index.to_string());
+    let builder = Runtime::builder().backend(kind).adapter(last.index.to_string());
     let runtime = builder.build().expect("good settings");
     let opened = runtime.capabilities().expect("it opens");
     assert_eq!((opened.uuid, &opened.name, &opened.driver), (last.uuid, &last.name, &last.driver));
     assert_eq!((opened.software, opened.largest_buffer), (last.is_software(), last.largest_buffer));
-    assert_eq!(runtime.why(), format!("wgpu: the adapter that was asked for: {last}"));
+    let what = if kind == BackendKind::Cuda { "device" } else { "adapter" };
+    assert_eq!(runtime.why(), format!("{kind}: the {what} that was asked for: {last}"));
+    // CUDA's are the driver's own, which no two devices share.
+    let names = [last.uuid.map(|uuid| uuid.to_string()), last.pci_address.clone()];
+    for name in names.into_iter().flatten().filter(|_| kind == BackendKind::Cuda) {
+        let named = Runtime::builder().backend(kind).adapter(&name).choice().expect("it is there");
+        assert_eq!(named.accelerator, *last, "{name}");
+    }
     // The whole name, in another case. One that two adapters have is refused.
     let name = format!(" {} ", last.name.to_uppercase());
-    match Runtime::builder().backend(BackendKind::Wgpu).adapter(name).choice() {
+    match Runtime::builder().backend(kind).adapter(name).choice() {
         Ok(choice) => assert_eq!(choice.accelerator.name, last.name),
         Err(error) => assert!(error.is_invalid() && adapters.len() > 1, "{error:?}"),
     }

@@ -51,6 +51,17 @@ pub fn launch_refused<In: Message, Out: Message>(
     refused(super::common::runtime().launch(kernel), is, wanted);
 }
 
+/// Compares the error of a launch in this runtime.
+#[track_caller]
+pub fn launch_refused_by<In: Message, Out: Message>(
+    runtime: &Runtime,
+    kernel: RingKernel<In, Out>,
+    is: fn(&Error) -> bool,
+    wanted: &str,
+) {
+    refused(runtime.launch(kernel), is, wanted);
+}
+
 /// Compares the error of a send, and what its message came back as.
 #[track_caller]
 pub fn send_refused<T: Clone + PartialEq + Debug>(

@@ -5,6 +5,7 @@ mod realistic;
 mod rounds;
 mod shapes;
 mod tables;
+mod twins;
 mod types;
 
 pub use crate::realistic::Random;

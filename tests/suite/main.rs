@@ -2,11 +2,13 @@
 
 mod cache;
 mod common;
+mod compute;
 mod devices;
 mod errors;
 mod guarantees;
 mod handlers;
 mod links;
+mod memory;
 #[path = "../realistic/mod.rs"]
 mod realistic;
 

@@ -40,8 +40,9 @@ pub fn clock() -> &'static Clock {
             })
             .collect();
         empty.sort_unstable();
-        let moved: Vec<u64> = empty.iter().copied().filter(|&ticks| ticks > 0).collect();
-        // Not the very least: the steps differ by a tick, and some are cut short when the thread is moved.
+        // Steps differ by a tick: one alone is none.
+        let moved: Vec<u64> = empty.iter().copied().filter(|&ticks| ticks > 1).collect();
+        // Not the very least: some are cut short when the thread is moved.
         let step = moved.get(moved.len() / 20).map_or(0.0, |&ticks| ticks as f64);
         let undisturbed = &empty[..empty.len() * 9 / 10];
         let cost = undisturbed.iter().sum::<u64>() as f64 / undisturbed.len() as f64;

@@ -72,7 +72,12 @@ fn board(scale: Scale) -> Board {
         .group(
             "ask",
             "Ask, one at a time",
-            &[("p50", Nanoseconds), ("p99", Nanoseconds), ("mean", Nanoseconds)],
+            &[
+                ("p50", Nanoseconds),
+                ("p99", Nanoseconds),
+                ("p50 in runs", Nanoseconds),
+                ("mean", Nanoseconds),
+            ],
         )
         .group("in-flight", "64 requests in flight from one thread", &[("requests", PerSecond)])
         .group("one-way", "One sender, the handler run on each message", &[("messages", PerSecond)])

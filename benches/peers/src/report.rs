@@ -5,12 +5,13 @@ use crate::machine::{self, clock};
 use crate::placement::Placement;
 use crate::summary::{View, views};
 use crate::targets;
+use crate::workload::RUN;
 
 /// What is known before the first sample.
 pub fn head(rounds: usize, scale: Scale) -> String {
     format!(
         "# Ringwork and its peers\n\n{}; {}\n\n{}\n\nTimer: steps of {:.1} ns, {:.1} ns taken off each timed ask; \
-         means are taken without it. {}{rounds} rounds.\n",
+         asks are also timed in runs of {RUN}, without that, of which the mean is taken too. {}{rounds} rounds.\n",
         machine::command("date", &["-u", "+%F %H:%M UTC"]),
         versions(),
         machine::description(),

@@ -130,7 +130,7 @@ impl Port for ModelPort {
                 return Progress::Stopped;
             }
             self.set_waiting(self.input.len() - 1);
-            if self.interruptions > 0 && (until.slice.is_some() || stop >= STOP_NOW) {
+            if self.interruptions > 0 && (until.limits.slice.is_some() || stop >= STOP_NOW) {
                 self.interruptions -= 1;
                 return Progress::Interrupted;
             }

@@ -1,6 +1,8 @@
 //! The CPU: no driver, always there. Handlers run on whatever thread drives their port; large batches of
 //! data-parallel ones on a pool sized to the cores.
 
+mod compute;
+mod machine;
 mod parallel;
 mod port;
 mod runner;
@@ -8,12 +10,14 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+use super::compute::DeviceKernel;
 use super::{
     Accelerator, AcceleratorKind, BackendKind, Capabilities, Device, DeviceStorage, Execution, LaunchSpec,
     Port,
 };
 use crate::compile;
 use crate::error::Result;
+pub(crate) use machine::free_memory;
 use std::sync::Arc;
 
 /// What runs WGSL handlers here: `jit`, or `interpreter: ` and why.
@@ -29,13 +33,20 @@ pub(crate) fn accelerator() -> Accelerator {
         index: 0,
         name: format!("CPU ({parallelism} threads, {})", engine()),
         uuid: None,
+        vendor: machine::vendor(),
         kind: AcceleratorKind::Processor,
         api: String::new(),
         driver: String::new(),
         pci_address: None,
         unified_memory: true,
         parallelism,
+        compute_units: u32::try_from(parallelism).ok(),
+        subgroup_size: None,
+        workgroup: None,
+        total_memory: machine::total_memory(),
         largest_buffer: isize::MAX as u64,
+        buffer_alignment: None,
+        features: machine::features(),
     }
 }
 
@@ -72,7 +83,16 @@ impl Device for CpuDevice {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceStorage>> {
-        Ok(Arc::new(storage::CpuStorage::new(bytes)))
+        Ok(Arc::new(storage::CpuStorage::new(bytes)?))
+    }
+
+    fn owns(&self, storage: &dyn DeviceStorage) -> bool {
+        storage.as_any().is::<storage::CpuStorage>()
+    }
+
+    fn compute(&self, compiled: &Arc<compile::CompiledCompute>) -> Result<Arc<dyn DeviceKernel>> {
+        let parallelism = self.capabilities.parallelism;
+        Ok(Arc::new(compute::CpuKernel::new(compiled.clone(), self.pool.clone(), parallelism)?))
     }
 
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>> {

@@ -3,7 +3,7 @@
 use super::port::instance_of;
 use super::runner::{Ran, Round, Runner, Scratch, fault};
 use crate::backend::{Around, Fault, PortControl, STOP_NOW, Shape};
-use crate::compile::{Ending, Places, StopCheck};
+use crate::compile::{Ending, Limits, Places, StopCheck};
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, SlotHeader, SlotRing};
 use std::collections::VecDeque;
@@ -112,7 +112,7 @@ impl Workers {
         }
         let pool =
             self.pool.get().and_then(Option::as_ref).expect("the caller has asked whether it is ready");
-        let bytes_per_lane = block * job.runner.state_size;
+        let bytes_per_lane = block * job.runner.parts.state;
         let instances = matches!(job.shape, Shape::Instances { .. });
         pool.in_place_scope(|scope| {
             let mut rest = states;
@@ -140,18 +140,18 @@ fn lane_of(shape: Shape, input: &SlotRing, index: usize, block: usize) -> usize 
 impl Lane {
     /// Runs the lane's messages; `states` belong to the instances from `first` on.
     fn run(&mut self, job: &Job<'_>, states: &mut [u8], first: usize) {
-        let stop = StopCheck::new(&job.control.stop, None, None);
+        let stop = StopCheck::new(&job.control.stop, &Limits::NONE);
         if job.runner.takes_batches() {
             return self.run_batches(job, states, first, &stop);
         }
-        let size = job.runner.state_size;
+        let size = job.runner.parts.state;
         for &index in &self.messages {
             // The kernel is being terminated: what has not begun does not.
             if job.control.stop.load(Ordering::Relaxed) >= STOP_NOW {
                 return;
             }
             let (header, payload) = job.input.get(index as usize);
-            let message = &payload[..job.runner.message_size];
+            let message = &payload[..job.runner.parts.message];
             let instance = instance_of(job.shape, message);
             let at = instance.saturating_sub(first) * size;
             let state = &mut states[at..at + size];
@@ -175,7 +175,7 @@ impl Lane {
 impl Lane {
     /// As [`run`](Self::run), for a handler that takes batches.
     fn run_batches(&mut self, job: &Job<'_>, states: &mut [u8], first: usize, stop: &StopCheck<'_>) {
-        let size = job.runner.state_size;
+        let size = job.runner.parts.state;
         let mut rest = self.messages.as_slice();
         while !rest.is_empty() {
             let end = job.runner.run_batch(

@@ -4,7 +4,7 @@ use super::parallel::{self, SharedPool, Workers};
 use super::runner::{Ran, Round, Runner, Scratch, fault, units};
 use super::storage::CpuStorage;
 use crate::backend::{
-    Around, Completion, DeviceStorage, Fault, LaunchSpec, One, Port, PortControl, Progress,
+    Around, Completion, DeviceStorage, Fault, LaunchSpec, One, PanicText, Port, PortControl, Progress,
     STOP_AFTER_MESSAGE, Shape, Until,
 };
 use crate::compile::{Ending, FaultCode, Places, StopCheck};
@@ -46,7 +46,7 @@ pub(super) struct CpuPort {
     /// Keeps the tables' memory alive, and the host away while handlers run.
     tables: Vec<Arc<dyn DeviceStorage>>,
     /// Texts of panics whose fault slots have not been popped, in order.
-    panics: VecDeque<String>,
+    panics: VecDeque<Box<PanicText>>,
     workers: Workers,
     around: Arc<Around>,
     /// Nanoseconds a message takes, a moving average over the background driver's rounds; 0 if not known.
@@ -123,9 +123,9 @@ impl CpuPort {
             return self.run_in_batches(until);
         }
         let Self { runner, shape, input, output, states, reset, scratch, control, cost, .. } = self;
-        let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+        let stop = StopCheck::new(&control.stop, &until.limits);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
-        let size = runner.state_size;
+        let size = runner.parts.state;
         let begun = is_background(until).then(Instant::now);
         let stride = messages_between_looks(*cost);
         let mut unlooked = 0;
@@ -136,7 +136,7 @@ impl CpuPort {
             // Release: as in `set_waiting`.
             control.waiting.store(input.len() - 1, Ordering::Release);
             let (header, payload) = input.get(0);
-            let (token, message) = (header.token, &payload[..runner.message_size]);
+            let (token, message) = (header.token, &payload[..runner.parts.message]);
             let first = instance_of(*shape, message) * size;
             let state = &mut states[first..first + size];
             match runner.run(scratch, message, state, &stop) {
@@ -171,9 +171,9 @@ impl CpuPort {
     /// As [`run_serially`](Self::run_serially), for a handler that takes batches.
     fn run_in_batches(&mut self, until: &Until<'_>) -> Progress {
         let Self { runner, shape, input, output, states, reset, scratch, control, cost, .. } = self;
-        let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+        let stop = StopCheck::new(&control.stop, &until.limits);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
-        let size = runner.state_size;
+        let size = runner.parts.state;
         let begun = is_background(until).then(Instant::now);
         let looks = begun.is_some() || runner.has_loops;
         let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
@@ -230,9 +230,9 @@ impl CpuPort {
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
         let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
-        let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
+        let stop = StopCheck::new(&control.stop, &until.limits);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
-        let size = runner.state_size;
+        let size = runner.parts.state;
         let mut taken = 0;
         while !control.stop_requested() {
             let Some((token, message)) = batch.next() else { break };
@@ -269,8 +269,8 @@ impl CpuPort {
         let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
         let stopped = control.stop_requested();
         if !stopped {
-            let stop = StopCheck::new(&control.stop, until.deadline, until.slice);
-            let size = runner.state_size;
+            let stop = StopCheck::new(&control.stop, &until.limits);
+            let size = runner.parts.state;
             let first = instance_of(*shape, message) * size;
             let state = &mut bytemuck::cast_slice_mut::<u128, u8>(states)[first..first + size];
             match runner.run_into(&mut scratch.privates, message, state, reply, &stop) {
@@ -367,7 +367,7 @@ impl CpuPort {
     }
 }
 
-fn push_fault(output: &mut SlotRing, panics: &mut VecDeque<String>, token: Token, fault: Fault) {
+fn push_fault(output: &mut SlotRing, panics: &mut VecDeque<Box<PanicText>>, token: Token, fault: Fault) {
     let code = match fault {
         Fault::LoopBudget => FaultCode::LoopBudget as u32,
         Fault::EmitOverflow => FaultCode::EmitOverflow as u32,
@@ -396,7 +396,7 @@ fn is_time(begun: Option<Instant>, runner: &Runner, stop: &StopCheck<'_>) -> boo
 
 /// Nobody waits on this thread: the background driver.
 fn is_background(until: &Until<'_>) -> bool {
-    until.deadline.is_none() && until.slice.is_none()
+    until.limits.deadline.is_none() && until.limits.slice.is_none()
 }
 
 /// The instance a message is for; 0 where there are none. The layer above has checked the range.

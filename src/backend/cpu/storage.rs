@@ -2,22 +2,29 @@
 
 use crate::backend::{DeviceStorage, check_range};
 use crate::compile::TableView;
-use crate::error::{Error, Result};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{RwLock, RwLockReadGuard};
+use crate::error::{Error, ErrorKind, Result};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 /// Zeroed memory, in words that handlers may share. Handlers hold it shared, the host takes it exclusively.
 pub(crate) struct CpuStorage {
-    words: Box<[AtomicU32]>,
+    words: Arc<Box<[AtomicU32]>>,
     bytes: usize,
     access: RwLock<()>,
 }
 
 impl CpuStorage {
-    pub(crate) fn new(bytes: usize) -> Self {
-        let words = (0..bytes.div_ceil(4)).map(|_| AtomicU32::new(0)).collect();
-        Self { words, bytes, access: RwLock::new(()) }
+    /// # Errors
+    ///
+    /// `Unavailable` if there is not so much memory.
+    pub(crate) fn new(bytes: usize) -> Result<Self> {
+        let (count, mut words) = (bytes.div_ceil(4), Vec::new());
+        words.try_reserve_exact(count).map_err(|_| {
+            Error::new(ErrorKind::Unavailable, format!("cpu: a table: there is no memory for {bytes} bytes"))
+        })?;
+        words.resize_with(count, || AtomicU32::new(0));
+        Ok(Self { words: Arc::new(words.into_boxed_slice()), bytes, access: RwLock::new(()) })
     }
 
     /// Keeps the host away while handlers run.
@@ -53,6 +60,10 @@ impl CpuStorage {
         }
     }
 
+    fn bytes_from(&self, offset: usize) -> *mut u8 {
+        self.words.as_ptr().cast_mut().cast::<u8>().wrapping_add(offset)
+    }
+
     fn check(&self, offset: usize, len: usize) -> Result<()> {
         check_range(offset, len, self.bytes)
     }
@@ -62,21 +73,30 @@ impl DeviceStorage for CpuStorage {
     fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()> {
         self.check(offset, into.len())?;
         self.exclusively(deadline, || {
-            for (word, bytes) in self.words[offset / 4..].iter().zip(into.chunks_exact_mut(4)) {
-                // Relaxed: the exclusive lock orders this after the handlers that wrote.
-                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-            }
+            // SAFETY: inside, as checked; initialised; and alone: handlers hold the lock shared, and it orders this after
+            // those that wrote.
+            unsafe { self.bytes_from(offset).copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) }
         })
     }
 
     fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()> {
         self.check(offset, from.len())?;
         self.exclusively(deadline, || {
-            for (word, bytes) in self.words[offset / 4..].iter().zip(from.chunks_exact(4)) {
-                // Relaxed: the exclusive lock orders this before the handlers that read.
-                word.store(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]), Ordering::Relaxed);
-            }
+            // SAFETY: as in `read`; behind an atomic, so that it may be written through a shared reference.
+            unsafe { self.bytes_from(offset).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
         })
+    }
+
+    fn clear(&self, deadline: Instant) -> Result<()> {
+        self.exclusively(deadline, || {
+            // SAFETY: as in `write`.
+            unsafe { self.bytes_from(0).write_bytes(0, self.bytes) }
+        })
+    }
+
+    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
+        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
+        Arc::new(Self { words: self.words.clone(), bytes, access: RwLock::new(()) })
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

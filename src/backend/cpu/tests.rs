@@ -2,8 +2,8 @@
 
 use super::port::CpuPort;
 use crate::backend::{
-    Code, Completion, Fault, LaunchSpec, NativeHandler, Port, PortControl, Progress, STOP_AFTER_MESSAGE,
-    STOP_NOW, Shape, Until,
+    Code, Completion, Fault, LaunchSpec, Limits, NativeHandler, PanicText, Port, PortControl, Progress,
+    STOP_AFTER_MESSAGE, STOP_NOW, Shape, Until,
 };
 use crate::compile::{self, HandlerSource, OutputDecl};
 use crate::message;
@@ -20,16 +20,16 @@ message! {
     pub struct Tally { pub count: u32, pub sum: u32 }
 }
 
-const STAY: Until<'static> = Until { token: None, deadline: None, slice: None, patience: None };
+const STAY: Until<'static> = Until { token: None, limits: Limits::NONE, patience: None };
 
 /// Counts and adds; faults on the value 13.
 struct Count;
 
 impl NativeHandler for Count {
-    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) -> Result<(), String> {
+    fn run(&self, message: &[u8], state: &mut [u8], reply: &mut [u8]) -> Result<(), Box<PanicText>> {
         let message: &Input = bytemuck::from_bytes(message);
         if message.value == 13 {
-            return Err("thirteen".to_owned());
+            return Err(Box::new(PanicText("thirteen".to_owned())));
         }
         let mut tally = if state.is_empty() { Tally::default() } else { *bytemuck::from_bytes(state) };
         tally.count += 1;
@@ -47,12 +47,14 @@ fn port(code: Code, shape: Shape, round: u32) -> (CpuPort, Arc<PortControl>) {
     let initial_state = if shape == Shape::Stateless { Vec::new() } else { vec![0; 8] };
     let spec = LaunchSpec {
         code,
+        twin: None,
         shape,
         message_size: 8,
         reply_size: 8,
         states: None,
         initial_state,
         tables: Vec::new(),
+        onward: Vec::new(),
         round,
         control: control.clone(),
         around: Arc::new(|body: &mut dyn FnMut()| body()),
@@ -72,6 +74,8 @@ fn pop(port: &mut CpuPort) -> Vec<String> {
             Completion::Emit { token, output, value } => format!("{token} emits {value:?} to {output}"),
             Completion::Handled { token, reply } => format!("{token} replies {reply:?}"),
             Completion::Faulted { token, fault } => format!("{token} faults: {fault}"),
+            Completion::Run { first, .. } => unreachable!("{first} was pushed by itself"),
+            _ => unreachable!("the port has no links"),
         });
     });
     out
@@ -270,7 +274,10 @@ fn an_interrupted_message_is_first_in_line_with_the_state_before_it() {
     let (mut port, control) = port(endless(u32::MAX), Shape::Serial, 8);
     push(&mut port, &[Input { to: 0, value: 1 }]);
     let slice = Some(std::time::Duration::from_millis(1));
-    assert_eq!(port.progress(&Until { slice, ..STAY }), Progress::Interrupted);
+    assert_eq!(
+        port.progress(&Until { limits: Limits { deadline: None, slice }, ..STAY }),
+        Progress::Interrupted
+    );
     assert_eq!(port.read_state().unwrap(), [0; 8]);
     control.stop.store(STOP_NOW, Ordering::Relaxed);
     // Between two messages a stop is a stop; it has not begun again.
@@ -293,7 +300,7 @@ fn exchange_hands_results_straight_out_and_keeps_what_was_interrupted() {
 
     let (mut port, _) = self::port(endless(u32::MAX), Shape::Serial, 8);
     let slice = Some(std::time::Duration::from_millis(1));
-    let until = Until { slice, ..STAY };
+    let until = Until { limits: Limits { deadline: None, slice }, ..STAY };
     let mut one = std::iter::once((9, bytemuck::bytes_of(&messages[0])));
     assert_eq!(port.exchange(&mut one, &until, &mut |_| panic!("it does not end")), 1);
     assert_eq!(port.free(), 7);
@@ -326,7 +333,7 @@ fn a_round_for_a_caller_ends_at_its_deadline_between_messages_too() {
         let (mut port, _) = port(code, Shape::Stateless, 512);
         push(&mut port, &[Input { to: 0, value: 1 }; 100]);
         let deadline = Some(std::time::Instant::now() + std::time::Duration::from_millis(2));
-        port.progress(&Until { token: None, deadline, slice: None, patience: None });
+        port.progress(&Until { limits: Limits { deadline, slice: None }, ..STAY });
         let handled = pop(&mut port).len();
         assert!(handled < 100, "all {handled} were handled within 2 ms, or the deadline was passed");
     }

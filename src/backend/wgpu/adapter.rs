@@ -1,7 +1,8 @@
 //! Which adapters there are, what they are, and which one to take.
 
 use crate::backend::{
-    Accelerator, AcceleratorKind, BackendKind, Capabilities, DeviceOptions, Execution, Problem, select,
+    Accelerator, AcceleratorKind, BackendKind, Capabilities, DeviceOptions, Execution, Problem,
+    WorkgroupLimits, select,
 };
 use crate::error::{Error, ErrorKind, Result, panic_text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -129,6 +130,7 @@ impl Found {
             index: self.index,
             name: info.name.clone(),
             uuid: Some(self.uuid()),
+            vendor: vendor(info.vendor),
             kind: match info.device_type {
                 wgpu::DeviceType::DiscreteGpu => AcceleratorKind::Discrete,
                 wgpu::DeviceType::IntegratedGpu => AcceleratorKind::Integrated,
@@ -147,7 +149,24 @@ impl Found {
             unified_memory: self.is_unified(),
             // What runs at once is nowhere said; this is what one workgroup may have.
             parallelism: limits.max_compute_invocations_per_workgroup as usize,
+            compute_units: None,
+            // Without the feature wgpu says what any device may have.
+            subgroup_size: (self.adapter.features().contains(wgpu::Features::SUBGROUP))
+                .then_some(info.subgroup_min_size..=info.subgroup_max_size),
+            workgroup: Some(WorkgroupLimits {
+                invocations: limits.max_compute_invocations_per_workgroup,
+                size: [
+                    limits.max_compute_workgroup_size_x,
+                    limits.max_compute_workgroup_size_y,
+                    limits.max_compute_workgroup_size_z,
+                ],
+                memory: limits.max_compute_workgroup_storage_size,
+                count: [limits.max_compute_workgroups_per_dimension; 3],
+            }),
+            total_memory: None,
             largest_buffer: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            buffer_alignment: Some(limits.min_storage_buffer_offset_alignment),
+            features: features(self.adapter.features()),
         }
     }
 
@@ -187,6 +206,31 @@ pub(crate) fn choose(options: &DeviceOptions, hardware: bool) -> Result<Found> {
         )));
     }
     Ok(found.swap_remove(position))
+}
+
+/// Who has this PCI vendor number; drivers without one have numbers that Khronos gave them.
+fn vendor(number: u32) -> Option<String> {
+    let name = match number {
+        0 => return None,
+        0x1002 => "AMD",
+        0x1010 => "Imagination",
+        0x106b => "Apple",
+        0x10de => "NVIDIA",
+        0x13b5 => "Arm",
+        0x1414 => "Microsoft",
+        0x5143 => "Qualcomm",
+        0x8086 => "Intel",
+        0x1_0005 => "Mesa",
+        other => return Some(format!("PCI vendor {other:#06x}")),
+    };
+    Some(name.to_owned())
+}
+
+/// Their names, in alphabetical order.
+fn features(features: wgpu::Features) -> Vec<String> {
+    let mut names: Vec<_> = features.iter_names().map(|(name, _)| name.to_owned()).collect();
+    names.sort();
+    names
 }
 
 /// What to do where there is no adapter.

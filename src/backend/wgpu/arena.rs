@@ -22,19 +22,8 @@ pub(super) struct Arena {
 fn buffer(gpu: &Gpu, states: u32, stride: u32) -> Result<wgpu::Buffer> {
     use wgpu::BufferUsages as Usage;
     let size = u64::from(states) * u64::from(stride);
-    let most = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size);
-    if size > most {
-        return Err(Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "wgpu: the states of the kernels with one handler take {size} bytes; the device allows {most}"
-            ),
-        ));
-    }
-    let scope = gpu.scope();
-    let buffer = gpu.buffer("ringwork states", size, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
-    scope.check("a buffer for states")?;
-    Ok(buffer)
+    let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
+    gpu.buffer("the states of all kernels with one handler", size, usage, false)
 }
 
 impl Arena {
@@ -60,6 +49,15 @@ impl Arena {
     pub fn allocate(&mut self, gpu: &Gpu, count: u32) -> Result<Range<u32>> {
         if let Some(range) = self.find(count) {
             return Ok(range);
+        }
+        let (size, most) = (u64::from(count) * u64::from(self.stride), gpu.largest_storage());
+        if size > most {
+            let stride = self.stride;
+            let text = format!(
+                "wgpu: {count} instances with a state of {stride} bytes are {size} bytes; the device allows {most} in a \
+                 buffer"
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
         }
         let old = self.places.initial_range().end;
         let too_many = || Error::new(ErrorKind::Unavailable, "wgpu: more states than the device can number");
@@ -93,17 +91,23 @@ impl Arena {
     }
 
     /// Writes states, tightly packed ones of `size` bytes each, from a place on; in the queue's order.
-    pub fn write(&self, gpu: &Gpu, first: u32, states: &[u8], size: usize) {
+    pub fn write(&self, gpu: &Gpu, first: u32, states: &[u8], size: usize) -> Result<()> {
+        const WHAT: &str = "a write of states";
         let (offset, stride) = (u64::from(first) * u64::from(self.stride), self.stride as usize);
         if size == stride || states.is_empty() {
-            gpu.queue.write_buffer(&self.buffer, offset, states);
-            return;
+            return gpu.write(WHAT, &self.buffer, offset, states);
         }
         let mut spread = vec![0; states.len() / size * stride];
         for (to, from) in spread.chunks_exact_mut(stride).zip(states.chunks_exact(size)) {
             to[..size].copy_from_slice(from);
         }
-        gpu.queue.write_buffer(&self.buffer, offset, &spread);
+        gpu.write(WHAT, &self.buffer, offset, &spread)
+    }
+
+    /// Places that somebody has.
+    #[cfg(test)]
+    pub fn taken(&self) -> u32 {
+        self.places.allocated_ranges().map(|range| range.len() as u32).sum()
     }
 
     /// Copies the states of a range to the host, in the queue's order.

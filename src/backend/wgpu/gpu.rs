@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 /// How often a wait for the device looks whether it is lost.
 const LOOK: Duration = Duration::from_millis(2);
+/// Bytes of a write that wgpu is left to stage.
+const SMALL_WRITE: usize = 64 << 10;
+/// Bytes that are staged at once.
+const LARGEST_STAGE: usize = 16 << 20;
 
 /// A device and its queue.
 pub(super) struct Gpu {
@@ -16,12 +20,20 @@ pub(super) struct Gpu {
     pub limits: wgpu::Limits,
     /// Buffers that handlers use can be mapped by the host.
     pub mapped: bool,
+    /// What pipeline caches are good for: the adapter and its driver. `None` where there are none.
+    pub pipeline_caches: Option<String>,
     /// Shared from where a round binds the buffer of states until it is submitted; alone while such a buffer is
     /// replaced: a round that ran on the old one would lose what it did to its states.
     states: RwLock<()>,
     /// Held by whoever submits or polls.
     turn: parking_lot::FairMutex<()>,
     lost: Arc<Lost>,
+    /// Submissions there have been.
+    #[cfg(test)]
+    pub submissions: AtomicU32,
+    /// Buffers with this in their name find no memory: Mesa's software driver never says so by itself.
+    #[cfg(test)]
+    refused: Mutex<Option<&'static str>>,
 }
 
 /// What the driver says when the device is gone.
@@ -41,35 +53,43 @@ impl Lost {
 
 /// Catches the errors of the calls made while it lives, on this thread. The guard made last comes first: they have to
 /// go in that order, also when this is dropped.
-pub(super) struct Scope([wgpu::ErrorScopeGuard; 3]);
+pub(super) struct Scope<'a> {
+    gpu: &'a Gpu,
+    guards: [wgpu::ErrorScopeGuard; 3],
+}
 
-impl Scope {
+impl Scope<'_> {
     /// # Errors
     ///
-    /// `Unavailable`, with what failed and the first thing that wgpu had against it.
+    /// `Unavailable`, with what failed and the first thing that wgpu had against it; `DeviceLost`, if that is why.
     pub fn check(self, what: &str) -> Result<()> {
-        let errors = self.0.map(|guard| pollster::block_on(guard.pop()));
-        match errors.into_iter().flatten().next() {
+        let gpu = self.gpu;
+        match self.first() {
             None => Ok(()),
+            Some(error) if gpu.is_gone() => Err(gpu.lose(what, &error)),
             Some(wgpu::Error::OutOfMemory { .. }) => {
                 Err(Error::new(ErrorKind::Unavailable, format!("wgpu: {what}: the device is out of memory")))
             }
             Some(error) => Err(Error::new(ErrorKind::Unavailable, format!("wgpu: {what}: {error}"))),
         }
     }
+
+    fn first(self) -> Option<wgpu::Error> {
+        self.guards.map(|guard| pollster::block_on(guard.pop())).into_iter().flatten().next()
+    }
 }
 
 impl Gpu {
     /// Opens an adapter. `mapped` asks for buffers that both sides see, or forbids them; by default they are taken
-    /// where the memory is one anyway.
-    pub fn open(found: &Found, mapped: Option<bool>) -> Result<Self> {
+    /// where the memory is one anyway. `limits` are the adapter's, or lower ones.
+    pub fn open(found: &Found, mapped: Option<bool>, limits: wgpu::Limits) -> Result<Self> {
         let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
         let mapped = match mapped {
             Some(asked) => asked && found.adapter.features().contains(mappable),
             None => found.is_unified(),
         };
-        let limits = found.adapter.limits();
-        let mut features = found.adapter.features() & wgpu::Features::PIPELINE_CACHE;
+        let useful = wgpu::Features::PIPELINE_CACHE | wgpu::Features::TIMESTAMP_QUERY;
+        let mut features = found.adapter.features() & useful;
         features.set(mappable, mapped);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ringwork"),
@@ -97,15 +117,28 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             told.set(format!("an error that nobody expected: {error}"));
         }));
+        let pipeline_caches = features.contains(wgpu::Features::PIPELINE_CACHE);
+        let pipeline_caches = pipeline_caches.then(|| wgpu::util::pipeline_cache_key(&found.info)).flatten();
+        let wgpu::AdapterInfo { name, driver, driver_info, .. } = &found.info;
         Ok(Self {
             device,
             queue,
             limits,
             mapped,
+            pipeline_caches: pipeline_caches.map(|key| format!("{key}/{name}/{driver}/{driver_info}")),
             states: RwLock::default(),
             turn: parking_lot::FairMutex::new(()),
             lost,
+            #[cfg(test)]
+            submissions: AtomicU32::new(0),
+            #[cfg(test)]
+            refused: Mutex::default(),
         })
+    }
+
+    /// Can passes be timed by the device itself?
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
     /// No buffer of states is replaced while this lives. Taken before a group's lock, as is the next.
@@ -138,17 +171,49 @@ impl Gpu {
     }
 
     /// Catches errors from here on, on this thread.
-    pub fn scope(&self) -> Scope {
+    pub fn scope(&self) -> Scope<'_> {
         let mut guards =
             [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation]
                 .map(|filter| self.device.push_error_scope(filter));
         guards.reverse();
-        Scope(guards)
+        Scope { gpu: self, guards }
+    }
+
+    /// Is the device lost, whether anybody was told or not? wgpu tells by its callback alone, at some later poll; until
+    /// then what is made on the device is invalid without a word, and whatever uses it is refused as if it were wrong.
+    fn is_gone(&self) -> bool {
+        if self.is_lost() {
+            return true;
+        }
+        // Only a device that is there minds a buffer that is good for nothing.
+        let scope = self.scope();
+        let usage = wgpu::BufferUsages::empty();
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some("no buffer"), size: 4, usage, mapped_at_creation: false };
+        drop(self.device.create_buffer(&descriptor));
+        scope.first().is_none()
+    }
+
+    /// A cache for the driver's code of pipelines: an empty one, or with what [`wgpu::PipelineCache::get_data`] gave.
+    /// `None` if there are no such caches, or the data are another driver's.
+    ///
+    /// # Safety
+    ///
+    /// The data are what `get_data` gave, to the last bit: wgpu looks at their head, and many a driver at nothing.
+    pub unsafe fn pipeline_cache(&self, data: Option<&[u8]>) -> Option<wgpu::PipelineCache> {
+        self.pipeline_caches.as_ref()?;
+        let scope = self.scope();
+        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("ringwork"), data, fallback: false };
+        // SAFETY: the caller's.
+        let cache = unsafe { self.device.create_pipeline_cache(&descriptor) };
+        scope.check("a cache for pipelines").is_ok().then_some(cache)
     }
 
     /// Submits commands.
     pub fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
         let _turn = self.turn.lock();
+        #[cfg(test)]
+        self.submissions.fetch_add(1, Ordering::Relaxed);
         self.queue.submit([commands])
     }
 
@@ -161,14 +226,107 @@ impl Gpu {
         self.device.poll(how)
     }
 
-    /// A buffer; errors go to the scope around.
-    pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
-        self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
+    /// Bytes that one buffer for handlers may have.
+    pub fn largest_storage(&self) -> u64 {
+        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+    }
+
+    /// A buffer; mapped already where the host is to write it first.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, with what it is for and how large it would be: it is larger than the device allows, or there is
+    /// no memory for it. `DeviceLost`.
+    pub fn buffer(
+        &self,
+        what: &str,
+        size: u64,
+        usage: wgpu::BufferUsages,
+        mapped_at_creation: bool,
+    ) -> Result<wgpu::Buffer> {
+        if self.is_lost() {
+            return Err(self.lost_error());
+        }
+        let unavailable = |text: String| Error::new(ErrorKind::Unavailable, format!("wgpu: {text}"));
+        let is_storage = usage.contains(wgpu::BufferUsages::STORAGE);
+        let most = if is_storage { self.largest_storage() } else { self.limits.max_buffer_size };
+        if size > most {
+            return Err(unavailable(format!("{what}: {size} bytes; the device allows {most} in a buffer")));
+        }
+        let no_memory = || unavailable(format!("{what}: the device has no memory for {size} bytes"));
+        #[cfg(test)]
+        if self.refused.lock().is_ok_and(|refused| refused.is_some_and(|part| what.contains(part))) {
+            return Err(no_memory());
+        }
+        let scope = self.scope();
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
             size,
             usage,
-            mapped_at_creation: false,
-        })
+            mapped_at_creation,
+        });
+        match scope.first() {
+            None => Ok(buffer),
+            Some(error) if self.is_gone() => Err(self.lose(what, &error)),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(no_memory()),
+            Some(error) => Err(unavailable(format!("{what}: {size} bytes: {error}"))),
+        }
+    }
+
+    /// Writes to a buffer, behind what has been submitted and before what is submitted later.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` without memory to stage a large write. wgpu stages small ones itself, and gives the device up where
+    /// there is no memory even for that.
+    pub fn write(&self, what: &str, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        use wgpu::BufferUsages as Usage;
+        if bytes.len() <= SMALL_WRITE {
+            let scope = self.scope();
+            self.queue.write_buffer(buffer, offset, bytes);
+            return scope.check(what);
+        }
+        let mut at = offset;
+        for part in bytes.chunks(LARGEST_STAGE) {
+            let size = part.len() as u64;
+            let stage = self.buffer(what, size, Usage::MAP_WRITE | Usage::COPY_SRC, true)?;
+            let mut view = stage.get_mapped_range_mut(..).map_err(|error| self.lose(what, &error))?;
+            view.copy_from_slice(part);
+            drop(view);
+            stage.unmap();
+            let scope = self.scope();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&stage, 0, buffer, at, size);
+            self.submit(encoder.finish());
+            scope.check(what)?;
+            at += size;
+        }
+        Ok(())
+    }
+
+    /// From now on there is no memory for buffers with this in their name.
+    #[cfg(test)]
+    pub fn refuse(&self, part: Option<&'static str>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = part;
+    }
+
+    /// What the driver holds for this device: buffers and so on, by what they are and how many.
+    #[cfg(test)]
+    pub fn holdings(&self) -> Vec<(&'static str, isize)> {
+        // What nobody has any more goes when the device is looked after.
+        for _ in 0..2 {
+            let _ = self.poll(wgpu::PollType::wait_indefinitely());
+        }
+        let counters = self.device.get_internal_counters().hal;
+        vec![
+            ("buffers", counters.buffers.read()),
+            ("bytes in buffers", counters.buffer_memory.read()),
+            ("bind groups", counters.bind_groups.read()),
+            ("bind group layouts", counters.bind_group_layouts.read()),
+            ("pipelines", counters.compute_pipelines.read()),
+            ("pipeline layouts", counters.pipeline_layouts.read()),
+            ("shader modules", counters.shader_modules.read()),
+        ]
     }
 
     /// Waits until a submission is done.
@@ -210,17 +368,12 @@ impl Gpu {
         offset: u64,
         size: u64,
     ) -> Result<Download> {
-        let scope = self.scope();
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let copy = self.buffer("ringwork read-back", size, usage);
+        let copy = self.buffer("a copy from the device", size, usage, false)?;
+        let scope = self.scope();
         encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, size);
         let submission = self.submit(encoder.finish());
-        let mapped = Arc::new(AtomicU32::new(PENDING));
-        let told = mapped.clone();
-        copy.map_async(wgpu::MapMode::Read, .., move |result| {
-            // Release pairs with the Acquire in `Download::finish`.
-            told.store(if result.is_ok() { MAPPED } else { REFUSED }, Ordering::Release);
-        });
+        let mapped = start_mapping(&copy);
         scope.check("a copy from the device")?;
         Ok(Download { gpu: self.clone(), copy, submission, mapped })
     }
@@ -246,27 +399,61 @@ impl Download {
     ///
     /// `DeviceLost`; `TimedOut` at the deadline.
     pub fn finish(self, deadline: Option<Instant>) -> Result<Vec<u8>> {
-        self.gpu.wait(&self.submission, deadline)?;
+        let Self { gpu, copy, submission, mapped } = &self;
+        gpu.wait(submission, deadline)?;
+        gpu.take_mapped(copy, mapped)
+    }
+}
+
+/// Has a buffer be mapped; what became of that.
+fn start_mapping(buffer: &wgpu::Buffer) -> Arc<AtomicU32> {
+    let mapped = Arc::new(AtomicU32::new(PENDING));
+    let told = mapped.clone();
+    buffer.map_async(wgpu::MapMode::Read, .., move |result| {
+        // Release pairs with the Acquire in `Gpu::take_mapped`.
+        told.store(if result.is_ok() { MAPPED } else { REFUSED }, Ordering::Release);
+    });
+    mapped
+}
+
+impl Gpu {
+    /// Maps a buffer that can be read from the host, waits for the submission that wrote it, and gives what is in it.
+    ///
+    /// # Errors
+    ///
+    /// `DeviceLost`; `Unavailable` if it cannot be mapped.
+    pub fn read(&self, buffer: &wgpu::Buffer, submission: &wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+        let scope = self.scope();
+        let mapped = start_mapping(buffer);
+        scope.check("a report from the device")?;
+        self.wait(submission, None)?;
+        let bytes = self.take_mapped(buffer, &mapped);
+        buffer.unmap();
+        bytes
+    }
+
+    /// What is in a buffer whose mapping was begun before a submission that is over.
+    fn take_mapped(&self, buffer: &wgpu::Buffer, mapped: &AtomicU32) -> Result<Vec<u8>> {
         let failed = |what: &str| {
-            if self.gpu.is_lost() {
-                return self.gpu.lost_error();
+            if self.is_lost() {
+                return self.lost_error();
             }
             Error::new(ErrorKind::Unavailable, format!("wgpu: a copy from the device: {what}"))
         };
         // The callback comes from whichever thread's poll saw the end of the submission, perhaps after this one's.
         // Acquire pairs with the Release in it.
-        while self.mapped.load(Ordering::Acquire) == PENDING {
-            if self.gpu.is_lost() {
-                return Err(self.gpu.lost_error());
+        while mapped.load(Ordering::Acquire) == PENDING {
+            if self.is_lost() {
+                return Err(self.lost_error());
             }
             // What matters is what the callback says.
-            let _ = self.gpu.poll(wgpu::PollType::Poll);
+            let _ = self.poll(wgpu::PollType::Poll);
             std::thread::yield_now();
         }
-        if self.mapped.load(Ordering::Acquire) != MAPPED {
+        if mapped.load(Ordering::Acquire) != MAPPED {
             return Err(failed("it could not be mapped"));
         }
-        let view = self.copy.get_mapped_range(..).map_err(|error| failed(&error.to_string()))?;
+        let view = buffer.get_mapped_range(..).map_err(|error| failed(&error.to_string()))?;
         Ok(view.to_vec())
     }
 }

@@ -3,31 +3,28 @@
 use super::arena::Arena;
 use super::gpu::Gpu;
 use super::lane::{Batch, Lane, NONE};
+use super::link::{self, Leg};
 use super::round::{Round, Sheet};
 use super::shader::Shader;
 use crate::backend::Shape;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::sync::{Mutex, lock};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Bits of a status below its stamp; `shaders/ring.wgsl`.
-const STATUS_BITS: u32 = 3;
+pub(super) const STATUS_BITS: u32 = 3;
 /// The loops of a message were ended by the device.
 pub(super) const CUT_SHORT: u32 = 3;
 /// A message was handled.
 pub(super) const DONE: u32 = 4;
 /// Words before the items.
-const FIRST_ITEM: usize = 4;
+pub(super) const FIRST_ITEM: usize = 4;
 const ITEM_WORDS: usize = 4;
 /// Trips that the canary has to make.
 const TRIPS: u32 = 3;
 
-/// Messages in one round, at most.
-const MOST_MESSAGES: u32 = 1 << 17;
-/// Bytes of a round's messages, or of its records, at most.
-const MOST_BYTES: u64 = 64 << 20;
 /// Messages that the first round buffers have room for.
 const FIRST_MESSAGES: u32 = 64;
 
@@ -39,6 +36,8 @@ pub(super) struct Group {
     pub tables: Option<wgpu::BindGroup>,
     /// Messages that fit into a round.
     pub most: u32,
+    /// A kernel's messages share no round with another's, and none of them runs twice.
+    pub alone: bool,
     inner: Mutex<Inner>,
 }
 
@@ -55,24 +54,24 @@ struct Inner {
 pub(super) struct Piece {
     pub lane: Arc<Lane>,
     pub batch: Batch,
+    /// Where what it emits goes on the device, and from there, and so on.
+    pub legs: Vec<Leg>,
 }
 
 impl Group {
-    pub fn new(gpu: Arc<Gpu>, shader: Shader, shape: Shape, tables: Option<wgpu::BindGroup>) -> Result<Self> {
-        let largest = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size);
-        let longest = u64::from(shader.message_stride.max(shader.record.stride).max(20));
-        let most = (largest / 2).min(MOST_BYTES) / longest;
-        // A dispatch has 65,535 workgroups in one dimension on every adapter.
-        let most = most.min(MOST_MESSAGES.into()).min(u64::from(shader.workgroup) * 65_535) as u32;
-        if most == 0 {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("wgpu: what one message may send takes {longest} bytes; the device allows {largest}"),
-            ));
-        }
+    /// With `at_once`, a kernel's messages share no round with another's, and there are no more of them in it.
+    pub fn new(
+        gpu: Arc<Gpu>,
+        shader: Shader,
+        shape: Shape,
+        tables: Option<wgpu::BindGroup>,
+        at_once: Option<u32>,
+    ) -> Result<Self> {
+        let most = shader.most.min(at_once.unwrap_or(u32::MAX));
         let arena = Arena::new(&gpu, shader.state_stride)?;
         let inner = Inner { arena, idle: Vec::new(), stamp: 0, era: 0 };
-        Ok(Self { gpu, shader, shape, tables, most, inner: Mutex::new(inner) })
+        let alone = at_once.is_some();
+        Ok(Self { gpu, shader, shape, tables, most, alone, inner: Mutex::new(inner) })
     }
 
     /// Places for a kernel's states.
@@ -88,8 +87,14 @@ impl Group {
         lock(&self.inner).arena.free(places);
     }
 
-    pub fn write_states(&self, first: u32, states: &[u8], size: usize) {
-        lock(&self.inner).arena.write(&self.gpu, first, states, size);
+    pub fn write_states(&self, first: u32, states: &[u8], size: usize) -> Result<()> {
+        lock(&self.inner).arena.write(&self.gpu, first, states, size)
+    }
+
+    /// Places that kernels have.
+    #[cfg(test)]
+    pub fn places_taken(&self) -> u32 {
+        lock(&self.inner).arena.taken()
     }
 
     pub fn read_states(
@@ -107,22 +112,24 @@ impl Group {
         Ok(spread.chunks_exact(stride).flat_map(|state| &state[..size]).copied().collect())
     }
 
-    /// What became of a message, by its record: the code, or `None` if the round did not come to it.
+    /// What a status says: the code, or `None` if it is of another round.
     #[inline]
-    pub fn code(record: &[u8], stamp: u32) -> Option<u32> {
-        let status: [u8; 4] = record[..4].try_into().expect("four bytes");
+    pub fn code(status: &[u8], stamp: u32) -> Option<u32> {
+        let status: [u8; 4] = status[..4].try_into().expect("four bytes");
         let status = u32::from_ne_bytes(status);
         (status >> STATUS_BITS == stamp).then_some(status & ((1 << STATUS_BITS) - 1))
     }
 
-    /// Was every message handled?
-    pub fn all_done(&self, records: &[u8], stamp: u32) -> bool {
-        let stride = self.shader.record.stride as usize;
-        records.chunks_exact(stride).all(|record| Self::code(record, stamp) == Some(DONE))
-    }
-
     /// A round with these pieces, filled in; not more messages than [`most`](Self::most).
     pub fn prepare(self: &Arc<Self>, pieces: Vec<Piece>) -> Result<Round> {
+        let (mut round, words) = self.blank(pieces)?;
+        round.fill(&words)?;
+        round.sheet.words = words;
+        Ok(round)
+    }
+
+    /// … and its words, which have to be filled in.
+    pub fn blank(self: &Arc<Self>, pieces: Vec<Piece>) -> Result<(Round, Vec<u32>)> {
         let messages: u32 = pieces.iter().map(|piece| piece.batch.count).sum();
         let mut inner = lock(&self.inner);
         inner.stamp += 1;
@@ -138,20 +145,21 @@ impl Group {
             None => {
                 // Those that became too small would never be used again.
                 inner.idle.clear();
-                let capacity = messages.clamp(FIRST_MESSAGES, self.most).next_power_of_two().min(self.most);
+                let capacity = messages.max(FIRST_MESSAGES).next_power_of_two().min(self.most);
                 self.sheet(&inner.arena, capacity, inner.era)?
             }
         };
         if sheet.generation != inner.arena.generation {
-            sheet.bind_group = self.bind(&inner.arena, &sheet.upload, sheet.messages_at, &sheet.records);
+            let states = sheet.statuses.as_ref().unwrap_or(inner.arena.buffer());
+            sheet.bind_group = self.bind(&sheet.upload, sheet.messages_at, &sheet.records, states);
             sheet.generation = inner.arena.generation;
             sheet.ahead = None;
         }
         drop(inner);
-        let (words, items) = self.words(&pieces, messages, stamp);
-        let mut round = Round { group: self.clone(), sheet, pieces, messages, items, stamp };
-        round.fill(&words)?;
-        Ok(round)
+        let mut words = std::mem::take(&mut sheet.words);
+        let items = self.write_words(&mut words, &pieces, messages, stamp);
+        let round = Round { group: self.clone(), sheet, pieces, messages, items, stamp, link: None };
+        Ok((round, words))
     }
 
     /// A round that has nothing to do: has the driver make its machine code.
@@ -178,21 +186,25 @@ impl Group {
         }
     }
 
-    /// The words of a round: see `shaders/ring.wgsl`.
-    fn words(&self, pieces: &[Piece], messages: u32, stamp: u32) -> (Vec<u32>, u32) {
-        let mut words = vec![0, stamp, TRIPS, 0];
+    /// The words of a round: see `shaders/ring.wgsl`. How many items they have.
+    fn write_words(&self, words: &mut Vec<u32>, pieces: &[Piece], messages: u32, stamp: u32) -> u32 {
+        words.clear();
+        words.extend([0, stamp, TRIPS, 0]);
         let mut first = 0;
-        for Piece { lane, batch } in pieces {
+        for Piece { lane, batch, .. } in pieces {
             let place = lane.places.start;
             let fallback = lane.fallback();
             match self.shape {
                 Shape::Stateless => {}
                 Shape::Serial => words.extend([first, first + batch.count, place, fallback.unwrap_or(NONE)]),
                 Shape::Instances { .. } => {
-                    for (message, instance) in &batch.chains {
-                        let fallback = fallback.map_or(NONE, |fallback| fallback + instance);
-                        words.extend([first + message, 0, place + instance, fallback]);
-                    }
+                    let begin = words.len();
+                    words.resize(begin + batch.chains.len() * ITEM_WORDS, 0);
+                    let (items, _) = words[begin..].as_chunks_mut::<ITEM_WORDS>();
+                    batch.chains.longest_first(|item, chain| {
+                        let fallback = fallback.map_or(NONE, |fallback| fallback + chain.instance);
+                        items[item] = [first + chain.first, NONE, place + chain.instance, fallback];
+                    });
                 }
             }
             first += batch.count;
@@ -205,57 +217,75 @@ impl Group {
         words[3] = words.len() as u32;
         let mut first = 0;
         for Piece { batch, .. } in pieces {
-            let links = batch.links.iter();
+            let links = batch.chains.links.iter();
             words.extend(links.map(|next| if *next == NONE { NONE } else { first + next }));
             first += batch.count;
         }
-        (words, items)
+        items
     }
 
     fn sheet(&self, arena: &Arena, capacity: u32, era: u32) -> Result<Sheet> {
         use wgpu::BufferUsages as Usage;
         let (gpu, capacity_bytes) = (&self.gpu, u64::from(capacity));
         let words = match self.shape {
-            Shape::Stateless => FIRST_ITEM as u64,
-            Shape::Serial => FIRST_ITEM as u64 + capacity_bytes * ITEM_WORDS as u64,
+            Shape::Stateless => (FIRST_ITEM + link::WORDS) as u64,
+            Shape::Serial => (FIRST_ITEM + link::WORDS) as u64 + capacity_bytes * ITEM_WORDS as u64,
             Shape::Instances { .. } => FIRST_ITEM as u64 + capacity_bytes * (ITEM_WORDS as u64 + 1),
         };
         let align = u64::from(gpu.limits.min_storage_buffer_offset_alignment).max(16);
         let messages_at = (words * 4).next_multiple_of(align);
         let size = messages_at + (capacity_bytes * u64::from(self.shader.message_stride)).max(16);
-        let scope = gpu.scope();
-        let upload = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("ringwork messages"),
-            size: size.next_multiple_of(16),
-            usage: Usage::STORAGE | if gpu.mapped { Usage::MAP_WRITE } else { Usage::COPY_DST },
-            mapped_at_creation: gpu.mapped,
-        });
-        let size = (capacity_bytes * u64::from(self.shader.record.stride)).next_multiple_of(16);
+        let usage = Usage::STORAGE | if gpu.mapped { Usage::MAP_WRITE } else { Usage::COPY_DST };
+        let upload = gpu.buffer("the messages of a round", size.next_multiple_of(16), usage, gpu.mapped)?;
+        let record = &self.shader.record;
+        let size = u64::from(record.first) + capacity_bytes * u64::from(record.stride);
+        let size = size.next_multiple_of(16);
         let usage = Usage::STORAGE | if gpu.mapped { Usage::MAP_READ } else { Usage::COPY_SRC };
-        let records = gpu.buffer("ringwork records", size, usage);
-        let read_back =
-            (!gpu.mapped).then(|| gpu.buffer("ringwork read-back", size, Usage::MAP_READ | Usage::COPY_DST));
-        let bind_group = self.bind(arena, &upload, messages_at, &records);
+        let records = gpu.buffer("the results of a round", size, usage, false)?;
+        let read_back = if gpu.mapped {
+            None
+        } else {
+            let usage = Usage::MAP_READ | Usage::COPY_DST;
+            Some(gpu.buffer("the results of a round", size, usage, false)?)
+        };
+        let statuses = if record.has_status {
+            None
+        } else {
+            let usage = Usage::STORAGE | Usage::COPY_SRC;
+            Some(gpu.buffer(
+                "the statuses of a round",
+                (capacity_bytes * 4).next_multiple_of(16),
+                usage,
+                false,
+            )?)
+        };
+        let scope = gpu.scope();
+        let states = statuses.as_ref().unwrap_or(arena.buffer());
+        let bind_group = self.bind(&upload, messages_at, &records, states);
         scope.check("the buffers of a round")?;
         Ok(Sheet {
             capacity,
             upload,
             messages_at,
             records,
+            statuses,
             read_back,
             generation: arena.generation,
             bind_group,
             era,
             ahead: None,
+            link: None,
+            words: Vec::new(),
         })
     }
 
+    /// `states`: or the statuses, of a kernel that has no states.
     fn bind(
         &self,
-        arena: &Arena,
         upload: &wgpu::Buffer,
         messages_at: u64,
         records: &wgpu::Buffer,
+        states: &wgpu::Buffer,
     ) -> wgpu::BindGroup {
         let part = |offset, size| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: upload, offset, size })
@@ -264,7 +294,7 @@ impl Group {
             part(0, wgpu::BufferSize::new(messages_at)),
             part(messages_at, None),
             records.as_entire_binding(),
-            arena.buffer().as_entire_binding(),
+            states.as_entire_binding(),
         ];
         let entries: Vec<_> = (0..)
             .zip(resources)

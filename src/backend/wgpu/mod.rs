@@ -2,13 +2,17 @@
 //!
 //! A kernel's [port](port) stages messages in its [lane](lane); the device's one [pump](pump) gathers what is staged in
 //! all lanes into a submission, a [round](group) for each group of kernels that share a pipeline, and hands the records
-//! that come back to the lanes. The driver in `shaders/ring.wgsl` runs the handlers.
+//! that come back to the lanes. The driver in `shaders/ring.wgsl` runs the handlers. What one emits goes over a
+//! [link](link) into the next kernel's round of the same submission where it can.
 
 mod adapter;
 mod arena;
+mod chains;
+mod compute;
 mod gpu;
 mod group;
 mod lane;
+mod link;
 mod port;
 mod probe;
 mod pump;
@@ -19,7 +23,7 @@ mod storage;
 mod tests;
 
 use super::{Capabilities, Code, Device, DeviceStorage, LaunchSpec, Port, Shape};
-use crate::compile::Handler;
+use crate::compile::{Handler, Program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
 pub(crate) use adapter::{Found, accelerators, choose};
@@ -32,6 +36,10 @@ use storage::WgpuStorage;
 
 /// Overrides how messages get to a device: `mapped` or `staged`.
 const TRANSFER: &str = "RINGWORK_WGPU_TRANSFER";
+
+/// Iterations that the ring driver makes for a message besides those that copy what it emits, at most: the canary's
+/// and the chain's; `shaders/ring.wgsl`.
+const DRIVER_LOOPS: u32 = 8;
 
 /// An opened adapter.
 pub(crate) struct WgpuDevice {
@@ -75,6 +83,22 @@ fn storage(table: &Arc<dyn DeviceStorage>) -> &WgpuStorage {
     table.as_any().downcast_ref().expect("the layer above binds storage of the kernel's own device")
 }
 
+/// Messages of a handler that may be in one round, if it matters, on a device that ends loops after so many iterations.
+///
+/// A message whose loops were ended runs again by itself, because others may have used the iterations up. What it had
+/// written to tables by then would be written twice. So of a handler that writes tables a round gets no more messages
+/// than can use up their budgets, and none of another kernel: a message that is ended all the same is one too long for
+/// the device, and faults without running again.
+fn at_once(program: &Program, longest: u32) -> Option<u32> {
+    if !program.tables.iter().any(|table| table.writable) {
+        return None;
+    }
+    let own = if program.has_loops { program.signature.loop_budget } else { 0 };
+    let emits = program.signature.outputs.iter().map(|output| output.max_per_message);
+    let all = emits.fold(own.saturating_add(DRIVER_LOOPS), u32::saturating_add);
+    Some((longest / all).max(1))
+}
+
 impl WgpuDevice {
     /// Opens an adapter.
     ///
@@ -82,6 +106,11 @@ impl WgpuDevice {
     ///
     /// `Unavailable`, with the reason and what to do about it; `Invalid` if [`TRANSFER`] says what it may not.
     pub(crate) fn open(found: &Found) -> Result<Arc<dyn Device>> {
+        Self::open_within(found, found.adapter.limits())
+    }
+
+    /// Opens an adapter as if these were its limits.
+    fn open_within(found: &Found, limits: wgpu::Limits) -> Result<Arc<dyn Device>> {
         let mapped = match std::env::var_os(TRANSFER) {
             None => None,
             Some(way) if way == "mapped" => Some(true),
@@ -93,11 +122,10 @@ impl WgpuDevice {
                 ));
             }
         };
-        let gpu = Arc::new(Gpu::open(found, mapped)?);
-        let capabilities = found.capabilities(gpu.mapped, probe::longest_loop(&gpu)?);
-        // A second submission only waits for the first where the host's own cores do the work.
-        let depth = if found.is_software() { 1 } else { 2 };
-        let pump = Arc::new(Pump::new(gpu.clone(), depth));
+        let gpu = Arc::new(Gpu::open(found, mapped, limits)?);
+        let mut capabilities = found.capabilities(gpu.mapped, probe::longest_loop(&gpu)?);
+        capabilities.largest_buffer = gpu.largest_storage();
+        let pump = Arc::new(Pump::new(gpu.clone(), capabilities.longest_loop));
         Ok(Arc::new(Self { capabilities, gpu, pump, groups: Mutex::default() }))
     }
 
@@ -113,10 +141,13 @@ impl WgpuDevice {
             return Ok(group);
         }
         // Outside of the lock: other kernels are launched meanwhile.
-        let canary = self.capabilities.longest_loop.is_some();
-        let shader = Shader::new(&self.gpu, &handler.program, spec.shape, canary)?;
+        // Without loops nothing but a chain can be ended, and that shows.
+        let has_loops = handler.program.has_loops || !handler.program.emits.is_empty();
+        let canary = self.capabilities.longest_loop.is_some() && has_loops;
+        let shader = Shader::new(&self.gpu, handler, spec.shape, canary)?;
         let tables = self.tables(&shader, handler, &spec.tables)?;
-        let group = Arc::new(Group::new(self.gpu.clone(), shader, spec.shape, tables)?);
+        let at_once = self.capabilities.longest_loop.and_then(|longest| at_once(&handler.program, longest));
+        let group = Arc::new(Group::new(self.gpu.clone(), shader, spec.shape, tables, at_once)?);
         group.warm_up()?;
         if let Some(other) = find() {
             return Ok(other);
@@ -139,7 +170,7 @@ impl WgpuDevice {
             .zip(tables)
             .map(|(table, bound)| wgpu::BindGroupEntry {
                 binding: table.binding,
-                resource: storage(bound).buffer.as_entire_binding(),
+                resource: storage(bound).binding(),
             })
             .collect();
         let scope = self.gpu.scope();
@@ -162,6 +193,19 @@ impl Device for WgpuDevice {
         Ok(Arc::new(WgpuStorage::new(self.gpu.clone(), bytes)?))
     }
 
+    fn owns(&self, storage: &dyn DeviceStorage) -> bool {
+        let own = storage.as_any().downcast_ref::<WgpuStorage>();
+        own.is_some_and(|storage| storage.is_of(&self.gpu))
+    }
+
+    fn compute(
+        &self,
+        compiled: &Arc<crate::compile::CompiledCompute>,
+    ) -> Result<Arc<dyn super::compute::DeviceKernel>> {
+        let canary = self.capabilities.longest_loop.is_some();
+        Ok(Arc::new(compute::WgpuKernel::new(self.gpu.clone(), compiled.clone(), canary)?))
+    }
+
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>> {
         if self.gpu.is_lost() {
             return Err(self.gpu.lost_error());
@@ -181,6 +225,41 @@ impl Device for WgpuDevice {
     fn destroy(&self) {
         self.gpu.device.destroy();
     }
+
+    #[cfg(test)]
+    fn refuse(&self, part: Option<&'static str>) {
+        self.gpu.refuse(part);
+    }
+
+    #[cfg(test)]
+    fn submissions(&self) -> u32 {
+        self.gpu.submissions.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    fn keeps_pipelines(&self) -> bool {
+        self.gpu.pipeline_caches.is_some()
+    }
+
+    #[cfg(test)]
+    fn holdings(&self) -> Vec<(&'static str, isize)> {
+        let mut holdings = self.gpu.holdings();
+        let groups: Vec<_> = lock(&self.groups).iter().filter_map(|(_, group)| group.upgrade()).collect();
+        holdings.push(("groups", groups.len() as isize));
+        holdings.push(("states", groups.iter().map(|group| group.places_taken() as isize).sum()));
+        holdings
+    }
+}
+
+/// A device whose buffers may have so many bytes, and its shaders so many buffers; `None` where there is no adapter.
+#[cfg(test)]
+pub(crate) fn small(largest_buffer: u64, buffers: u32) -> Option<Arc<dyn Device>> {
+    let found = choose(&super::DeviceOptions::default(), false).ok()?;
+    let mut limits = found.adapter.limits();
+    limits.max_buffer_size = largest_buffer;
+    limits.max_storage_buffer_binding_size = largest_buffer;
+    limits.max_storage_buffers_per_shader_stage = buffers;
+    Some(WgpuDevice::open_within(&found, limits).expect("the adapter allows more"))
 }
 
 impl Drop for WgpuDevice {

@@ -34,7 +34,8 @@ pub(super) fn longest_loop(gpu: &Arc<Gpu>) -> Result<Option<u32>> {
         compilation_options: Default::default(),
         cache: None,
     });
-    let words = gpu.buffer("ringwork probe", 16, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC);
+    let words =
+        gpu.buffer("the probe of loops", 16, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC, false)?;
     gpu.queue.write_buffer(&words, 0, bytemuck::cast_slice(&[TRIPS, 0, 0, 0]));
     let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,

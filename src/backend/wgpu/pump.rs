@@ -7,12 +7,13 @@
 use super::gpu::Gpu;
 use super::group::{Group, Piece};
 use super::lane::Lane;
-use super::round::{Mapping, Round};
+use super::link::{Leg, LinkPass, hand_back, legs};
+use super::round::{Landed, Mapping, Round};
 use crate::error::{Error, Result};
-use crate::sync::{Condvar, Mutex, lock, wait_until};
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait_until};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, TryLockError, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 /// The device's answer is looked for without sleeping for so long. What takes longer gains nothing by it, and loses a
@@ -23,19 +24,34 @@ const NAP: Duration = Duration::from_millis(2);
 /// A waiting caller that found somebody else at the pump looks again after so long.
 const TURN: Duration = Duration::from_micros(50);
 
+/// Submissions that may be on their way at once: the next one is made ready while the device works. Worth a fifth of the
+/// throughput even where the device is the host's own processors (measured on llvmpipe).
+const DEPTH: usize = 2;
+/// No submission is over sooner: who only sends need not look for its end, which takes some microseconds.
+const SHORTEST: Duration = Duration::from_micros(20);
+/// Whoever pumped and left is expected back within so long; it saves waking the thread for each round.
+const WATCH: Duration = Duration::from_micros(200);
+
 /// See the module.
 pub(super) struct Pump {
     gpu: Arc<Gpu>,
-    /// Submissions that may be on their way at once.
-    depth: usize,
+    /// The device ends loops after so many iterations.
+    longest_loop: Option<u32>,
+    /// Made for the first kernel that may need it; `None` where it could not be: then what kernels emit goes through the host.
+    links: OnceLock<Option<LinkPass>>,
     /// Kernels with messages for the next submission.
     queue: Mutex<Vec<Arc<Lane>>>,
+    /// Kernels to which a caller of another one brought results: whoever waits for them has most often sent them together
+    /// with its own, and comes for them next. Told by the thread if nobody does.
+    untold: Mutex<Vec<Weak<Lane>>>,
     /// Every kernel there is, to be told when the device is lost.
     lanes: Mutex<Vec<Weak<Lane>>>,
     /// Held by whoever pumps.
     flights: std::sync::Mutex<VecDeque<Flight>>,
     /// Submissions that are on their way, for those who do not hold the lock.
     under_way: AtomicUsize,
+    /// Counts how often somebody pumped.
+    turns: AtomicU64,
     /// Whoever waits and does not pump.
     waiting: AtomicUsize,
     /// Wakes the thread that pumps while nobody waits; the flag says that there is something to do, or that it is over.
@@ -45,6 +61,9 @@ pub(super) struct Pump {
 #[derive(Default)]
 struct Bell {
     has_rung: bool,
+    /// Somebody pumped and left, and may come back: the thread looks now and then whether nobody does.
+    is_watched: bool,
+    /// The device is nobody's any more.
     is_closed: bool,
     has_thread: bool,
 }
@@ -52,22 +71,31 @@ struct Bell {
 /// A submission on its way.
 struct Flight {
     submission: wgpu::SubmissionIndex,
+    since: Instant,
     rounds: Vec<Round>,
     mapping: Mapping,
 }
 
 impl Pump {
-    pub fn new(gpu: Arc<Gpu>, depth: usize) -> Self {
+    pub fn new(gpu: Arc<Gpu>, longest_loop: Option<u32>) -> Self {
         Self {
             gpu,
-            depth,
+            longest_loop,
+            links: OnceLock::new(),
             queue: Mutex::default(),
+            untold: Mutex::default(),
             lanes: Mutex::default(),
             flights: Default::default(),
             under_way: AtomicUsize::new(0),
+            turns: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             bell: Default::default(),
         }
+    }
+
+    /// Can what a kernel emits stay on the device?
+    pub fn has_links(&self) -> bool {
+        self.links.get_or_init(|| LinkPass::new(&self.gpu).ok()).is_some()
     }
 
     /// Has a kernel told when the device is lost.
@@ -107,7 +135,12 @@ impl Pump {
             }
             match self.try_flights() {
                 Some(mut flights) => {
-                    self.turn(&mut flights, deadline, &|| !is_over());
+                    let more = self.turn(&mut flights, deadline, &|| !is_over(), Some(lane));
+                    drop(flights);
+                    // What came over a link is over, and the kernel before is about to hand out what caused it.
+                    if !more && lane.lock().on_the_way > 0 && !is_over() {
+                        lane.wait(Instant::now() + TURN);
+                    }
                 }
                 None => {
                     // Relaxed: only a hint for whoever leaves the pump, that its thread is not needed.
@@ -122,27 +155,56 @@ impl Pump {
         over
     }
 
-    /// One look, without waiting.
-    pub fn look(self: &Arc<Self>) {
+    /// Submits what waits, if nobody else is about to.
+    pub fn submit_waiting(self: &Arc<Self>) {
         if let Some(mut flights) = self.try_flights() {
-            self.turn(&mut flights, Some(Instant::now()), &|| false);
+            self.fill(&mut flights);
         }
         self.leave();
     }
 
-    /// Sees to it that somebody goes on with what is left.
+    /// Submits what waits, for a caller that does not stay: at once if the device has nothing, or if this kernel's messages
+    /// are worth a submission of their own. A few messages of each of many kernels go together in the next one.
+    pub fn look(self: &Arc<Self>, lane: &Lane) {
+        if let Some(mut flights) = self.try_flights() {
+            let is_worth_it = lane.is_worth_a_round();
+            if flights.is_empty() || is_worth_it {
+                self.fill(&mut flights);
+            }
+            let is_old = flights.front().is_some_and(|flight| flight.since.elapsed() >= SHORTEST);
+            if (is_worth_it && flights.len() == DEPTH && is_old) || self.gpu.is_lost() {
+                self.turn(&mut flights, Some(Instant::now()), &|| false, Some(lane));
+            }
+        }
+        self.leave();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::SeqCst) == 0
+            && lock(&self.queue).is_empty()
+            && lock(&self.untold).is_empty()
+    }
+
+    /// Sees to it that somebody goes on with what is left: the caller itself if it comes back soon, else the thread.
     pub fn leave(self: &Arc<Self>) {
-        let is_idle = self.under_way.load(Ordering::SeqCst) == 0 && lock(&self.queue).is_empty();
-        if !is_idle && self.waiting.load(Ordering::Relaxed) == 0 {
-            self.ring();
+        if !self.is_idle() && self.waiting.load(Ordering::Relaxed) == 0 {
+            let mut bell = lock(&self.bell.0);
+            if !bell.is_watched {
+                bell.is_watched = true;
+                self.wake(bell);
+            }
         }
     }
 
-    /// Wakes the thread that pumps.
+    /// Has the thread pump.
     pub fn ring(self: &Arc<Self>) {
         let mut bell = lock(&self.bell.0);
         bell.has_rung = true;
-        if !bell.has_thread && !bell.is_closed {
+        self.wake(bell);
+    }
+
+    fn wake(self: &Arc<Self>, mut bell: MutexGuard<'_, Bell>) {
+        if !bell.has_thread {
             let pump = Arc::downgrade(self);
             let thread = std::thread::Builder::new().name("ringwork-wgpu".into());
             // Without a thread the work waits for callers.
@@ -152,27 +214,54 @@ impl Pump {
         self.bell.1.notify_one();
     }
 
-    /// Ends the thread.
-    pub fn close(&self) {
+    /// The device is nobody's any more. Its kernels may not know: the thread tells them if it is lost, and ends when none
+    /// is left.
+    pub fn close(self: &Arc<Self>) {
         lock(&self.bell.0).is_closed = true;
-        self.bell.1.notify_all();
+        if self.has_kernels() {
+            self.ring();
+        } else {
+            self.bell.1.notify_all();
+        }
+    }
+
+    /// Is there a kernel that has not been told of the device's loss?
+    fn has_kernels(&self) -> bool {
+        lock(&self.lanes).iter().any(|lane| lane.strong_count() > 0)
     }
 
     /// The thread that pumps while nobody waits.
     fn work(pump: &Weak<Self>) {
+        let mut turns = 0;
         loop {
             let Some(pump) = pump.upgrade() else { return };
             let mut bell = lock(&pump.bell.0);
-            if bell.is_closed {
+            if bell.is_closed && !bell.has_rung && !pump.has_kernels() {
+                bell.has_thread = false;
                 return;
             }
             if !bell.has_rung {
                 // Not for ever: the pump is gone when its last owner is, and this thread holds it meanwhile.
-                let nap = Instant::now() + Duration::from_millis(100);
-                bell = wait_until(&pump.bell.1, bell, Some(nap));
+                let nap = if bell.is_watched { WATCH } else { Duration::from_millis(100) };
+                bell = wait_until(&pump.bell.1, bell, Some(Instant::now() + nap));
             }
             if !std::mem::take(&mut bell.has_rung) {
-                continue;
+                if pump.is_idle() {
+                    // Whoever leaves something behind from here on says so.
+                    bell.is_watched = false;
+                    if pump.is_idle() {
+                        continue;
+                    }
+                    bell.is_watched = true;
+                }
+                drop(bell);
+                pump.tell_untold();
+                bell = lock(&pump.bell.0);
+                // Relaxed: only whether somebody has been here lately.
+                let before = std::mem::replace(&mut turns, pump.turns.load(Ordering::Relaxed));
+                if before != turns || !bell.is_watched {
+                    continue;
+                }
             }
             drop(bell);
             loop {
@@ -180,7 +269,7 @@ impl Pump {
                     // Somebody waits and pumps; who leaves rings again.
                     break;
                 };
-                let more = pump.turn(&mut flights, None, &|| true);
+                let more = pump.turn(&mut flights, None, &|| true, None);
                 drop(flights);
                 if !more {
                     break;
@@ -204,12 +293,28 @@ impl Pump {
         flights: &mut VecDeque<Flight>,
         deadline: Option<Instant>,
         may_stay: &dyn Fn() -> bool,
+        own: Option<&Lane>,
     ) -> bool {
         if self.gpu.is_lost() {
             self.give_up(flights);
             return false;
         }
-        while flights.len() < self.depth
+        // Relaxed: see `work`.
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        self.fill(flights);
+        if flights.front().is_some_and(|flight| self.is_back(flight, deadline, may_stay)) {
+            let flight = flights.pop_front().expect("it was there");
+            self.land(flight, own);
+            // At once: whoever gets the results has its hands full with them.
+            self.fill(flights);
+        }
+        !flights.is_empty() || !lock(&self.queue).is_empty()
+    }
+
+    /// Submits what waits, as far as there may be more on the way.
+    fn fill(&self, flights: &mut VecDeque<Flight>) {
+        while flights.len() < DEPTH
+            && !self.gpu.is_lost()
             && let Some(rounds) = self.gather()
         {
             if let Err(error) = self.submit(flights, rounds) {
@@ -217,12 +322,6 @@ impl Pump {
             }
         }
         self.under_way.store(flights.len(), Ordering::SeqCst);
-        if flights.front().is_some_and(|flight| self.is_back(flight, deadline, may_stay)) {
-            let flight = flights.pop_front().expect("it was there");
-            self.land(flight);
-            self.under_way.store(flights.len(), Ordering::SeqCst);
-        }
-        !flights.is_empty() || !lock(&self.queue).is_empty()
     }
 
     /// What waits in all kernels, as rounds; `None` if nothing does.
@@ -242,7 +341,8 @@ impl Pump {
             let fits = open.is_none_or(|round| {
                 let round: &Vec<Piece> = &rounds[round];
                 let taken: u32 = round.iter().map(|piece| piece.batch.count).sum();
-                !state.staged.alone && !round[0].batch.alone && taken + state.staged.count <= group.most
+                let alone = group.alone || state.staged.alone || round[0].batch.alone;
+                !alone && taken + state.staged.count <= group.most
             });
             if !fits {
                 drop(state);
@@ -250,12 +350,23 @@ impl Pump {
                 continue;
             }
             let spare = state.spare.pop().unwrap_or_default();
-            let batch = std::mem::replace(&mut state.staged, spare);
+            let mut batch = std::mem::replace(&mut state.staged, spare);
+            batch.alone |= group.alone;
             state.is_queued = false;
             state.rounds += 1;
             lane.count_waiting(state.apart);
+            // In order, and behind nothing that is on its way through the host.
+            let may_pass = lane.onward.is_some()
+                && (state.rounds, state.detours) == (1, 0)
+                && !batch.is_again
+                && batch.tokens.len() == batch.count as usize;
+            state.passes = may_pass;
             drop(state);
-            let piece = Piece { lane, batch };
+            let legs = if may_pass { legs(&lane, batch.count, self.longest_loop) } else { Vec::new() };
+            if legs.is_empty() {
+                lane.take_detour(&mut lane.lock(), &mut batch);
+            }
+            let piece = Piece { lane, batch, legs };
             match open {
                 Some(round) => rounds[round].push(piece),
                 None => rounds.push(vec![piece]),
@@ -274,14 +385,27 @@ impl Pump {
         for pieces in rounds {
             let lanes: Vec<_> = pieces.iter().map(|piece| piece.lane.clone()).collect();
             let group: Arc<Group> = lanes[0].group.clone();
+            let mut pieces = pieces;
+            let legs: Vec<_> = pieces.iter_mut().map(|piece| std::mem::take(&mut piece.legs)).collect();
             match group.prepare(pieces) {
-                Ok(round) => prepared.push(round),
+                Ok(mut round) => {
+                    for (piece, legs) in round.pieces.iter_mut().zip(legs) {
+                        piece.legs = legs;
+                    }
+                    prepared.push(round);
+                }
                 // Its kernels alone: the others' messages go on.
-                Err(error) => lanes.iter().for_each(|lane| lane.fail(&error)),
+                Err(error) => {
+                    lanes.iter().for_each(|lane| lane.fail(&error));
+                    legs.iter().flatten().for_each(Leg::call_off);
+                }
             }
         }
         if prepared.is_empty() {
             return scope.check("a round");
+        }
+        if let Some(Some(links)) = self.links.get() {
+            links.extend(&mut prepared);
         }
         let (commands, mapping) = Round::encode(&self.gpu, &mut prepared);
         let submission = self.gpu.submit(commands);
@@ -289,7 +413,7 @@ impl Pump {
         if let [round] = &mut prepared[..] {
             round.encode_ahead();
         }
-        flights.push_back(Flight { submission, rounds: prepared, mapping });
+        flights.push_back(Flight { submission, since: Instant::now(), rounds: prepared, mapping });
         scope.check("a round")
     }
 
@@ -321,18 +445,56 @@ impl Pump {
     }
 
     /// Hands out what a submission brought.
-    fn land(&self, flight: Flight) {
+    fn land(&self, flight: Flight, own: Option<&Lane>) {
         if self.gpu.is_lost() || flight.mapping.has_failed() {
             let error = self.gpu.lose("the results of a round", &"they could not be mapped");
             flight.rounds.iter().for_each(|round| round.fail(&error));
             return;
         }
-        let mut next = Vec::new();
-        for round in flight.rounds {
-            // Told to its kernels already.
-            let _ = round.finish(&mut next);
+        let may_wait = own.is_some() && lock(&self.bell.0).has_thread;
+        let mut over = Vec::new();
+        let mut failure = None;
+        for mut round in flight.rounds {
+            let pieces = std::mem::take(&mut round.pieces);
+            let origin = round.link.as_ref().map(|link| link.origin);
+            match Landed::new(round) {
+                Ok(landed) => over.push((pieces, origin, Arc::new(landed))),
+                Err(error) => {
+                    pieces.iter().for_each(|piece| piece.lane.fail(&error));
+                    failure = Some(error);
+                }
+            }
         }
+        if let Some(error) = failure {
+            // The device is lost with it, and no kernel of the submission has anything of it: all of it runs again.
+            let pieces = over.iter().flat_map(|(pieces, ..)| pieces);
+            return pieces.for_each(|piece| piece.lane.fail(&error));
+        }
+        let (mut next, mut later) = (Vec::new(), Vec::new());
+        hand_back(over, |lane, returned| {
+            // Others wait for what it brought to them.
+            let is_awaited = returned.next.is_some();
+            if lane.take_back(returned) {
+                next.push(lane.clone());
+            }
+            if may_wait && !is_awaited && !own.is_some_and(|own| std::ptr::eq(own, &**lane)) {
+                later.push(Arc::downgrade(lane));
+            } else {
+                lane.tell_kernel();
+            }
+        });
         lock(&self.queue).append(&mut next);
+        lock(&self.untold).append(&mut later);
+    }
+
+    /// Tells kernels of results that a caller of another one brought.
+    fn tell_untold(&self) {
+        for lane in std::mem::take(&mut *lock(&self.untold)) {
+            // Also where somebody has: who took these results while it handed out others does not know that none are left.
+            if let Some(lane) = lane.upgrade() {
+                lane.tell_kernel();
+            }
+        }
     }
 
     /// Something was wrong with the last submission.
@@ -350,10 +512,7 @@ impl Pump {
         }
         self.under_way.store(0, Ordering::SeqCst);
         drop(std::mem::take(&mut *lock(&self.queue)));
-        for lane in std::mem::take(&mut *lock(&self.lanes)) {
-            if let Some(lane) = lane.upgrade() {
-                lane.fail(&error);
-            }
-        }
+        let lanes = std::mem::take(&mut *lock(&self.lanes));
+        lanes.iter().filter_map(Weak::upgrade).for_each(|lane| lane.fail(&error));
     }
 }

@@ -1,8 +1,9 @@
 //! One round of a group: its buffers, its commands, and the way of its records back.
 
 use super::gpu::Gpu;
-use super::group::{Group, Piece};
-use super::lane::Lane;
+use super::group::{DONE, Group, Piece};
+use super::lane::Part;
+use super::link::{Link, LinkBuffers};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +16,8 @@ pub(super) struct Sheet {
     pub upload: wgpu::Buffer,
     pub messages_at: u64,
     pub records: wgpu::Buffer,
+    /// Of messages that were not handled, where the records have no status.
+    pub statuses: Option<wgpu::Buffer>,
     /// Where the records can be read; `None` where they can be read in place.
     pub read_back: Option<wgpu::Buffer>,
     /// The arena's generation that `bind_group` has.
@@ -24,6 +27,10 @@ pub(super) struct Sheet {
     pub era: u32,
     /// The commands of a round of one workgroup, and how many messages come back of it.
     pub ahead: Option<(wgpu::CommandBuffer, Mapping, u32)>,
+    /// What brought messages over a link into it the last time.
+    pub link: Option<LinkBuffers>,
+    /// Room to put the words together.
+    pub words: Vec<u32>,
 }
 
 /// What is known of buffers that are to be mapped when a submission is over.
@@ -72,6 +79,8 @@ pub(super) struct Round {
     pub messages: u32,
     pub items: u32,
     pub stamp: u32,
+    /// Its messages come over a link, from a round before it in the same submission.
+    pub link: Option<Link>,
 }
 
 impl Round {
@@ -80,7 +89,7 @@ impl Round {
         let gpu = &self.group.gpu;
         let words: &[u8] = bytemuck::cast_slice(words);
         let at = self.sheet.messages_at;
-        let bytes: u64 = self.pieces.iter().map(|piece| piece.batch.bytes.len() as u64).sum();
+        let bytes: u64 = self.parts().map(|part| part.len() as u64).sum();
         let failed = |error: &dyn std::fmt::Display| gpu.lose("the messages of a round", error);
         let upload = &self.sheet.upload;
         if gpu.mapped {
@@ -104,31 +113,43 @@ impl Round {
         Ok(())
     }
 
-    /// Every kernel's messages, with where they go.
+    /// Every kernel's messages.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().flat_map(|piece| &piece.batch.parts).map(Part::bytes)
+    }
+
+    /// … with where they go.
     fn each_part(&self, mut copy: impl FnMut(std::ops::Range<usize>, &[u8])) {
         let mut begin = 0;
-        for Piece { batch, .. } in &self.pieces {
-            let end = begin + batch.bytes.len();
+        for part in self.parts() {
+            let end = begin + part.len();
             if end > begin {
-                copy(begin..end, &batch.bytes);
+                copy(begin..end, part);
             }
             begin = end;
         }
     }
 
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, workgroups: u32) {
+        if let Some(link) = &self.link {
+            link.dispatch(pass);
+        }
         let group = &self.group;
         pass.set_pipeline(&group.shader.pipeline);
         pass.set_bind_group(0, &self.sheet.bind_group, &[]);
         if let Some(tables) = &group.tables {
             pass.set_bind_group(1, tables, &[]);
         }
-        pass.dispatch_workgroups(workgroups, 1, 1);
+        match &self.link {
+            Some(link) if workgroups > 1 => pass.dispatch_workgroups_indirect(&link.buffers.size, 0),
+            _ => pass.dispatch_workgroups(workgroups, 1, 1),
+        }
     }
 
-    /// Bytes of the records of so many messages.
+    /// Bytes of what comes back of so many messages.
     fn record_bytes(&self, messages: u32) -> u64 {
-        u64::from(messages) * u64::from(self.group.shader.record.stride)
+        let record = &self.group.shader.record;
+        u64::from(record.first) + u64::from(messages) * u64::from(record.stride)
     }
 
     fn readable(&self) -> &wgpu::Buffer {
@@ -189,35 +210,6 @@ impl Round {
         self.sheet.ahead = Some((encoder.finish(), mapping, messages));
     }
 
-    /// Hands the records to the kernels; those whose next messages may follow at once go to `next`.
-    ///
-    /// # Errors
-    ///
-    /// `DeviceLost`, told to the kernels too, if they cannot be read.
-    pub fn finish(mut self, next: &mut Vec<Arc<Lane>>) -> Result<()> {
-        let stride = self.group.shader.record.stride as usize;
-        let view = match self.readable().get_mapped_range(..self.record_bytes(self.messages)) {
-            Ok(view) => view,
-            Err(error) => {
-                let error = self.group.gpu.lose("the records of a round", &error);
-                self.fail(&error);
-                return Err(error);
-            }
-        };
-        let mut end = 0;
-        for Piece { lane, batch } in std::mem::take(&mut self.pieces) {
-            let begin = end;
-            end += batch.count as usize * stride;
-            if lane.take_back(batch, &view[begin..end], self.stamp) {
-                next.push(lane);
-            }
-        }
-        drop(view);
-        self.readable().unmap();
-        self.retire();
-        Ok(())
-    }
-
     /// Keeps the buffers for another round.
     pub fn retire(self) {
         self.group.keep(self.sheet);
@@ -226,5 +218,79 @@ impl Round {
     /// Tells the kernels that nothing comes back.
     pub fn fail(&self, error: &Error) {
         self.pieces.iter().for_each(|piece| piece.lane.fail(error));
+    }
+}
+
+/// A round that is over, whose records can be read. Its buffers are used again when nobody has it any more.
+pub(super) struct Landed {
+    /// Both are taken only when this is dropped; the view has to go first.
+    view: Option<wgpu::BufferView>,
+    round: Option<Round>,
+    /// Was there a message that was not handled?
+    trouble: bool,
+    /// Then the statuses, where they are not in the records.
+    statuses: Vec<u8>,
+}
+
+impl Landed {
+    /// # Errors
+    ///
+    /// `DeviceLost`, if they cannot be read.
+    pub fn new(round: Round) -> Result<Self> {
+        let failed = |error| round.group.gpu.lose("the records of a round", &error);
+        let bytes = round.record_bytes(round.messages);
+        let view = round.readable().get_mapped_range(..bytes).map_err(failed)?;
+        let trouble: [u8; 4] = view[..4].try_into().expect("four bytes");
+        let trouble = u32::from_ne_bytes(trouble) == round.stamp;
+        let statuses = match &round.sheet.statuses {
+            Some(statuses) if trouble => {
+                let size = u64::from(round.messages) * 4;
+                let gpu = &round.group.gpu;
+                let encoder = gpu.device.create_command_encoder(&Default::default());
+                let copy = gpu.start_download(encoder, statuses, 0, size)?;
+                copy.finish(None)?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Self { view: Some(view), round: Some(round), trouble, statuses })
+    }
+
+    pub fn round(&self) -> &Round {
+        self.round.as_ref().expect("there until the end")
+    }
+
+    /// The records of these messages.
+    pub fn records(&self, first: u32, count: u32) -> &[u8] {
+        let bytes = |messages| self.round().record_bytes(messages) as usize;
+        &self.view.as_ref().expect("there until the end")[bytes(first)..bytes(first + count)]
+    }
+
+    /// What became of a message: the code, or `None` if the round did not come to it.
+    #[inline]
+    pub fn code(&self, number: u32) -> Option<u32> {
+        if !self.trouble {
+            return Some(DONE);
+        }
+        let stamp = self.round().stamp;
+        match &self.round().sheet.statuses {
+            // Only what was not handled has one.
+            Some(_) => Group::code(&self.statuses[number as usize * 4..], stamp).or(Some(DONE)),
+            None => Group::code(self.records(number, 1), stamp),
+        }
+    }
+
+    /// Was each of these messages handled?
+    pub fn is_smooth(&self, first: u32, count: u32) -> bool {
+        !self.trouble || (first..first + count).all(|number| self.code(number) == Some(DONE))
+    }
+}
+
+impl Drop for Landed {
+    fn drop(&mut self) {
+        drop(self.view.take());
+        if let Some(round) = self.round.take() {
+            round.readable().unmap();
+            round.retire();
+        }
     }
 }

@@ -2,12 +2,18 @@
 
 use super::gpu::Gpu;
 use crate::backend::Shape;
-use crate::compile::{Driver, Program, Record, join};
-use crate::error::Result;
+use crate::compile::{Driver, Handler, Joined, Key, KeyBuilder, Record, Store, join};
+use crate::error::{Error, ErrorKind, Result};
 
 /// `shaders/ring.wgsl`, behind every handler.
 const DRIVER: &str = include_str!("../../../shaders/ring.wgsl");
 
+/// Messages in one round, at most.
+const MOST_MESSAGES: u32 = 1 << 17;
+/// Bytes of a round's messages, or of its records, at most.
+const MOST_BYTES: u64 = 64 << 20;
+/// Buffers that every round has.
+const ROUND_BUFFERS: usize = 4;
 /// Invocations of a workgroup, unless the adapter has fewer.
 const WORKGROUP: u32 = 64;
 
@@ -19,6 +25,8 @@ pub(super) struct Shader {
     /// Of `@group(1)`: the tables; `None` without.
     pub table_layout: Option<wgpu::BindGroupLayout>,
     pub workgroup: u32,
+    /// Messages that fit into a round.
+    pub most: u32,
     pub message_stride: u32,
     pub state_stride: u32,
     pub record: Record,
@@ -26,23 +34,27 @@ pub(super) struct Shader {
 
 impl Shader {
     /// Joins, compiles, and lets the driver make machine code, which it otherwise does at the first dispatch.
-    pub fn new(gpu: &Gpu, program: &Program, shape: Shape, canary: bool) -> Result<Self> {
+    pub fn new(gpu: &Gpu, handler: &Handler, shape: Shape, canary: bool) -> Result<Self> {
+        let program = &*handler.program;
         let workgroup = WORKGROUP
             .min(gpu.limits.max_compute_workgroup_size_x)
             .min(gpu.limits.max_compute_invocations_per_workgroup);
-        let joined = join(
-            program,
-            &Driver {
-                text: DRIVER,
-                shape: match shape {
-                    Shape::Stateless => 0,
-                    Shape::Serial => 1,
-                    Shape::Instances { .. } => 2,
-                },
-                workgroup,
-                canary,
-            },
-        )?;
+        let shape = match shape {
+            Shape::Stateless => 0,
+            Shape::Serial => 1,
+            Shape::Instances { .. } => 2,
+        };
+        let joined = join(program, &Driver { text: DRIVER, shape, workgroup, canary })?;
+        // Before anything is made of it: drivers take minutes for variables of megabytes.
+        let most = most_messages(gpu, &joined, workgroup)?;
+        let (tables, allowed) = (program.tables.len(), gpu.limits.max_storage_buffers_per_shader_stage);
+        if tables + ROUND_BUFFERS > allowed as usize {
+            let text = format!(
+                "wgpu: a handler with {tables} tables needs {} buffers, with those of a round; the device allows {allowed}",
+                tables + ROUND_BUFFERS
+            );
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
         let scope = gpu.scope();
         let device = &gpu.device;
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -58,20 +70,32 @@ impl Shader {
                 [..1 + usize::from(table_layout.is_some())],
             immediate_size: 0,
         });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("ringwork handler"),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("rt_main"),
-            compilation_options: Default::default(),
-            cache: None,
-        });
-        scope.check("the pipeline of a handler")?;
+        scope.check("the shader of a handler")?;
+        let make = |cache: Option<&wgpu::PipelineCache>| {
+            let scope = gpu.scope();
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some("ringwork handler"),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("rt_main"),
+                compilation_options: Default::default(),
+                cache,
+            });
+            scope.check("the pipeline of a handler").map(|()| pipeline)
+        };
+        let variant = [shape, workgroup, canary.into()];
+        let pipeline = match (&gpu.pipeline_caches, handler.kept()) {
+            (Some(adapter), Some((store, key))) => {
+                kept_pipeline(gpu, store, &cache_key(adapter, key, variant), make)?
+            }
+            _ => make(None)?,
+        };
         Ok(Self {
             pipeline,
             round_layout,
             table_layout,
             workgroup,
+            most,
             message_stride: joined.message_stride,
             state_stride: joined.state_stride,
             record: joined.record,
@@ -79,8 +103,61 @@ impl Shader {
     }
 }
 
+/// Messages that fit into a round; at least one.
+///
+/// # Errors
+///
+/// `Unavailable`, if not even one does.
+fn most_messages(gpu: &Gpu, joined: &Joined, workgroup: u32) -> Result<u32> {
+    let largest = gpu.largest_storage();
+    let longest = u64::from(joined.message_stride.max(joined.record.stride).max(20));
+    let most = (largest / 2).min(MOST_BYTES) / longest;
+    if most == 0 {
+        let text = format!(
+            "wgpu: what one message may send takes {longest} bytes; the device allows {largest} in a buffer, and \
+             ringwork {MOST_BYTES} in a round"
+        );
+        return Err(Error::new(ErrorKind::Unavailable, text));
+    }
+    // A dispatch has 65,535 workgroups in one dimension on every adapter.
+    Ok(most.min(MOST_MESSAGES.into()).min(u64::from(workgroup) * 65_535) as u32)
+}
+
+/// What a pipeline of a handler is kept under.
+pub(super) fn cache_key(adapter: &str, handler: &Key, variant: [u32; 3]) -> Key {
+    let key = KeyBuilder::new("pipeline cache").bytes(handler.bytes()).text(adapter).text(DRIVER);
+    variant.into_iter().fold(key, |key, part| key.number(part)).finish()
+}
+
+/// A pipeline, made with what the driver kept of it the last time; or from nothing, and then that is kept.
+fn kept_pipeline(
+    gpu: &Gpu,
+    store: &Store,
+    key: &Key,
+    make: impl Fn(Option<&wgpu::PipelineCache>) -> Result<wgpu::ComputePipeline>,
+) -> Result<wgpu::ComputePipeline> {
+    store.get_or_build(
+        key,
+        |bytes| {
+            // SAFETY: the store only gives what `get_data` gave below, from files that nobody but the user whom the
+            // process runs as could write; the key has the adapter and the driver's version in it.
+            let cache = unsafe { gpu.pipeline_cache(Some(bytes)) }?;
+            make(Some(&cache)).ok()
+        },
+        || {
+            // SAFETY: without data.
+            let cache = unsafe { gpu.pipeline_cache(None) };
+            let pipeline = make(cache.as_ref())?;
+            Ok((pipeline, cache.and_then(|cache| cache.get_data()).unwrap_or_default()))
+        },
+    )
+}
+
 /// Storage buffers at these bindings, by whether the shader writes them.
-fn layout(device: &wgpu::Device, bindings: impl Iterator<Item = (u32, bool)>) -> wgpu::BindGroupLayout {
+pub(super) fn layout(
+    device: &wgpu::Device,
+    bindings: impl Iterator<Item = (u32, bool)>,
+) -> wgpu::BindGroupLayout {
     let entries: Vec<_> = bindings
         .map(|(binding, writable)| wgpu::BindGroupLayoutEntry {
             binding,

@@ -9,35 +9,49 @@ use std::time::Instant;
 /// A table. Reads and writes take their turn in the device's queue: between rounds, in the order of the calls.
 pub(super) struct WgpuStorage {
     gpu: Arc<Gpu>,
-    pub buffer: wgpu::Buffer,
+    buffer: wgpu::Buffer,
     bytes: usize,
 }
 
 impl WgpuStorage {
     pub fn new(gpu: Arc<Gpu>, bytes: usize) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
-        let most = gpu.limits.max_storage_buffer_binding_size.min(gpu.limits.max_buffer_size);
+        let most = gpu.largest_storage();
         if bytes as u64 > most {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("wgpu: a buffer of {bytes} bytes; the device allows {most} bytes"),
+                format!("wgpu: a table of {bytes} bytes; the device allows {most} in a buffer"),
             ));
         }
-        if gpu.is_lost() {
-            return Err(gpu.lost_error());
-        }
-        let scope = gpu.scope();
         let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
-        let buffer = gpu.buffer("ringwork table", bytes as u64, usage);
-        if bytes > 0 {
-            // Before anybody writes to it: wgpu's own clear of what nobody has written comes when a submission first uses
-            // it, and may come behind a write from another thread.
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            encoder.clear_buffer(&buffer, 0, None);
-            gpu.submit(encoder.finish());
+        let buffer = gpu.buffer("a table", bytes as u64, usage, false)?;
+        let storage = Self { gpu, buffer, bytes };
+        // Before anybody writes to it: wgpu's own clear of what nobody has written comes when a submission first uses it,
+        // and may come behind a write from another thread.
+        storage.zero()?;
+        Ok(storage)
+    }
+
+    fn zero(&self) -> Result<()> {
+        if self.bytes == 0 {
+            return Ok(());
         }
-        scope.check("a buffer for a table")?;
-        Ok(Self { gpu, buffer, bytes })
+        let scope = self.gpu.scope();
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        encoder.clear_buffer(&self.buffer, 0, Some(self.bytes as u64));
+        self.gpu.submit(encoder.finish());
+        scope.check("a buffer for a table")
+    }
+
+    /// Is it memory of this device?
+    pub fn is_of(&self, gpu: &Arc<Gpu>) -> bool {
+        Arc::ptr_eq(&self.gpu, gpu)
+    }
+
+    /// As handlers see it.
+    pub fn binding(&self) -> wgpu::BindingResource<'_> {
+        let size = std::num::NonZeroU64::new(self.bytes as u64);
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: 0, size })
     }
 
     fn check(&self, offset: usize, len: usize) -> Result<()> {
@@ -62,9 +76,17 @@ impl DeviceStorage for WgpuStorage {
 
     fn write(&self, offset: usize, from: &[u8], _deadline: Instant) -> Result<()> {
         self.check(offset, from.len())?;
-        let scope = self.gpu.scope();
-        self.gpu.queue.write_buffer(&self.buffer, offset as u64, from);
-        scope.check("a write to a table")
+        self.gpu.write("a write to a table", &self.buffer, offset as u64, from)
+    }
+
+    fn clear(&self, _deadline: Instant) -> Result<()> {
+        self.check(0, self.bytes)?;
+        self.zero()
+    }
+
+    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
+        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
+        Arc::new(Self { gpu: self.gpu.clone(), buffer: self.buffer.clone(), bytes })
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

@@ -3,4 +3,5 @@
 mod adapter;
 mod generated;
 mod kit;
+mod pipelines;
 mod published;

@@ -85,7 +85,7 @@ impl Store {
     ///
     /// What `build` says, and nothing else.
     #[cfg_attr(
-        not(any(test, feature = "jit")),
+        not(any(test, feature = "cuda", feature = "jit", feature = "wgpu")),
         expect(dead_code, reason = "the interpreter's code is not kept")
     )]
     pub fn get_or_build<T, E>(

@@ -20,12 +20,12 @@ pub use settings::CacheSettings;
 pub(crate) use settings::VARIABLE;
 pub use statistics::CacheStatistics;
 
+use super::compute::{self, CompiledCompute, ComputeSource};
 use super::{HandlerEngine, HandlerSource, Program, compile, executable};
 use crate::error::Result;
 use crate::sync::{Mutex, lock};
 pub(crate) use disk::Store;
 pub(crate) use key::Key;
-#[cfg(feature = "jit")]
 pub(crate) use key::KeyBuilder;
 use memory::{Memory, MemoryCounts};
 use std::ffi::OsStr;
@@ -48,15 +48,68 @@ impl Handler {
         Self { program: Arc::new(program), engine: Mutex::new(None), kept }
     }
 
+    /// Where what is made of it is kept, if anywhere, and its key.
+    #[cfg(feature = "wgpu")]
+    pub fn kept(&self) -> Option<&(Arc<Store>, Key)> {
+        self.kept.as_ref()
+    }
+
     /// The engine that runs the handler on the CPU, and its name; made by the first caller while the others wait.
     pub fn executable(&self) -> (Arc<HandlerEngine>, &'static str) {
         lock(&self.engine).get_or_insert_with(|| executable(self.program.clone(), self.kept.as_ref())).clone()
     }
+
+    /// The code of a GPU for this handler: what is kept under all that went into it, or else it is built.
+    ///
+    /// What another version of the compiler made is built once more. Where there is no compiler, any version's will do.
+    ///
+    /// # Errors
+    ///
+    /// What `build` says.
+    #[cfg(feature = "cuda")]
+    pub fn gpu_code<E>(
+        &self,
+        question: &[&str],
+        compiler: Option<&str>,
+        build: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<u8>, E> {
+        let Some((store, handler)) = &self.kept else { return build() };
+        gpu_code(store, handler, question, compiler, build)
+    }
+}
+
+/// The code of a GPU for what has this key: what is kept under all that went into it, or else it is built.
+///
+/// # Errors
+///
+/// What `build` says.
+#[cfg(feature = "cuda")]
+pub(super) fn gpu_code<E>(
+    store: &Store,
+    of: &Key,
+    question: &[&str],
+    compiler: Option<&str>,
+    build: impl FnOnce() -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, E> {
+    let key = KeyBuilder::new("gpu code").bytes(of.bytes());
+    let key = question.iter().fold(key, |key, part| key.text(part)).finish();
+    // The compiler's version, a zero, the code.
+    let load = |kept: &[u8]| {
+        let end = kept.iter().position(|byte| *byte == 0)?;
+        let fits = compiler.is_none_or(|compiler| compiler.as_bytes() == &kept[..end]);
+        fits.then(|| kept[end + 1..].to_vec())
+    };
+    let keep = |code: Vec<u8>| {
+        let kept = [compiler.unwrap_or_default().as_bytes(), &[0], &code].concat();
+        (code, kept)
+    };
+    store.get_or_build(&key, load, || build().map(keep))
 }
 
 /// A runtime's compiled handlers.
 pub(crate) struct Cache {
     handlers: Memory<Arc<Handler>>,
+    computes: Memory<Arc<CompiledCompute>>,
     store: Arc<Store>,
 }
 
@@ -70,6 +123,7 @@ impl Cache {
         let settings = settings.resolve(variable)?;
         Ok(Self {
             handlers: Memory::new(settings.memory_capacity),
+            computes: Memory::new(settings.memory_capacity),
             store: Arc::new(Store::new(settings.folder, settings.disk_capacity)),
         })
     }
@@ -90,8 +144,33 @@ impl Cache {
         build()
     }
 
+    /// The compiled form of a compute entry point: the one that is kept, or else it is compiled.
+    ///
+    /// # Errors
+    ///
+    /// As [`compute::compile`].
+    pub fn compute(&self, source: &ComputeSource<'_>) -> Result<Arc<CompiledCompute>> {
+        let key = compute::key(source);
+        let build = || {
+            let program = compute::compile(source)?;
+            Ok(Arc::new(CompiledCompute::new(program, key, self.store.clone())))
+        };
+        // A draft without all values is of no use to anybody else.
+        if source.draft && source.text.contains("override") {
+            build()
+        } else {
+            self.computes.get_or_build(key, build)
+        }
+    }
+
     pub fn statistics(&self) -> CacheStatistics {
-        let MemoryCounts { hits, misses, evictions, entries } = self.handlers.counts();
+        let (handlers, computes) = (self.handlers.counts(), self.computes.counts());
+        let MemoryCounts { hits, misses, evictions, entries } = MemoryCounts {
+            hits: handlers.hits + computes.hits,
+            misses: handlers.misses + computes.misses,
+            evictions: handlers.evictions + computes.evictions,
+            entries: handlers.entries + computes.entries,
+        };
         let mut statistics = CacheStatistics {
             hits,
             misses,
@@ -111,6 +190,7 @@ impl Cache {
     /// Unavailable, if something on disk could not be removed.
     pub fn clear(&self) -> Result<()> {
         self.handlers.clear();
+        self.computes.clear();
         self.store.clear()
     }
 }

@@ -16,8 +16,9 @@ pub(crate) const VARIABLE: &str = "RINGWORK_CACHE";
 /// How a runtime keeps compiled handlers: so many in memory, and what is dear to compile in a folder on disk.
 ///
 /// Kernels with the same handler (source text, message and state types, outputs, tables and loop budget; the
-/// kernel's name does not matter) share one compilation. The folder may be shared by any number of processes; what the
-/// interpreter runs is not written there.
+/// kernel's name does not matter) share one compilation. The folder may be shared by any number of processes. Machine
+/// code for the CPU is kept there, and what drivers of GPUs make of handlers, where they give it out (Vulkan); what the
+/// interpreter runs is not.
 ///
 /// The folder is the first of these that is set: what [`disk_folder`](Self::disk_folder) or
 /// [`without_disk`](Self::without_disk) says; the environment variable `RINGWORK_CACHE`, a folder or `off`; and

@@ -3,16 +3,20 @@
 //! The library's text is appended after the user's, so places need no mapping. Checks are made in the order in
 //! which their sentences help most: words, syntax, what handlers may not use, the contract, then naga's validator.
 
+mod compute;
 mod contract;
 mod declare;
 mod explain;
 mod layout;
+mod overrides;
 mod refuse;
 mod report;
 mod scan;
 mod tables;
 #[cfg(test)]
 mod tests;
+
+pub(super) use compute::{ParsedCompute, parse_compute};
 
 use super::{HandlerSource, OutputDecl, StateFacts, TableUse};
 use crate::error::Result;
@@ -67,7 +71,7 @@ pub(super) fn parse(source: &HandlerSource<'_>) -> Result<Parsed> {
 
     let report = Reporter::new(source.name, &text, user_len);
     let module = parse_text(source, &report)?;
-    refuse::refuse_module(&module, &words, &report)?;
+    refuse::refuse_module(&module, &words, refuse::Contract::Handler, &report)?;
     let signature = contract::check_signature(source, &module, &words, &report)?;
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|_| {

@@ -38,8 +38,22 @@ pub(super) fn refuse_words(words: &[Word<'_>], report: &Reporter<'_>) -> Result<
     Ok(())
 }
 
+/// For what a text is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contract {
+    /// A function that takes a message.
+    Handler,
+    /// An entry point over buffers, with workgroups.
+    Compute,
+}
+
 /// Refusals that need the parsed module.
-pub(super) fn refuse_module(module: &Module, words: &[Word<'_>], report: &Reporter<'_>) -> Result<()> {
+pub(super) fn refuse_module(
+    module: &Module,
+    words: &[Word<'_>],
+    contract: Contract,
+    report: &Reporter<'_>,
+) -> Result<()> {
     if module.types.iter().any(|(_, ty)| ty.inner.scalar().is_some_and(is_wide)) {
         let word = words.iter().find(|w| WIDE.contains(&w.text) && w.before != Some('.'));
         let (at, name) = word.map_or((0, "a wide type"), |w| (w.at, w.text));
@@ -59,16 +73,22 @@ pub(super) fn refuse_module(module: &Module, words: &[Word<'_>], report: &Report
     }
     for (handle, global) in module.global_variables.iter() {
         let span = module.global_variables.get_span(handle);
-        refuse_global(module, global, span, report)?;
+        refuse_global(module, global, span, contract, report)?;
     }
     for (_, function) in module.functions.iter() {
-        refuse_parameters(module, function, words, report)?;
-        Walk { module, function, report }.block(&function.body, 0)?;
+        refuse_parameters(module, function, words, contract, report)?;
+        Walk { module, function, contract, report }.block(&function.body, 0)?;
     }
     Ok(())
 }
 
-fn refuse_global(module: &Module, global: &GlobalVariable, span: Span, report: &Reporter<'_>) -> Result<()> {
+fn refuse_global(
+    module: &Module,
+    global: &GlobalVariable,
+    span: Span,
+    contract: Contract,
+    report: &Reporter<'_>,
+) -> Result<()> {
     let name = global.name.as_deref().unwrap_or("_");
     let error = |what: &str| Err(report.span(span, format_args!("`{name}` {what}")));
     match module.types[global.ty].inner {
@@ -84,6 +104,7 @@ fn refuse_global(module: &Module, global: &GlobalVariable, span: Span, report: &
     }
     match global.space {
         AddressSpace::Private | AddressSpace::Storage { .. } => {}
+        AddressSpace::WorkGroup | AddressSpace::Uniform if contract == Contract::Compute => {}
         AddressSpace::WorkGroup => {
             return error("is a workgroup variable, but a handler runs alone; use `var<private>` or a table");
         }
@@ -92,6 +113,22 @@ fn refuse_global(module: &Module, global: &GlobalVariable, span: Span, report: &
         }
         _ => return error("is in an address space that handlers do not have; use `var<private>` or a table"),
     }
+    let is_bound = matches!(global.space, AddressSpace::Storage { .. } | AddressSpace::Uniform);
+    if contract == Contract::Compute {
+        return match global.binding {
+            // wgpu allows 1,000 in a group, and one more is the library's.
+            Some(binding) if binding.binding > 998 => {
+                error("has a binding past the last; write `@binding(0)` to `@binding(998)`")
+            }
+            Some(binding) if binding.group > 3 => {
+                error("is in a group past the last; write `@group(0)` to `@group(3)`")
+            }
+            None if is_bound => {
+                error("is a buffer without a binding; write `@group(0) @binding(n)` before it")
+            }
+            _ => Ok(()),
+        };
+    }
     match global.binding {
         Some(binding) if binding.group == 0 => {
             error("is in `@group(0)`, which is the library's; use `@group(1)`")
@@ -99,9 +136,7 @@ fn refuse_global(module: &Module, global: &GlobalVariable, span: Span, report: &
         Some(binding) if binding.group != 1 => {
             error("is a table outside of `@group(1)`; write `@group(1) @binding(n)`")
         }
-        None if matches!(global.space, AddressSpace::Storage { .. }) => {
-            error("is a table without a binding; write `@group(1) @binding(n)` before it")
-        }
+        None if is_bound => error("is a table without a binding; write `@group(1) @binding(n)` before it"),
         _ => Ok(()),
     }
 }
@@ -110,6 +145,7 @@ fn refuse_parameters(
     module: &Module,
     function: &Function,
     words: &[Word<'_>],
+    contract: Contract,
     report: &Reporter<'_>,
 ) -> Result<()> {
     let function_name = function.name.as_deref().unwrap_or("");
@@ -121,6 +157,9 @@ fn refuse_parameters(
                 AddressSpace::Function | AddressSpace::Private => continue,
                 AddressSpace::Storage { .. } => {
                     "points to storage; name the table in the function, or pass an index"
+                }
+                AddressSpace::WorkGroup if contract == Contract::Compute => {
+                    "points to workgroup memory; name the variable in the function, or pass an index"
                 }
                 AddressSpace::WorkGroup => {
                     "points to workgroup memory, which handlers do not have; pass a value"
@@ -154,6 +193,7 @@ fn continues(statement: &S) -> bool {
 struct Walk<'a> {
     module: &'a Module,
     function: &'a Function,
+    contract: Contract,
     report: &'a Reporter<'a>,
 }
 
@@ -184,6 +224,11 @@ impl Walk<'_> {
                 self.block(body, depth)?;
                 self.block(continuing, depth)?;
                 self.passed_over(body, continuing, *break_if)
+            }
+            S::ControlBarrier(_) | S::MemoryBarrier(_) | S::WorkGroupUniformLoad { .. }
+                if self.contract == Contract::Compute =>
+            {
+                Ok(())
             }
             S::Kill => self.error(span, "`discard` is for fragment shaders; write `return`"),
             S::ControlBarrier(_) | S::MemoryBarrier(_) => self.error(

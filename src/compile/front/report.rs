@@ -34,10 +34,20 @@ impl<'a> Reporter<'a> {
 
     /// An error about a byte of the user's text.
     pub fn at(&self, offset: usize, what: impl Display) -> Error {
+        Error::new(ErrorKind::Rejected, format!("{}: {what}", self.place_at(offset)))
+    }
+
+    /// Where a byte is, as `file:line:column`.
+    fn place_at(&self, offset: usize) -> String {
         let before = &self.text[..offset.min(self.text.len())];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        Error::new(ErrorKind::Rejected, format!("{}:{line}:{column}: {what}", self.name))
+        format!("{}:{line}:{column}", self.name)
+    }
+
+    /// Where a span begins, as `file:line:column`.
+    pub fn place(&self, span: Span) -> String {
+        self.place_at(span.to_range().map_or(0, |range| range.start))
     }
 
     /// An error about a span; one in the appended text has no line of the user's to show.

@@ -49,6 +49,24 @@ pub(super) fn scan(text: &str) -> Scan<'_> {
     Scan { words, open_comment }
 }
 
+/// Where a character is, from `from` on and outside of comments.
+pub(super) fn find_outside(text: &str, from: usize, wanted: char) -> Option<usize> {
+    let mut at = from;
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
+        if rest.starts_with("//") {
+            at += rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("/*") {
+            at += comment_length(rest).unwrap_or(rest.len());
+        } else if c == wanted {
+            return Some(at);
+        } else {
+            at += c.len_utf8();
+        }
+    }
+    None
+}
+
 /// Bytes of the block comment that `text` begins with, if it ends; WGSL's comments nest.
 fn comment_length(text: &str) -> Option<usize> {
     let (mut depth, mut at) = (0, 0);

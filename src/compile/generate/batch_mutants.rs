@@ -45,7 +45,7 @@ struct Wrong {
 }
 
 impl Executable for Wrong {
-    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
+    fn run(&self, frame: Frame<'_>) -> Outcome {
         self.right.run(frame)
     }
 

@@ -3,7 +3,7 @@
 use super::handler::GeneratedHandler;
 use super::trace::{Scene, Trace};
 use crate::compile::{
-    Batch, BatchEnd, Ending, Executable, Outcome, Places, Program, STOP_AFTER_MESSAGE, StopCheck,
+    Batch, BatchEnd, Ending, Executable, Limits, Outcome, Places, Program, STOP_AFTER_MESSAGE, StopCheck,
 };
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_MESSAGE, KIND_REPLY, SlotRing};
@@ -59,7 +59,7 @@ pub(crate) fn batch_difference(
             output: &mut output,
             privates: bytemuck::cast_slice_mut(&mut scene.privates),
             tables: &views,
-            stop: &StopCheck::new(&word, None, None),
+            stop: &StopCheck::new(&word, &Limits::NONE),
             stop_at: STOP_AFTER_MESSAGE,
             waiting: Some(&waiting),
             last: None,

@@ -3,7 +3,7 @@
 use super::handler::GeneratedHandler;
 use super::shapes::Shape;
 use crate::compile::tests::words;
-use crate::compile::{Executable, Frame, Outcome, Program, StopCheck, TableView};
+use crate::compile::{Executable, Frame, Limits, Outcome, Program, StopCheck, TableView};
 use std::sync::atomic::AtomicU32;
 
 /// What one message did. Numbers are in the order of the type's scalars, every NaN with the same bits.
@@ -100,8 +100,8 @@ pub(crate) fn run_series(engine: &dyn Executable, program: &Program, handler: &G
     for message in &handler.messages {
         let mut copy = scene.state.clone();
         let mut reply = vec![0u32; scene.reply.words as usize];
-        let stop = StopCheck::new(&stop_word, None, None);
-        let outcome = engine.run(&mut Frame {
+        let stop = StopCheck::new(&stop_word, &Limits::NONE);
+        let outcome = engine.run(Frame {
             message: bytemuck::cast_slice(message),
             state: bytemuck::cast_slice_mut(&mut copy),
             reply: bytemuck::cast_slice_mut(&mut reply),

@@ -194,6 +194,8 @@ pub(super) enum Op {
     TableLength {
         to: Address,
         table: u32,
+        /// Bytes in front of the array.
+        before: u32,
         stride: u32,
     },
     Atomic {
@@ -455,8 +457,8 @@ impl Machine<'_> {
                     word.store(self.memory[from as usize + i], Ordering::Relaxed);
                 }
             }
-            Op::TableLength { to, table, stride } => {
-                let elements = self.tables[table as usize].bytes / stride as usize;
+            Op::TableLength { to, table, before, stride } => {
+                let elements = (self.tables[table as usize].bytes - before as usize) / stride as usize;
                 // Past 16 GiB the number of a word would not fit into a word.
                 let countable = u32::MAX / (stride / 4);
                 self.set(to, countable.min(u32::try_from(elements).unwrap_or(u32::MAX)));

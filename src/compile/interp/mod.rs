@@ -128,7 +128,7 @@ impl Interpreter {
 }
 
 impl Executable for Interpreter {
-    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
+    fn run(&self, mut frame: Frame<'_>) -> Outcome {
         debug_assert!(frame.privates.len() >= self.program.privates_size as usize);
         debug_assert!(frame.state.len() >= self.program.state_size() as usize);
         debug_assert_eq!(frame.tables.len(), self.program.tables.len());
@@ -151,7 +151,7 @@ impl Executable for Interpreter {
             stop: frame.stop,
         };
         let outcome = match machine.run(self.code.start) {
-            Outcome::Done => self.finish(&memory.words, frame),
+            Outcome::Done => self.finish(&memory.words, &mut frame),
             other => other,
         };
         lock(memories).push(memory);

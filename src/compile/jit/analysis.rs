@@ -86,7 +86,8 @@ impl Analysis {
             S::Store { pointer, .. } => {
                 if let (Some(Root::Global(global)), ..) = trace(function, *pointer) {
                     let space = program.module.global_variables[global].space;
-                    self.writes_tables |= matches!(space, naga::AddressSpace::Storage { .. });
+                    self.writes_tables |=
+                        matches!(space, naga::AddressSpace::Storage { .. } | naga::AddressSpace::WorkGroup);
                 }
                 if let (Some(Root::Argument(index)), path, _) = trace(function, *pointer) {
                     insert(&mut facts.stored, index, path);

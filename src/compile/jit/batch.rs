@@ -3,7 +3,7 @@
 use super::machine_code::Sizes;
 use super::runtime::{BatchRun, Context, Fixed, head};
 use super::{BatchEntry, translate};
-use crate::compile::{Batch, BatchEnd, Ending, FaultCode, Places, StopCheck};
+use crate::compile::{Batch, BatchEnd, Ending, FaultCode, Limits, Places, StopCheck};
 use crate::wire::{KIND_REPLY, Slots};
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
@@ -165,7 +165,7 @@ unsafe fn replay(
 ) -> u32 {
     // It is short, and must not be stopped: that would need a replay.
     static NEVER: AtomicU32 = AtomicU32::new(0);
-    let (never, nobody) = (StopCheck::new(&NEVER, None, None), AtomicUsize::new(0));
+    let (never, nobody) = (StopCheck::new(&NEVER, &Limits::NONE), AtomicUsize::new(0));
     let mut handled = run.completed;
     loop {
         checkpoint.put_back(batch);

@@ -15,7 +15,9 @@ mod translate;
 
 pub(crate) use machine_code::MachineCode;
 
-use super::{Batch, BatchEnd, Executable, FaultCode, Frame, Outcome, Program, StopCheck, TableView, shape};
+use super::{
+    Batch, BatchEnd, Executable, FaultCode, Frame, Outcome, PartSizes, Program, StopCheck, TableView, shape,
+};
 use crate::error::{Error, ErrorKind, Result};
 use analysis::Analysis;
 use cranelift_codegen::control::ControlPlane;
@@ -130,7 +132,7 @@ fn generate(program: &Program, isa: &OwnedTargetIsa) -> std::result::Result<Mach
     let instructions = one.dfg.num_insts();
     let kept = constants.clone();
     let (one, batch) = std::thread::scope(|scope| {
-        let batch = (instructions <= MOST_BATCHED).then(|| {
+        let batch = (program.takes_batches && instructions <= MOST_BATCHED).then(|| {
             let thread = std::thread::Builder::new().name("ringwork-jit".into()).stack_size(16 << 20);
             let work = || {
                 let batch = translate::Kind::Batch;
@@ -203,7 +205,10 @@ fn sizes(program: &Program) -> Sizes {
             .iter()
             .map(|global| {
                 let inner = shape::inner(module, module.global_variables[*global].ty);
-                layout::stride(inner) * shape::element(module, inner).count.max(1)
+                match shape::unsized_part(module, inner) {
+                    Some((before, stride)) => before + stride,
+                    None => layout::size(module, inner),
+                }
             })
             .collect(),
     }
@@ -299,20 +304,31 @@ pub(crate) fn load(code: &MachineCode) -> Result<JitHandler> {
 }
 
 impl JitHandler {
-    /// Do parts of these sizes, and the tables, have all that the code will touch?
-    #[inline]
-    fn check(&self, [message, state, reply, privates]: [usize; 4], tables: &[TableView]) {
+    /// See [`HandlerEngine::check`](super::HandlerEngine::check).
+    pub(super) fn check(&self, parts: PartSizes, tables: &[TableView]) {
         let sizes = &self.sizes;
-        // No `&&`: one branch for all of them.
-        let fits = (message >= sizes.message as usize)
-            & (state >= sizes.state as usize)
-            & (reply >= sizes.reply as usize)
-            & (privates >= sizes.privates as usize)
-            & (tables.len() == sizes.tables.len());
+        let fits = parts.message >= sizes.message as usize
+            && parts.state >= sizes.state as usize
+            && parts.reply >= sizes.reply as usize
+            && parts.privates >= sizes.privates as usize
+            && tables.len() == sizes.tables.len();
         assert!(fits, "a frame is too small for its handler");
         for (view, bytes) in tables.iter().zip(&sizes.tables) {
             assert!(view.bytes >= *bytes as usize, "a table is too small for its handler");
         }
+    }
+
+    /// As [`run`](Executable::run) without a look at the sizes.
+    ///
+    /// # Safety
+    ///
+    /// They have been [checked](Self::check).
+    #[inline(always)]
+    pub(super) unsafe fn run_checked(&self, frame: Frame<'_>) -> Outcome {
+        let Frame { message, state, reply, privates, tables, stop } = frame;
+        let mut context = self.context(stop);
+        // SAFETY: the caller's; the frame outlives the call.
+        unsafe { self.call(&mut context, message, state, reply, privates, tables) }
     }
 
     #[inline]
@@ -348,29 +364,36 @@ impl JitHandler {
                 tables.as_ptr(),
             )
         };
-        const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
-        match code {
-            translate::DONE => Outcome::Done,
-            translate::INTERRUPTED => Outcome::Interrupted,
-            LOOP_BUDGET => Outcome::Fault(FaultCode::LoopBudget),
-            _ => Outcome::Fault(FaultCode::EmitOverflow),
-        }
+        if code == translate::DONE { Outcome::Done } else { undone(code) }
+    }
+}
+
+/// What the code says when a message is not done.
+#[cold]
+fn undone(code: u32) -> Outcome {
+    const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
+    match code {
+        translate::INTERRUPTED => Outcome::Interrupted,
+        LOOP_BUDGET => Outcome::Fault(FaultCode::LoopBudget),
+        _ => Outcome::Fault(FaultCode::EmitOverflow),
     }
 }
 
 impl Executable for JitHandler {
-    #[inline]
-    fn run(&self, frame: &mut Frame<'_>) -> Outcome {
-        let Frame { message, state, reply, privates, tables, stop } = frame;
-        self.check([message.len(), state.len(), reply.len(), privates.len()], tables);
-        let mut context = self.context(stop);
-        // SAFETY: just checked; the frame outlives the call.
-        unsafe { self.call(&mut context, message, state, reply, privates, tables) }
+    fn run(&self, frame: Frame<'_>) -> Outcome {
+        self.check(frame.sizes(), frame.tables);
+        // SAFETY: just checked.
+        unsafe { self.run_checked(frame) }
     }
 
     fn run_batch(&self, batch: &mut Batch<'_>) -> BatchEnd {
-        let privates = batch.privates.len();
-        self.check([batch.message_size, batch.state_size, batch.reply_size, privates], batch.tables);
+        let parts = PartSizes {
+            message: batch.message_size,
+            state: batch.state_size,
+            reply: batch.reply_size,
+            privates: batch.privates.len(),
+        };
+        self.check(parts, batch.tables);
         if let Some(entry) = self.batch {
             // SAFETY: the code has been made for this signature, and the sizes were checked just now.
             return unsafe { batch::run(entry, self.needs_replay, &self.fixed, &self.sizes, batch) };

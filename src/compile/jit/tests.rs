@@ -8,7 +8,7 @@ mod unroll;
 use super::{JitHandler, MachineCode, host_key, load, translate};
 use crate::compile::tests::*;
 use crate::compile::{
-    Executable, Frame, HandlerSource, Outcome, Program, STOP_NOW, StopCheck, TableView, compile,
+    Executable, Frame, HandlerSource, Limits, Outcome, Program, STOP_NOW, StopCheck, TableView, compile,
 };
 use crate::message::{Field, FieldKind, Layout, Scalar};
 use std::fmt::Write;
@@ -29,13 +29,13 @@ fn run(handler: &JitHandler, message: &[u32; 8]) -> Vec<u32> {
 fn run_on(handler: &JitHandler, message: &[u32; 8], tables: &[TableView]) -> Vec<u32> {
     let (word, mut reply) = (AtomicU32::new(0), [0u32; 8]);
     let mut privates = [0u128; 4];
-    let outcome = handler.run(&mut Frame {
+    let outcome = handler.run(Frame {
         message: bytemuck::cast_slice(message),
         state: &mut [],
         reply: bytemuck::cast_slice_mut(&mut reply),
         privates: bytemuck::cast_slice_mut(&mut privates),
         tables,
-        stop: &StopCheck::new(&word, None, None),
+        stop: &StopCheck::new(&word, &Limits::NONE),
     });
     assert_eq!(outcome, Outcome::Done);
     reply.to_vec()

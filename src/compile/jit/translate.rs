@@ -332,8 +332,11 @@ impl<'p, 'b> Translator<'p, 'b> {
             if self.analysis.measured.contains(global) {
                 let at = Offset32::new(view + offset_of!(TableView, bytes) as i32);
                 let bytes = self.ins().load(types::I64, place::fixed_flags(), views, at);
-                let stride =
-                    layout::stride(shape::inner(self.module, self.module.global_variables[*global].ty));
+                let inner = shape::inner(self.module, self.module.global_variables[*global].ty);
+                let part = shape::unsized_part(self.module, inner);
+                let (before, stride) = part.unwrap_or_else(|| (0, layout::stride(inner)));
+                let bytes =
+                    if before == 0 { bytes } else { self.ins().iadd_imm_s(bytes, -i64::from(before)) };
                 let elements = if stride.is_power_of_two() {
                     self.ins().ushr_imm_u(bytes, i64::from(stride.trailing_zeros()))
                 } else {

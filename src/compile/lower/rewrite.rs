@@ -1,11 +1,12 @@
 //! Rewrites one function: its expressions in their order with new ones between them, then its statements.
 
 use super::{FaultCode, Library, constants, fault_literal};
-use crate::compile::uses::visit_statement;
+use crate::compile::compute::uniform::is_barrier;
+use crate::compile::uses::{visit, visit_statement};
 use naga::valid::FunctionInfo;
 use naga::{
-    Arena, ArraySize, BinaryOperator, Block, Expression as E, Function, Handle, Literal, MathFunction,
-    Module, Range, ScalarKind, Span, Statement as S, SwitchCase, TypeInner, VectorSize,
+    Arena, ArraySize, BinaryOperator, Block, Expression as E, Function, GlobalVariable, Handle, Literal,
+    MathFunction, Module, Range, ScalarKind, Span, Statement as S, SwitchCase, TypeInner, VectorSize,
 };
 
 /// The lowered form of a function of `module`.
@@ -26,7 +27,9 @@ pub(super) fn rewrite(module: &Module, old: &Function, info: &FunctionInfo, libr
         rewriter.expression(expression);
         rewriter.made.push((first, rewriter.order.len()));
     }
-    let body = rewriter.block(&old.body, Exit::Return);
+    // Where there are barriers, an invocation that has no budget left still has to reach them.
+    let exit = if library.rounds.is_some() { Exit::Break } else { Exit::Return };
+    let body = rewriter.block(&old.body, exit);
     let mut function = Function {
         name: old.name.clone(),
         arguments: old.arguments.clone(),
@@ -49,7 +52,7 @@ pub(super) fn rewrite(module: &Module, old: &Function, info: &FunctionInfo, libr
 #[derive(Clone, Copy)]
 enum Exit {
     Return,
-    /// Inside a `continuing` block, where `return` is not allowed.
+    /// Inside a `continuing` block, where `return` is not allowed, and where others wait for this invocation.
     Break,
 }
 
@@ -287,6 +290,16 @@ impl Rewriter<'_> {
             },
             S::Break => S::Break,
             S::Continue => S::Continue,
+            S::ControlBarrier(flags) => {
+                block.push(S::ControlBarrier(*flags), span);
+                return self.refill(span, block);
+            }
+            S::MemoryBarrier(flags) => S::MemoryBarrier(*flags),
+            S::WorkGroupUniformLoad { pointer, result } => {
+                let (pointer, result) = (self.map(*pointer), self.map(*result));
+                block.push(S::WorkGroupUniformLoad { pointer, result }, span);
+                return self.refill(span, block);
+            }
             _ => unreachable!("refused by the front: not part of the handler contract"),
         };
         block.push(statement, span);
@@ -318,23 +331,38 @@ impl Rewriter<'_> {
             !leaves
         });
         let begins = condition.map_or(0, |i| i + 1);
+        let mut has_barriers = false;
+        visit(old, &mut |statement| has_barriers |= is_barrier(statement));
+        // All invocations have as many rounds left, so that they leave together.
+        let budget = match self.library.rounds {
+            Some(rounds) if has_barriers => rounds,
+            _ => self.library.fuel,
+        };
         let mut block = Block::with_capacity(old.len() + 6);
         for (index, (statement, statement_span)) in old.span_iter().enumerate() {
             if index == begins {
-                self.spend(span, exit, &mut block);
+                self.spend(budget, span, exit, &mut block);
             }
             self.statement(statement, *statement_span, exit, &mut block);
         }
         if begins >= old.len() {
-            self.spend(span, exit, &mut block);
+            self.spend(budget, span, exit, &mut block);
         }
         block
     }
 
-    /// One unit of the budget, or out.
-    fn spend(&mut self, span: Span, exit: Exit, block: &mut Block) {
+    /// A new loop budget, behind a barrier.
+    fn refill(&mut self, span: Span, block: &mut Block) {
         self.span = span;
-        let fuel = self.add(E::GlobalVariable(self.library.fuel));
+        let pointer = self.add(E::GlobalVariable(self.library.fuel));
+        let value = self.u32(self.library.budget);
+        block.push(S::Store { pointer, value }, span);
+    }
+
+    /// One unit of a budget, or out.
+    fn spend(&mut self, budget: Handle<GlobalVariable>, span: Span, exit: Exit, block: &mut Block) {
+        self.span = span;
+        let fuel = self.add(E::GlobalVariable(budget));
         let fault = self.add(E::GlobalVariable(self.library.fault));
         let (zero, one) = (self.u32(0), self.u32(1));
         let start = self.order.len();
@@ -392,7 +420,8 @@ pub(in crate::compile) fn map_operands(expression: E, mut map: impl FnMut(Handle
         | E::GlobalVariable(_)
         | E::LocalVariable(_)
         | E::CallResult(_)
-        | E::AtomicResult { .. } => expression,
+        | E::AtomicResult { .. }
+        | E::WorkGroupUniformLoadResult { .. } => expression,
         E::Compose { ty, components } => {
             E::Compose { ty, components: components.into_iter().map(&mut map).collect() }
         }

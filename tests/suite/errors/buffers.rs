@@ -44,3 +44,34 @@ fn elements_past_the_end() {
     buffer.read(1, &mut two).unwrap();
     assert_eq!(two, [2, 7]);
 }
+
+#[test]
+fn a_buffer_that_no_device_has_room_for() {
+    let runtime = runtime();
+    let error = runtime.buffer_uninitialized::<u32>(usize::MAX).unwrap_err();
+    let start = format!("a buffer of {} elements of 4 bytes: ", usize::MAX);
+    assert!(error.is_invalid() && error.to_string().starts_with(&start), "{error:?}");
+    // Where the device sets no limit, its memory does.
+    let error = runtime.buffer_uninitialized::<u32>(1 << 50).unwrap_err();
+    assert!(error.is_invalid() || error.is_unavailable(), "{error:?}");
+    let numbers = [(1u64 << 50).to_string(), (1u64 << 52).to_string()];
+    assert!(numbers.iter().any(|number| error.to_string().contains(number)), "{error}");
+    assert_eq!(runtime.buffer(&[1u32]).unwrap().to_vec().unwrap(), [1], "nothing is lost by it");
+}
+
+#[test]
+fn values_that_are_not_as_many_as_the_elements() {
+    let runtime = runtime();
+    let buffer = runtime.buffer(&[1u32, 2, 3, 4]).unwrap();
+    let text = |values, elements| {
+        format!("{values} values for {elements} elements of a buffer: they must be as many")
+    };
+    refused(buffer.copy_from(&[1, 2, 3]), Error::is_invalid, &text(3, 4));
+    refused(buffer.slice(1..).unwrap().copy_from(&[0; 4]), Error::is_invalid, &text(4, 3));
+    refused(
+        buffer.slice(..5).map(drop),
+        Error::is_invalid,
+        "elements 0..5 of a buffer of 4 elements: they go past its end",
+    );
+    assert_eq!(buffer.to_vec().unwrap(), [1, 2, 3, 4]);
+}

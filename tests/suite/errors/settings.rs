@@ -277,13 +277,15 @@ fn a_backend_that_is_not_in_this_build_says_so() {
         super::refused(builder.choice(), Error::is_unavailable, &text);
         super::refused(builder.build(), Error::is_unavailable, &text);
     };
-    let others = if cfg!(feature = "wgpu") { "`wgpu`, `cpu`" } else { "`cpu`" };
-    refused(BackendKind::Cuda, &format!("use {others} or `auto`"));
-    if cfg!(feature = "wgpu") {
-        // Whether there is an adapter shows when the first kernel needs it.
-        Runtime::builder().backend(BackendKind::Wgpu).build().expect("it is in this build");
-    } else {
-        refused(BackendKind::Wgpu, "build ringwork with its feature `wgpu`, or use `cpu` or `auto`");
+    for (kind, is_built) in
+        [(BackendKind::Wgpu, cfg!(feature = "wgpu")), (BackendKind::Cuda, cfg!(feature = "cuda"))]
+    {
+        if is_built {
+            // Whether there is a device shows when the first kernel needs it.
+            Runtime::builder().backend(kind).build().expect("it is in this build");
+        } else {
+            refused(kind, &format!("build ringwork with its feature `{kind}`, or use `cpu` or `auto`"));
+        }
     }
 }
 
@@ -300,4 +302,12 @@ fn nothing_is_launched_after_shutdown() {
     );
     assert!(runtime.kernels().is_empty());
     runtime.shutdown(crate::common::LONG).expect("twice is once");
+}
+
+#[test]
+fn a_twin_in_cuda_is_of_a_wgsl_handler() {
+    let wanted = "kernel `k`: cuda_source: only a WGSL handler has a twin in CUDA C++";
+    invalid(host().cuda_source("x"), wanted);
+    launch_refused(native().cuda_source("x"), Error::is_invalid, wanted);
+    invalid(echo().cuda_source("ab\0c"), "kernel `k`: cuda_source has a null byte, at byte 2");
 }

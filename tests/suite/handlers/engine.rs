@@ -32,9 +32,14 @@ fn a_kernel_says_what_runs_it() {
     assert_eq!(huge.ask(Number { value: 1 }, LONG).unwrap().value, 2 << 13);
     let engines = [&plain, &huge, &native, &host].map(|kernel| kernel.telemetry().engine);
     assert_eq!(engines[2..], ["native", "host"]);
-    if runtime.capabilities().unwrap().execution == Execution::Dispatched {
-        assert_eq!(engines[..2], ["wgpu", "wgpu"]);
-        assert!(runtime.why().starts_with("wgpu: "), "{}", runtime.why());
+    let device = match runtime.capabilities().unwrap().execution {
+        Execution::Dispatched => Some("wgpu"),
+        Execution::Persistent => Some("cuda"),
+        _ => None,
+    };
+    if let Some(device) = device {
+        assert_eq!(engines[..2], [device, device]);
+        assert!(runtime.why().starts_with(&format!("{device}: ")), "{}", runtime.why());
         return;
     }
     assert!(engines[1].starts_with("interpreter: "), "{}", engines[1]);

@@ -41,6 +41,95 @@ fn a_table_is_read_by_a_parallel_handler() {
     }
 }
 
+/// Handlers that write, and then have long loops: in the shapes there are, and too long for some devices in the end.
+#[test]
+fn what_is_written_before_long_loops_is_written_once() {
+    const MESSAGES: usize = 12;
+    let turns = "
+        fn turn(m: At, most: u32) -> u32 {
+            var x = m.value;
+            // Two loops, of which neighbours run different ones.
+            if m.index % 2u == 0u {
+                for (var i = 0u; i < most; i++) { x = x * 3u + i; }
+            } else {
+                for (var i = 0u; i < most; i++) { x = x * 5u + i; }
+            }
+            return x;
+        }";
+    let plain = "@group(1) @binding(0) var<storage, read_write> seen: array<u32>;
+        fn on_message(m: At) -> Word { seen[m.index] += 1u; return Word(turn(m, LOOPS)); }";
+    let atomic = "@group(1) @binding(0) var<storage, read_write> seen: array<atomic<u32>>;
+        fn on_message(m: At) -> Word { atomicAdd(&seen[m.index], 1u); return Word(turn(m, LOOPS)); }";
+    let state = "@group(1) @binding(0) var<storage, read_write> seen: array<u32>;
+        fn on_message(m: At, s: ptr<function, Word>) -> Word {
+            seen[m.index] += 1u;
+            (*s).value += 1u;
+            return Word(turn(m, LOOPS));
+        }";
+    let expected = |m: &At, loops: u32| {
+        let factor = if m.index.is_multiple_of(2) { 3u32 } else { 5 };
+        (0..loops).fold(m.value, |x, i| x.wrapping_mul(factor).wrapping_add(i))
+    };
+    let runtime = runtime();
+    let longest = runtime.capabilities().unwrap().longest_loop.unwrap_or(u32::MAX);
+    // The second on a third of the device's iterations, the third on more than it has.
+    for (loops, budget) in [(30, 40), (22_000, 1_000_000), (100_000, 1_000_000)] {
+        if loops == 100_000 && longest > loops {
+            continue;
+        }
+        for (name, text, instances) in [
+            ("plain", plain, None),
+            ("atomic", atomic, None),
+            ("state", state, None),
+            ("many", state, Some(MESSAGES as u32)),
+        ] {
+            let seen = runtime.buffer(&[0u32; MESSAGES]).unwrap();
+            let text = format!("{turns}\n{}", text.replace("LOOPS", &format!("{loops}u")));
+            let mut kernel = RingKernel::<At, Word>::wgsl(name, text).bind("seen", &seen).loop_budget(budget);
+            if let Some(count) = instances {
+                kernel = kernel.instances(count).instance_field("index");
+            }
+            let kernel = started(&runtime, kernel);
+            let messages: Vec<_> = (0..MESSAGES as u32).map(|n| At { index: n, value: n * 7 }).collect();
+            let replies = kernel.ask_many(messages.iter().copied(), LONG);
+            let seen = seen.to_vec().unwrap();
+            if loops < longest {
+                let replies = replies.unwrap_or_else(|error| panic!("{name}, {loops}: {error}"));
+                for (message, reply) in messages.iter().zip(replies) {
+                    assert_eq!(reply.value, expected(message, loops), "{name}, {loops}: {message:?}");
+                }
+                assert_eq!(seen, [1; MESSAGES], "{name}, {loops}");
+            } else {
+                let error = replies.expect_err("the device ends it");
+                assert!(error.to_string().contains("longest_loop"), "{name}: {error}");
+                assert!(seen[0] == 1 && seen.iter().all(|times| *times <= 1), "{name}: {seen:?}");
+            }
+            kernel.terminate(LONG).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_long_chain_of_messages_writes_is_written_once() {
+    // No loops of its own: but those that run a chain are loops, too.
+    let text = "@group(1) @binding(0) var<storage, read_write> seen: array<u32>;
+        fn on_message(m: At, s: ptr<function, Word>) -> Word {
+            seen[m.value] += 1u;
+            (*s).value += 1u;
+            return *s;
+        }";
+    let count = 40_000u32;
+    let runtime = runtime();
+    let seen = runtime.buffer(&vec![0u32; count as usize]).unwrap();
+    let kernel = RingKernel::<At, Word>::wgsl("chain", text).bind("seen", &seen).queue_capacity(1 << 16);
+    let kernel = started(&runtime, kernel.instances(2).instance_field("index"));
+    let messages = (0..count).map(|value| At { index: 0, value });
+    for (reply, number) in kernel.ask_many(messages, LONG).unwrap().into_iter().zip(1..) {
+        assert_eq!(reply.value, number);
+    }
+    assert!(seen.to_vec().unwrap().iter().all(|times| *times == 1));
+}
+
 #[test]
 fn a_written_table_makes_the_handler_serial() {
     // Each message depends on what the one before it wrote.
@@ -149,7 +238,8 @@ fn two_kernels_share_a_table() {
         fn on_message(m: At) -> Word { return Word(table[m.index]); }";
     let runtime = runtime();
     let cells = runtime.buffer(&[0u32; 16]).unwrap();
-    let writer = started(&runtime, RingKernel::<At, ()>::wgsl("writer", write).bind("cells", &cells));
+    let writer =
+        started(&runtime, RingKernel::<At, ()>::wgsl("writer", write).bind("cells", &cells).share("cells"));
     let reader = started(&runtime, RingKernel::<At, Word>::wgsl("reader", read).bind("table", &cells));
     for n in 0..100 {
         let at = At { index: n % 16, value: n };

@@ -3,8 +3,8 @@
 use crate::backend::wgpu::WgpuDevice;
 use crate::backend::wgpu::adapter::choose;
 use crate::backend::{
-    Code, Completion, Device, DeviceOptions, DeviceStorage, Fault, LaunchSpec, Port, PortControl, Progress,
-    Shape, Until,
+    Code, Completion, Device, DeviceOptions, DeviceStorage, Fault, LaunchSpec, Limits, Port, PortControl,
+    Progress, Shape, Until,
 };
 use crate::compile::Handler;
 use crate::error::Result;
@@ -76,12 +76,14 @@ impl Kernel {
     pub fn launch(device: &dyn Device, launch: Launch<'_>) -> Result<Self> {
         let port = device.launch(LaunchSpec {
             code: Code::Handler(launch.handler.clone()),
+            twin: None,
             shape: launch.shape,
             message_size: 4 * launch.message_words,
             reply_size: 4 * launch.reply_words,
             initial_state: bytemuck::cast_slice(launch.state).to_vec(),
             states: None,
             tables: launch.tables,
+            onward: Vec::new(),
             round: 1 << 16,
             control: Arc::new(PortControl::default()),
             around: Arc::new(|body: &mut dyn FnMut()| body()),
@@ -92,7 +94,8 @@ impl Kernel {
     /// Sends messages, as many at once as the port takes, and waits for what becomes of them.
     pub fn run(&mut self, messages: &[Vec<u32>]) -> std::result::Result<Vec<End>, String> {
         let (mut ends, mut rest, first) = (Vec::new(), messages, self.next);
-        let until = Until { token: None, deadline: Some(deadline()), slice: None, patience: Some(&|| false) };
+        let limits = Limits { deadline: Some(deadline()), slice: None };
+        let until = Until { token: None, limits, patience: Some(&|| false) };
         let mut emits = Vec::new();
         let mut disorder = None;
         while ends.len() < messages.len() {
@@ -115,6 +118,8 @@ impl Kernel {
                     Completion::Faulted { token, fault } => {
                         (token, Some(End { fault: Some(fault), ..End::default() }))
                     }
+                    Completion::Run { first, .. } => unreachable!("{first} was pushed by itself"),
+                    _ => unreachable!("the port has no links"),
                 };
                 if token != first + ends.len() as u64 {
                     disorder.get_or_insert(format!(
@@ -125,7 +130,7 @@ impl Kernel {
                 }
                 ends.extend(end.map(|end| End { emits: std::mem::take(&mut emits), ..end }));
             });
-            if Instant::now() > until.deadline.expect("given above") {
+            if Instant::now() > until.limits.deadline.expect("given above") {
                 return Err(format!("only {} messages of {} ended", ends.len(), messages.len()));
             }
         }

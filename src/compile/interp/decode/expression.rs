@@ -145,7 +145,8 @@ impl<'a> Body<'_, 'a> {
                 let stride = element(self.decoder.module, pointee(self.decoder.module, self.type_of(base)));
                 let to = self.fresh(expression);
                 let stride = stride.layout_words * 4;
-                self.decoder.ops.push(Op::TableLength { to, table: place.table, stride });
+                let before = place.words * 4;
+                self.decoder.ops.push(Op::TableLength { to, table: place.table, before, stride });
             }
             _ => {
                 self.place(expression);

@@ -1,7 +1,7 @@
 //! Control flow, variables, budget, stop word, emits.
 
 use crate::compile::tests::*;
-use crate::compile::{FaultCode, HandlerSource, Outcome, STOP_AFTER_MESSAGE, STOP_NOW, StopCheck};
+use crate::compile::{FaultCode, HandlerSource, Limits, Outcome, STOP_AFTER_MESSAGE, STOP_NOW, StopCheck};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -247,7 +247,11 @@ fn the_stop_word_and_the_deadline_interrupt_a_long_loop() {
 
     let message = bytemuck::cast_slice(&endless);
     let begin = Instant::now();
-    let soon = || StopCheck::new(&bench.stop_word, Some(Instant::now() + Duration::from_millis(20)), None);
+    // Each engine's own; they are few.
+    let soon = || {
+        let deadline = Some(Instant::now() + Duration::from_millis(20));
+        StopCheck::new(&bench.stop_word, Box::leak(Box::new(Limits { deadline, slice: None })))
+    };
     bench.on_each(message, &soon, |outcome| assert_eq!(outcome, Outcome::Interrupted));
     assert!(begin.elapsed() < Duration::from_secs(5));
 
@@ -262,7 +266,7 @@ fn the_stop_word_and_the_deadline_interrupt_a_long_loop() {
                 }
             }
         });
-        bench.on_each(message, &|| StopCheck::new(&word, None, None), |outcome| {
+        bench.on_each(message, &|| StopCheck::new(&word, &Limits::NONE), |outcome| {
             assert_eq!(outcome, Outcome::Interrupted);
             word.store(0, Ordering::Relaxed);
         });

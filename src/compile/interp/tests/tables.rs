@@ -102,14 +102,14 @@ fn one_handler_serves_many_threads() {
             let (views, program) = (&views, &bench.program);
             let engine = bench.engines()[thread as usize % bench.engines().len()];
             scope.spawn(move || {
-                use crate::compile::{Frame, StopCheck};
+                use crate::compile::{Frame, Limits, StopCheck};
                 let word = std::sync::atomic::AtomicU32::new(0);
-                let stop = StopCheck::new(&word, None, None);
+                let stop = StopCheck::new(&word, &Limits::NONE);
                 let mut reply = [0u32; 8];
                 let mut privates = vec![0; program.privates_size as usize];
                 for i in 0..1000 {
                     let message = [(thread + i) % 4, 0, 0, 0, 0, 0, 0, 0];
-                    let outcome = engine.run(&mut Frame {
+                    let outcome = engine.run(Frame {
                         message: bytemuck::cast_slice(&message),
                         state: &mut [],
                         reply: bytemuck::cast_slice_mut(&mut reply),

@@ -3,7 +3,7 @@
 use crate::compile::jit::{load, translate};
 use crate::compile::tests::*;
 use crate::compile::{
-    Batch, BatchEnd, Ending, Executable, FaultCode, HandlerSource, Interpreter, Places, Program,
+    Batch, BatchEnd, Ending, Executable, FaultCode, HandlerSource, Interpreter, Limits, Places, Program,
     STOP_AFTER_MESSAGE, StopCheck, TableView, compile,
 };
 use crate::message::{Layout, Scalar, Token};
@@ -89,7 +89,7 @@ fn run(engine: &dyn Executable, program: &Program, case: &Case<'_>) -> Done {
         output: &mut output,
         privates: bytemuck::cast_slice_mut(&mut privates),
         tables: &[],
-        stop: &StopCheck::new(&word, case.deadline, None),
+        stop: &StopCheck::new(&word, &Limits { deadline: case.deadline, slice: None }),
         stop_at: STOP_AFTER_MESSAGE,
         waiting: Some(&waiting),
         last: case.last,
@@ -232,7 +232,7 @@ fn the_stop_word_ends_a_batch_between_two_messages() {
                 output: &mut output,
                 privates: bytemuck::cast_slice_mut(&mut vec![0u128; program.privates_size as usize / 16]),
                 tables: &views,
-                stop: &StopCheck::new(&word, None, None),
+                stop: &StopCheck::new(&word, &Limits::NONE),
                 stop_at,
                 waiting: None,
                 last: None,

@@ -2,6 +2,7 @@
 
 use super::place::{Address, Base, pointee};
 use super::{Body, MOST_SCALARS, Operand, Place, Refusal, Translator};
+use crate::compile::jit::analysis::{Root, trace};
 use crate::compile::jit::layout;
 use crate::compile::shape;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -151,10 +152,8 @@ impl<'p> Translator<'p, '_> {
             }
             E::As { expr, kind, convert } => self.conversion(body, expr, kind, convert.is_some()),
             E::ArrayLength(base) => {
-                let E::GlobalVariable(global) = body.function.expressions[base] else {
-                    unreachable!(
-                        "validated: only a table has no fixed size, and it is not inside of a struct"
-                    )
+                let (Some(Root::Global(global)), ..) = trace(body.function, base) else {
+                    unreachable!("validated: only a table has no fixed size")
                 };
                 Operand::Scalars([self.lengths[&global]].into())
             }

@@ -1,0 +1,403 @@
+//! One-shot compute against the same work written by hand: with wgpu alone, and with rayon.
+//!
+//! ```text
+//! cargo bench --bench compute -- [--rounds N] [--small]
+//! ```
+//!
+//! Every figure is the median of interleaved rounds of one run; all results are checked. `direct wgpu` are pipelines made
+//! from the same text, with bind groups that are kept; each dispatch is submitted and waited for, as the orchestrator's.
+//! `rayon` is a parallel loop over the same elements on as many threads as there are cores. Where no wgpu adapter is
+//! found, the CPU's figures are alone.
+
+use rayon::prelude::*;
+use ringwork::{BackendKind, ComputeKernel, Runtime, UnifiedBuffer};
+use std::time::{Duration, Instant};
+
+const ADD: &str = "
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@compute @workgroup_size(256)
+fn add(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < arrayLength(&out) { out[id.x] = a[id.x] + b[id.x]; }
+}";
+
+/// Inclusive prefix sums of blocks, then of the blocks' sums, which are then added.
+const SCAN: &str = "
+@group(0) @binding(0) var<storage, read_write> values: array<u32>;
+@group(0) @binding(1) var<storage, read_write> sums: array<u32>;
+var<workgroup> tile: array<u32, 256>;
+@compute @workgroup_size(256)
+fn scan(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32,
+        @builtin(workgroup_id) group: vec3<u32>) {
+    var own = 0u;
+    if id.x < arrayLength(&values) { own = values[id.x]; }
+    tile[local] = own;
+    for (var step = 1u; step < 256u; step *= 2u) {
+        workgroupBarrier();
+        var before = 0u;
+        if local >= step { before = tile[local - step]; }
+        workgroupBarrier();
+        own += before;
+        tile[local] = own;
+    }
+    if id.x < arrayLength(&values) { values[id.x] = own; }
+    if local == 255u { sums[group.x] = own; }
+}
+@compute @workgroup_size(256)
+fn add(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
+    if group.x > 0u && id.x < arrayLength(&values) { values[id.x] += sums[group.x - 1u]; }
+}";
+
+const MANDELBROT: &str = "
+@group(0) @binding(0) var<storage, read_write> image: array<u32>;
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= arrayLength(&image) { return; }
+    let c = vec2(f32(id.x % 1024u), f32(id.x / 1024u)) * 0.0029296875 - vec2(2.0, 1.5);
+    var z = vec2(0.0, 0.0);
+    var rounds = 0u;
+    for (; rounds < 100u && dot(z, z) <= 4.0; rounds++) { z = vec2(z.x * z.x - z.y * z.y, 2.0 * z.x * z.y) + c; }
+    image[id.x] = rounds;
+}";
+
+type Work<'a> = Box<dyn FnMut() -> Duration + 'a>;
+
+struct Case<'a> {
+    name: &'static str,
+    work: Work<'a>,
+    times: Vec<Duration>,
+}
+
+fn case<'a>(name: &'static str, mut work: impl FnMut() + 'a) -> Case<'a> {
+    let timed = move || {
+        let begun = Instant::now();
+        work();
+        begun.elapsed()
+    };
+    Case { name, work: Box::new(timed), times: Vec::new() }
+}
+
+/// Runs the cases in turn; prints medians, and how fast each is beside the first.
+fn compare(title: &str, rounds: usize, mut cases: Vec<Case<'_>>) {
+    for case in &mut cases {
+        (case.work)();
+    }
+    for _ in 0..rounds {
+        for case in &mut cases {
+            let time = (case.work)();
+            case.times.push(time);
+        }
+    }
+    println!("\n{title}");
+    let mut first = None;
+    for case in &mut cases {
+        case.times.sort();
+        let median = case.times[rounds / 2].as_secs_f64();
+        let first = *first.get_or_insert(median);
+        println!(
+            "  {:<28} {:>10.3} ms   {:>6.2} times as fast as the first",
+            case.name,
+            median * 1e3,
+            first / median
+        );
+    }
+}
+
+struct Setting {
+    runtime: Runtime,
+    name: String,
+}
+
+fn setting(kind: BackendKind) -> Option<Setting> {
+    let runtime = Runtime::builder().backend(kind).build().ok()?;
+    let name = runtime.capabilities().ok()?.name;
+    Some(Setting { runtime, name })
+}
+
+impl Setting {
+    fn kernel(&self, text: &str, entry: &str) -> ComputeKernel {
+        self.runtime.orchestrator().kernel(text, entry).expect("it compiles")
+    }
+
+    fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> UnifiedBuffer<T> {
+        self.runtime.buffer(values).expect("there is memory")
+    }
+}
+
+struct VectorAdd {
+    add: ComputeKernel,
+    out: UnifiedBuffer<f32>,
+    groups: [u32; 3],
+}
+
+impl VectorAdd {
+    fn new(setting: &Setting, a: &[f32], b: &[f32]) -> Self {
+        let out = setting.buffer(&vec![0.0f32; a.len()]);
+        let add = setting.kernel(ADD, "add");
+        let add = add.bind("a", &setting.buffer(a)).bind("b", &setting.buffer(b)).bind("out", &out);
+        Self { add, out, groups: [a.len().div_ceil(256) as u32, 1, 1] }
+    }
+
+    fn run(&self) {
+        self.add.dispatch(self.groups).expect("it runs");
+    }
+}
+
+/// Prefix sums in three levels of blocks.
+struct Scan {
+    passes: Vec<(ComputeKernel, [u32; 3])>,
+    values: UnifiedBuffer<u32>,
+}
+
+impl Scan {
+    fn new(setting: &Setting, values: &[u32]) -> Self {
+        let (scan, add) = (setting.kernel(SCAN, "scan"), setting.kernel(SCAN, "add"));
+        let mut levels = vec![(setting.buffer(values), values.len())];
+        while levels.last().expect("one").1 > 1 {
+            let blocks = levels.last().expect("one").1.div_ceil(256);
+            levels.push((setting.buffer(&vec![0u32; blocks]), blocks));
+        }
+        let bound = |kernel: &ComputeKernel, level: usize| {
+            let groups = [levels[level].1.div_ceil(256) as u32, 1, 1];
+            let kernel = kernel.clone().bind("values", &levels[level].0).bind("sums", &levels[level + 1].0);
+            (kernel, groups)
+        };
+        let mut passes: Vec<_> = (0..levels.len() - 1).map(|level| bound(&scan, level)).collect();
+        passes.extend((0..levels.len() - 2).rev().map(|level| bound(&add, level)));
+        Self { passes, values: levels.swap_remove(0).0 }
+    }
+
+    fn run(&self) {
+        for (kernel, groups) in &self.passes {
+            kernel.dispatch(*groups).expect("it runs");
+        }
+    }
+}
+
+/// Inclusive prefix sums in place, in chunks: their sums first.
+fn rayon_scan(values: &mut [u32]) {
+    let chunk = values.len().div_ceil(rayon::current_num_threads() * 4).max(1);
+    let sums: Vec<u32> = values
+        .par_chunks(chunk)
+        .map(|chunk| chunk.iter().fold(0u32, |sum, value| sum.wrapping_add(*value)))
+        .collect();
+    let mut before = 0u32;
+    let starts: Vec<u32> = sums
+        .iter()
+        .map(|sum| {
+            let start = before;
+            before = before.wrapping_add(*sum);
+            start
+        })
+        .collect();
+    values.par_chunks_mut(chunk).zip(starts).for_each(|(chunk, mut sum)| {
+        for value in chunk {
+            sum = sum.wrapping_add(*value);
+            *value = sum;
+        }
+    });
+}
+
+fn mandelbrot(index: usize) -> u32 {
+    let c = [(index % 1024) as f32 * 0.002_929_687_5 - 2.0, (index / 1024) as f32 * 0.002_929_687_5 - 1.5];
+    let mut z = [0.0f32; 2];
+    let mut rounds = 0;
+    while rounds < 100 && z[0] * z[0] + z[1] * z[1] <= 4.0 {
+        z = [z[0] * z[0] - z[1] * z[1] + c[0], 2.0 * z[0] * z[1] + c[1]];
+        rounds += 1;
+    }
+    rounds
+}
+
+/// The same with wgpu alone.
+#[cfg(feature = "wgpu")]
+mod direct {
+    use wgpu::BufferUsages as Usage;
+    use wgpu::util::DeviceExt;
+
+    pub struct Gpu {
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    }
+
+    /// A pipeline with its buffers bound, and the workgroups to run.
+    pub struct Pass {
+        pub pipeline: wgpu::ComputePipeline,
+        pub group: wgpu::BindGroup,
+        pub groups: u32,
+    }
+
+    impl Gpu {
+        pub fn open() -> Option<Self> {
+            let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+            descriptor.flags = wgpu::InstanceFlags::empty();
+            let instance = wgpu::Instance::new(descriptor);
+            let adapter = pollster::block_on(instance.request_adapter(&Default::default())).ok()?;
+            let limits = adapter.limits();
+            let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+            let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).ok()?;
+            Some(Self { device, queue })
+        }
+
+        pub fn buffer(&self, bytes: &[u8]) -> wgpu::Buffer {
+            self.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+                label: None,
+                contents: bytes,
+                usage: Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC,
+            })
+        }
+
+        pub fn pass(&self, text: &str, entry: &str, buffers: &[&wgpu::Buffer], groups: u32) -> Pass {
+            let source = wgpu::ShaderSource::Wgsl(text.into());
+            let module =
+                self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+            let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: None,
+                module: &module,
+                entry_point: Some(entry),
+                compilation_options: Default::default(),
+                cache: None,
+            });
+            let entries: Vec<_> = buffers
+                .iter()
+                .zip(0..)
+                .map(|(buffer, binding)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: buffer.as_entire_binding(),
+                })
+                .collect();
+            let layout = pipeline.get_bind_group_layout(0);
+            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &layout,
+                entries: &entries,
+            });
+            Pass { pipeline, group, groups }
+        }
+
+        /// Submits a dispatch, and waits for it.
+        pub fn run(&self, pass: &Pass) {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            compute.set_pipeline(&pass.pipeline);
+            compute.set_bind_group(0, &pass.group, &[]);
+            compute.dispatch_workgroups(pass.groups, 1, 1);
+            drop(compute);
+            self.queue.submit([encoder.finish()]);
+            self.device.poll(wgpu::PollType::wait_indefinitely()).expect("it runs");
+        }
+    }
+}
+
+fn arguments() -> Option<(usize, bool)> {
+    let (mut rounds, mut small) = (15, false);
+    // Cargo's own comes last.
+    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--rounds" => rounds = words.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
+            "--small" => small = true,
+            _ => return None,
+        }
+    }
+    Some((rounds, small))
+}
+
+fn main() {
+    let Some((rounds, small)) = arguments() else {
+        eprintln!("usage: [--rounds N] [--small]");
+        std::process::exit(2);
+    };
+    let len: usize = if small { 1 << 18 } else { 1 << 23 };
+    let cpu = setting(BackendKind::Cpu).expect("always there");
+    println!("cpu: {}", cpu.name);
+    let wgpu = setting(BackendKind::Wgpu);
+    println!("wgpu: {}", wgpu.as_ref().map_or("no adapter", |setting| &setting.name));
+    #[cfg(feature = "wgpu")]
+    let gpu = direct::Gpu::open().filter(|_| wgpu.is_some());
+
+    let a: Vec<f32> = (0..len).map(|index| index as f32 * 0.5).collect();
+    let b: Vec<f32> = (0..len).map(|index| (index % 1000) as f32).collect();
+    let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    let of_cpu = VectorAdd::new(&cpu, &a, &b);
+    let of_wgpu = wgpu.as_ref().map(|setting| VectorAdd::new(setting, &a, &b));
+    let mut out = vec![0.0f32; len];
+    #[cfg(feature = "wgpu")]
+    let pass = gpu.as_ref().map(|gpu| {
+        let bytes = |values: &[f32]| gpu.buffer(bytemuck::cast_slice(values));
+        let buffers = [bytes(&a), bytes(&b), bytes(&vec![0.0; len])];
+        gpu.pass(ADD, "add", &buffers.each_ref(), len.div_ceil(256) as u32)
+    });
+    let mut cases = vec![case("rayon", || {
+        out.par_iter_mut().zip(&a).zip(&b).for_each(|((out, a), b)| *out = a + b);
+    })];
+    cases.push(case("ringwork, cpu", || of_cpu.run()));
+    #[cfg(feature = "wgpu")]
+    if let (Some(gpu), Some(pass)) = (&gpu, &pass) {
+        cases.push(case("direct wgpu", || gpu.run(pass)));
+    }
+    if let Some(of_wgpu) = &of_wgpu {
+        cases.push(case("ringwork, wgpu", || of_wgpu.run()));
+    }
+    compare(&format!("vector add, {len} elements"), rounds, cases);
+    for found in [Some(&of_cpu), of_wgpu.as_ref()].into_iter().flatten() {
+        assert_eq!(found.out.to_vec().expect("it can be read"), expected);
+    }
+    drop((of_cpu, of_wgpu));
+
+    let values: Vec<u32> = (0..len as u32).map(|index| index % 3).collect();
+    let of_cpu = Scan::new(&cpu, &values);
+    let of_wgpu = wgpu.as_ref().map(|setting| Scan::new(setting, &values));
+    let mut own = values.clone();
+    #[cfg(feature = "wgpu")]
+    let passes = gpu.as_ref().map(|gpu| {
+        let mut levels = vec![(gpu.buffer(bytemuck::cast_slice(&values)), len)];
+        while levels.last().expect("one").1 > 1 {
+            let blocks = levels.last().expect("one").1.div_ceil(256);
+            levels.push((gpu.buffer(&vec![0; blocks * 4]), blocks));
+        }
+        let pass = |entry, level: usize| {
+            let buffers = [&levels[level].0, &levels[level + 1].0];
+            gpu.pass(SCAN, entry, &buffers, levels[level].1.div_ceil(256) as u32)
+        };
+        let mut passes: Vec<_> = (0..levels.len() - 1).map(|level| pass("scan", level)).collect();
+        passes.extend((0..levels.len() - 2).rev().map(|level| pass("add", level)));
+        passes
+    });
+    let mut cases = vec![case("rayon", || rayon_scan(&mut own)), case("ringwork, cpu", || of_cpu.run())];
+    #[cfg(feature = "wgpu")]
+    if let (Some(gpu), Some(passes)) = (&gpu, &passes) {
+        cases.push(case("direct wgpu", || passes.iter().for_each(|pass| gpu.run(pass))));
+    }
+    if let Some(of_wgpu) = &of_wgpu {
+        cases.push(case("ringwork, wgpu", || of_wgpu.run()));
+    }
+    compare(&format!("prefix sum, {len} elements, a dispatch for each level"), rounds, cases);
+    // Each run sums up the sums of the one before it, on both sides.
+    let expected = own;
+    for found in [Some(&of_cpu), of_wgpu.as_ref()].into_iter().flatten() {
+        assert_eq!(found.values.to_vec().expect("it can be read"), expected);
+    }
+    drop((of_cpu, of_wgpu));
+
+    let pixels = 1 << 20;
+    let build = |setting: &Setting| {
+        let image = setting.buffer(&vec![0u32; pixels]);
+        (setting.kernel(MANDELBROT, "main").bind("image", &image), image)
+    };
+    let of_cpu = build(&cpu);
+    let of_wgpu = wgpu.as_ref().map(build);
+    let mut image = vec![0u32; pixels];
+    let groups = [pixels as u32 / 256, 1, 1];
+    let mut cases = vec![case("rayon", || {
+        image.par_iter_mut().enumerate().for_each(|(index, pixel)| *pixel = mandelbrot(index));
+    })];
+    cases.push(case("ringwork, cpu", || _ = of_cpu.0.dispatch(groups).expect("it runs")));
+    if let Some(of_wgpu) = &of_wgpu {
+        cases.push(case("ringwork, wgpu", || _ = of_wgpu.0.dispatch(groups).expect("it runs")));
+    }
+    compare(&format!("mandelbrot, {pixels} pixels"), rounds, cases);
+    assert_eq!(of_cpu.1.to_vec().expect("it can be read"), image);
+}

@@ -1,0 +1,377 @@
+// The resident driver: one kernel that stays on the device and runs messages through a handler until it is told to stop.
+//
+// Compiled by NVRTC behind the text of a handler, which declares RtMessage, RtState, RtReply, RtPrivates, RtTable and
+// rt_run, and behind a head that is made for each kernel and defines
+//
+//   RT_SHAPE                                 one of the three below
+//   RT_MESSAGE_WORDS, RT_REPLY_WORDS, RT_STATE_WORDS   sizes in words, as the host has them
+//   RT_SLOT_GRANULES, RT_RECORD_GRANULES     granules of a slot on the way in, and of a record on the way out
+//   RT_BATCH                                 messages that are taken at once, at most, and no more than lanes
+//   RT_INSTANCE_WORD                         the word of a message that names its instance
+//   RT_HEARTBEAT                             where the heartbeat is, in words behind the stop word
+//   RT_TABLES, RT_OUTPUTS                    how many there are
+//   RT_OUTPUT_PLACES                         where the values of each are in RtPrivates: a list of RtOutput
+//
+// The host writes messages into a ring of slots and reads records from a ring with as many places: message `n` is in
+// slot `n & mask`, its record in place `n & mask`. The host puts no message into a slot before it has taken the record
+// that lies in the same place: so there always is room for a record, and nobody has to be told what has been read.
+//
+// Both rings consist of granules of 8 bytes, a word of data and a stamp, which is the lap of the ring, from 1. A granule
+// is moved by one access of 8 bytes, which neither the memory model nor the bus tears, so that it is its own proof: a
+// slot is complete when all its granules have the stamp of its lap, in whatever order they came. There is no index to
+// publish, and no fence on a message's way, except where the handler has tables. A granule is only written again when
+// the message it was for is over, which is known from the record, whose writing depends on what was read.
+
+typedef unsigned int rt_u32;
+typedef unsigned long long rt_u64;
+
+#define RT_STATELESS 0
+#define RT_SERIAL 1
+#define RT_INSTANCES 2
+
+#define RT_LANES 32u
+#define RT_ALL_LANES 0xffffffffu
+
+// What a record begins with: a fault's code, 1 or 2, or this.
+#define RT_RECORD_DONE 4u
+// What rt_run says of a message that the stop word ended: nothing of it counts, it has no record, and runs again.
+#define RT_RUN_INTERRUPTED 3u
+
+// Why the kernel came to its end.
+#define RT_EXIT_STOPPED 1u
+#define RT_EXIT_INTERRUPTED 2u
+#define RT_EXIT_IDLE 3u
+#define RT_EXIT_FAULT 4u
+
+// A message runs for as long as it runs; between two that were taken together the stop word is looked at this often.
+#define RT_LOOK_NS 20000ull
+
+struct RtLaunch {
+  rt_u64* input;            // mapped: the host writes, this reads
+  rt_u64* output;           // mapped: this writes, the host reads
+  rt_u32* states;           // every instance's, one after the other
+  const rt_u32* fallback;   // what replaces the state of an instance whose message faults; null: it stays
+  const rt_u32* stop;       // mapped: 1 begins no message, 2 and more also leaves the one in hand; behind it the heartbeat
+  rt_u32* leave;            // mapped: position (two words), reason, epoch: written once, the epoch last; and behind
+                            // them the low word of the position before which all messages have been begun
+  rt_u64 first;             // position of the first message
+  rt_u64 again;             // messages before this position may have a record already: those are over
+  rt_u64 idle_ns;           // with nothing to do for so long, it ends
+  rt_u32 shift;             // places of the rings are 1 << shift
+  rt_u32 epoch;             // tells this launch from those before it
+  RtTable tables[4];
+};
+static_assert(sizeof(RtTable) == 16, "a table is an address and a length");
+static_assert(sizeof(RtLaunch) == 144, "the host writes it");
+
+struct RtOutput {
+  rt_u32 count_offset, items_offset, stride, words, most;
+};
+#if RT_OUTPUTS > 0
+static __constant__ const RtOutput rt_outputs[RT_OUTPUTS] = RT_OUTPUT_PLACES;
+#endif
+
+#ifndef RT_HOST
+// Looks at an empty ring before it sleeps between two of them.
+#define RT_SPINS 1024u
+#define RT_FN static __device__ __forceinline__
+// One granule, at system scope; relaxed: it carries all that it says.
+RT_FN rt_u64 rt_load_granule(const rt_u64* from) {
+  rt_u64 value;
+  asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+  return value;
+}
+RT_FN void rt_store_granule(rt_u64* to, rt_u64 value) {
+  asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+RT_FN rt_u32 rt_load_word(const rt_u32* from) {
+  rt_u32 value;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+RT_FN void rt_store_word(rt_u32* to, rt_u32 value) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+// Release pairs with the host's acquire of the epoch: what this launch wrote is there for whoever has seen it.
+RT_FN void rt_publish_word(rt_u32* to, rt_u32 value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+// Orders what a handler does with its tables: before a message is taken and before its record is written.
+RT_FN void rt_fence() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+RT_FN void rt_sleep(rt_u32 ns) { asm volatile("nanosleep.u32 %0;" ::"r"(ns)); }
+RT_FN rt_u64 rt_now() {
+  rt_u64 ns;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+  return ns;
+}
+#endif
+
+RT_FN rt_u32 rt_lap(const RtLaunch& launch, rt_u64 position) {
+  return (rt_u32)(position >> launch.shift) + 1u;
+}
+
+RT_FN rt_u64 rt_place(const RtLaunch& launch, rt_u64 position) {
+  return position & ((1ull << launch.shift) - 1ull);
+}
+
+template <rt_u32 WORDS> RT_FN void rt_copy(rt_u32* to, const rt_u32* from) {
+  for (rt_u32 i = 0; i < WORDS; i++) to[i] = from[i];
+}
+
+// The least of all lanes' values.
+RT_FN rt_u32 rt_least(rt_u32 value) {
+  for (rt_u32 distance = RT_LANES / 2; distance > 0; distance /= 2) {
+    rt_u32 other = __shfl_xor_sync(RT_ALL_LANES, value, distance);
+    value = other < value ? other : value;
+  }
+  return value;
+}
+
+// A message in shared memory: as many words as the larger of both sides' ideas of it, and aligned for any type.
+#define RT_SHARED_MESSAGE ((sizeof(RtMessage) > RT_MESSAGE_WORDS * 4 ? sizeof(RtMessage) : RT_MESSAGE_WORDS * 4) + 15) / 16 * 4
+
+// Copies up to `want` messages from the ring; how many were complete, from the first on. All lanes call it.
+RT_FN rt_u32 rt_receive(const RtLaunch& launch, rt_u64 head, rt_u32 want, rt_u32* messages, rt_u32 lane) {
+  rt_u32 missing = want;
+  const rt_u32 granules = want * RT_SLOT_GRANULES;
+  for (rt_u32 base = 0; base < granules; base += RT_LANES) {
+    const rt_u32 index = base + lane;
+    if (index < granules) {
+      const rt_u32 slot = index / RT_SLOT_GRANULES, part = index % RT_SLOT_GRANULES;
+      const rt_u64 granule =
+          rt_load_granule(launch.input + rt_place(launch, head + slot) * RT_SLOT_GRANULES + part);
+      if ((rt_u32)(granule >> 32) != rt_lap(launch, head + slot)) {
+        missing = slot < missing ? slot : missing;
+      }
+#if RT_MESSAGE_WORDS > 0
+      else if (part < RT_MESSAGE_WORDS) {
+        messages[slot * (RT_SHARED_MESSAGE) + part] = (rt_u32)granule;
+      }
+#endif
+    }
+    // Nobody pays for the rest of a long message that has not come.
+    if (base == 0 && granules > RT_LANES && rt_least(missing) == 0) return 0;
+  }
+  missing = rt_least(missing);
+#if RT_TABLES > 0
+  if (missing > 0) rt_fence();
+#endif
+  __syncwarp();
+  return missing;
+}
+
+// Writes what became of a message.
+RT_FN void rt_record(const RtLaunch& launch, rt_u64 position, rt_u32 status, const RtReply& reply,
+                     const RtPrivates& privates) {
+  rt_u64* at = launch.output + rt_place(launch, position) * RT_RECORD_GRANULES;
+  const rt_u64 stamp = (rt_u64)rt_lap(launch, position) << 32;
+#if RT_TABLES > 0
+  rt_fence();
+#endif
+#if RT_OUTPUTS > 0 || RT_REPLY_WORDS > 0
+  if (status == RT_RECORD_DONE) {
+    rt_u32 next = 1;
+#if RT_OUTPUTS > 0
+    const unsigned char* bytes = (const unsigned char*)&privates;
+    for (rt_u32 output = 0; output < RT_OUTPUTS; output++) {
+      rt_u32 count;
+      memcpy(&count, bytes + rt_outputs[output].count_offset, 4);
+      rt_store_granule(at + next++, stamp | count);
+    }
+#endif
+#if RT_REPLY_WORDS > 0
+    for (rt_u32 i = 0; i < RT_REPLY_WORDS; i++) {
+      rt_u32 word;
+      memcpy(&word, (const unsigned char*)&reply + i * 4, 4);
+      rt_store_granule(at + next++, stamp | word);
+    }
+#endif
+#if RT_OUTPUTS > 0
+    for (rt_u32 output = 0; output < RT_OUTPUTS; output++) {
+      const RtOutput facts = rt_outputs[output];
+      rt_u32 count;
+      memcpy(&count, bytes + facts.count_offset, 4);
+      for (rt_u32 item = 0; item < count && item < facts.most; item++) {
+        for (rt_u32 i = 0; i < facts.words; i++) {
+          rt_u32 word;
+          memcpy(&word, bytes + facts.items_offset + item * facts.stride + i * 4, 4);
+          rt_store_granule(at + next++, stamp | word);
+        }
+      }
+    }
+#endif
+  }
+#endif
+  rt_store_granule(at, stamp | status);
+}
+
+// Is there a record of this message already? The launch before this one was interrupted among messages that it ran at
+// the same time, and some of them came to their end.
+RT_FN bool rt_is_over(const RtLaunch& launch, rt_u64 position) {
+  if (position >= launch.again) return false;
+  const rt_u64 granule = rt_load_granule(launch.output + rt_place(launch, position) * RT_RECORD_GRANULES);
+  return (rt_u32)(granule >> 32) == rt_lap(launch, position);
+}
+
+// Tells the host that all messages before this position have been begun: they do not count as queued any more.
+RT_FN void rt_begun(const RtLaunch& launch, rt_u64 position) { rt_store_word(launch.leave + 4, (rt_u32)position); }
+
+// Tells the host that the kernel runs, by a value other than the last one: when it comes, while it has nothing to do, and
+// in handlers with loops. Between messages the positions that have been begun say so.
+RT_FN void rt_beat(const RtLaunch& launch, rt_u32 value) {
+  rt_store_word((rt_u32*)launch.stop + RT_HEARTBEAT, value);
+}
+
+// Runs one message; its state, in memory, changes only if all goes well, or to what replaces it. The code it ended with.
+RT_FN rt_u32 rt_message(const RtLaunch& launch, rt_u64 position, const rt_u32* message, rt_u32* state,
+                        const rt_u32* fallback) {
+  RtState copy;
+  RtReply reply;
+  RtPrivates privates;
+#if RT_STATE_WORDS > 0
+  rt_u32 words[RT_STATE_WORDS];
+  rt_copy<RT_STATE_WORDS>(words, state);
+  memcpy(&copy, words, sizeof(words));
+#endif
+  rt_u32 code = rt_run(*(const RtMessage*)message, copy, reply, privates, launch.tables,
+                       (volatile const rt_u32*)launch.stop);
+  if (code == RT_RUN_INTERRUPTED) return code;
+  if (code == 0) {
+#if RT_STATE_WORDS > 0
+    memcpy(words, &copy, sizeof(words));
+    rt_copy<RT_STATE_WORDS>(state, words);
+#endif
+    code = RT_RECORD_DONE;
+  } else if (fallback) {
+    rt_copy<RT_STATE_WORDS>(state, fallback);
+  }
+  rt_record(launch, position, code, reply, privates);
+  return code;
+}
+
+// The messages of one batch: how many are over, from the first on, and in `leave` why no more are to be begun.
+RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const rt_u32* messages, rt_u32* state,
+                      rt_u32 lane, rt_u32* leave) {
+#if RT_SHAPE == RT_SERIAL
+  rt_u32 over = 0, why = 0;
+  if (lane == 0) {
+    rt_u64 looked = 0;
+    while (over < ready && why == 0) {
+      if (over > 0) {
+        const rt_u64 now = rt_now();
+        if (looked == 0) looked = now;
+        if (now - looked > RT_LOOK_NS) {
+          looked = now;
+          if (rt_load_word(launch.stop) != 0) {
+            why = RT_EXIT_STOPPED;
+            break;
+          }
+        }
+      }
+      rt_begun(launch, head + over + 1);
+      const rt_u32 code = rt_message(launch, head + over, messages + over * (RT_SHARED_MESSAGE), state, launch.fallback);
+      if (code == RT_RUN_INTERRUPTED) {
+        why = RT_EXIT_INTERRUPTED;
+        break;
+      }
+      over++;
+      // As below.
+      if (code != RT_RECORD_DONE) why = RT_EXIT_FAULT;
+    }
+  }
+  *leave = __shfl_sync(RT_ALL_LANES, why, 0);
+  return __shfl_sync(RT_ALL_LANES, over, 0);
+#else
+  const rt_u64 position = head + lane;
+  const rt_u32* message = messages + lane * (RT_SHARED_MESSAGE);
+  const bool mine = lane < ready;
+  bool has_faulted = false;
+  if (lane == 0) rt_begun(launch, head + ready);
+  bool is_over = !mine || rt_is_over(launch, position);
+#if RT_SHAPE == RT_INSTANCES
+  // Messages of one instance run one after the other: each waits for as many turns as there are such before it.
+  const rt_u32 instance = mine ? message[RT_INSTANCE_WORD] : 0;
+  const rt_u32 peers = __match_any_sync(RT_ALL_LANES, instance) & (ready == 32 ? RT_ALL_LANES : (1u << ready) - 1u);
+  rt_u32 turn = __popc(peers & ((1u << lane) - 1u));
+  bool interrupted = false;
+  for (rt_u32 now = 0; !interrupted; now++) {
+    bool waits = mine && turn >= now;
+    if (!__any_sync(RT_ALL_LANES, waits)) break;
+    if (waits && turn == now && !is_over) {
+      const rt_u32 at = instance * RT_STATE_WORDS;
+      const rt_u32 code =
+          rt_message(launch, position, message, state + at, launch.fallback ? launch.fallback + at : nullptr);
+      is_over = code != RT_RUN_INTERRUPTED;
+      has_faulted = is_over && code != RT_RECORD_DONE;
+    }
+    __syncwarp();
+    interrupted = __any_sync(RT_ALL_LANES, waits && turn == now && !is_over);
+  }
+#else
+  if (!is_over) {
+    const rt_u32 code = rt_message(launch, position, message, state, nullptr);
+    is_over = code != RT_RUN_INTERRUPTED;
+    has_faulted = is_over && code != RT_RECORD_DONE;
+  }
+  __syncwarp();
+#endif
+  const rt_u32 first = rt_least(is_over ? ready : lane);
+  // The kernel may fail by a fault: nothing behind its neighbours must have run then.
+  const bool any = __any_sync(RT_ALL_LANES, has_faulted);
+  *leave = first < ready ? RT_EXIT_INTERRUPTED : any ? RT_EXIT_FAULT : 0;
+  return first;
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(RT_LANES) rt_resident(RtLaunch launch) {
+  __shared__ uint4 shared_messages[RT_BATCH * (RT_SHARED_MESSAGE) / 4];
+  rt_u32* messages = (rt_u32*)shared_messages;
+  const rt_u32 lane = threadIdx.x;
+#if RT_SHAPE == RT_SERIAL && RT_STATE_WORDS > 0
+  // Only lane 0 touches it.
+  __shared__ rt_u32 state[RT_STATE_WORDS];
+  if (lane == 0) rt_copy<RT_STATE_WORDS>(state, launch.states);
+#else
+  rt_u32* state = launch.states;
+#endif
+  rt_u64 head = launch.first, idle_since = 0;
+  rt_u32 want = 1, empty = 0, leave = 0;
+  if (lane == 0) rt_beat(launch, 1);
+  while (leave == 0) {
+    // Both loads are under way at the same time.
+    const rt_u32 stop = lane == 0 ? rt_load_word(launch.stop) : 0;
+    const rt_u32 ready = rt_receive(launch, head, want, messages, lane);
+    if (__shfl_sync(RT_ALL_LANES, stop, 0) != 0) {
+      leave = RT_EXIT_STOPPED;
+    } else if (ready > 0) {
+      head += rt_batch(launch, head, ready, messages, state, lane, &leave);
+      // Nothing reads the copies any more when the next ones come.
+      __syncwarp();
+      want = ready < want ? ready : want * 2 < RT_BATCH ? want * 2 : RT_BATCH;
+      empty = 0;
+    } else {
+      want = 1;
+      empty++;
+      if (empty % 64u == 0) {
+        if (lane == 0) rt_beat(launch, empty);
+        const rt_u64 now = __shfl_sync(RT_ALL_LANES, rt_now(), 0);
+        if (empty == 64u) idle_since = now;
+        if (now - idle_since > launch.idle_ns) leave = RT_EXIT_IDLE;
+      }
+      if (empty > RT_SPINS) rt_sleep(empty > RT_SPINS * 16u ? 1000u : 100u);
+    }
+  }
+  __syncwarp();
+  if (lane == 0) {
+#if RT_SHAPE == RT_SERIAL && RT_STATE_WORDS > 0
+    rt_copy<RT_STATE_WORDS>(launch.states, state);
+#endif
+    launch.leave[0] = (rt_u32)head;
+    launch.leave[1] = (rt_u32)(head >> 32);
+    launch.leave[2] = leave;
+  }
+  // What the other lanes wrote comes before the epoch, too.
+  rt_fence();
+  __syncwarp();
+  if (lane == 0) rt_publish_word(launch.leave + 3, launch.epoch);
+}

@@ -1,0 +1,200 @@
+//! Entry points on the CPU: workgroups on all cores, each as one run of an engine.
+
+use super::parallel::SharedPool;
+use super::runner::units;
+use super::storage::CpuStorage;
+use crate::backend::compute::{DeviceKernel, DispatchClock, DispatchTime, budget_error};
+use crate::backend::{DeviceStorage, STOP_NOW};
+use crate::compile::compute::OnCpu;
+use crate::compile::compute::group::Groups;
+use crate::compile::{CompiledCompute, Executable, Frame, Limits, Outcome, PartSizes, StopCheck, TableView};
+use crate::error::Result;
+use crate::sync::{Mutex, lock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Invocations up to which a dispatch runs on its caller's thread: to wake others takes tens of microseconds.
+const MOST_ALONE: u64 = 2048;
+/// Pieces of a dispatch for each thread: so many that one that is slower than others does not hold up all.
+const PIECES: u64 = 16;
+
+/// An entry point and memory for those who run it.
+pub(super) struct CpuKernel {
+    compiled: Arc<CompiledCompute>,
+    on_cpu: Arc<OnCpu>,
+    pool: SharedPool,
+    parallelism: usize,
+    spare: Mutex<Vec<Scratch>>,
+}
+
+/// What each thread needs for itself.
+struct Scratch {
+    privates: Box<[u128]>,
+    /// Memory of one workgroup, each table of it at a whole unit.
+    memory: Box<[u128]>,
+}
+
+/// One dispatch.
+struct Job<'a> {
+    kernel: &'a CpuKernel,
+    buffers: Vec<TableView>,
+    groups: [u32; 3],
+    /// Groups of a piece.
+    piece: u64,
+    next: AtomicU64,
+    stop: AtomicU32,
+    faulted: AtomicBool,
+}
+
+impl CpuKernel {
+    pub(super) fn new(compiled: Arc<CompiledCompute>, pool: SharedPool, parallelism: usize) -> Result<Self> {
+        let on_cpu = compiled.on_cpu()?;
+        Ok(Self { compiled, on_cpu, pool, parallelism, spare: Mutex::default() })
+    }
+
+    fn scratch(&self) -> Scratch {
+        lock(&self.spare).pop().unwrap_or_else(|| {
+            let bytes = self.on_cpu.memory.iter().map(|bytes| bytes.next_multiple_of(16)).sum();
+            Scratch { privates: units(self.on_cpu.privates_size), memory: units(bytes) }
+        })
+    }
+}
+
+impl DeviceKernel for CpuKernel {
+    fn engine(&self) -> &'static str {
+        self.on_cpu.name
+    }
+
+    fn dispatch(&self, buffers: &[Arc<dyn DeviceStorage>], groups: [u32; 3]) -> Result<DispatchTime> {
+        let begun = Instant::now();
+        let storages: Vec<&CpuStorage> = buffers
+            .iter()
+            .map(|buffer| {
+                let storage = buffer.as_any().downcast_ref();
+                storage.expect("the layer above has checked that the buffers are of this device")
+            })
+            .collect();
+        let mut guards = Vec::new();
+        for (index, storage) in storages.iter().enumerate() {
+            // A lock that is taken twice by one thread may wait for a writer in between.
+            if !storages[..index].iter().any(|other| std::ptr::eq(*other, *storage)) {
+                guards.push(storage.share());
+            }
+        }
+        let total: u64 = groups.iter().map(|along| u64::from(*along)).product();
+        let invocations = total.saturating_mul(self.compiled.program.invocations().into());
+        let workers = if total == 1 || invocations <= MOST_ALONE { 1 } else { self.parallelism };
+        let job = Job {
+            kernel: self,
+            buffers: storages.iter().map(|storage| storage.view()).collect(),
+            groups,
+            piece: (total / (workers as u64 * PIECES)).max(1),
+            next: AtomicU64::new(0),
+            stop: AtomicU32::new(0),
+            faulted: AtomicBool::new(false),
+        };
+        let make = || {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.parallelism);
+            pool.thread_name(|index| format!("ringwork-cpu-{index}")).build().ok()
+        };
+        match (workers > 1).then(|| self.pool.get_or_init(make).as_ref()).flatten() {
+            Some(pool) => pool.in_place_scope(|scope| {
+                // This thread is one of them.
+                (1..workers).for_each(|_| scope.spawn(|_| job.run()));
+                job.run();
+            }),
+            None => job.run(),
+        }
+        drop(guards);
+        // Relaxed: all who ran are over, and the scope's end came after that.
+        if job.faulted.load(Ordering::Relaxed) {
+            return Err(budget_error(&self.compiled.program));
+        }
+        Ok(DispatchTime { duration: begun.elapsed(), clock: DispatchClock::Host })
+    }
+}
+
+impl Job<'_> {
+    /// Runs pieces until none is left.
+    fn run(&self) {
+        let mut scratch = self.kernel.scratch();
+        let on_cpu = &*self.kernel.on_cpu;
+        let mut tables = self.buffers.clone();
+        let mut at = 0;
+        let base = scratch.memory.as_mut_ptr();
+        for bytes in &on_cpu.memory {
+            // SAFETY: the sum of all whole units is what the memory has.
+            let data = unsafe { base.add(at) };
+            tables.push(TableView { data: data.cast(), bytes: *bytes });
+            at += bytes.div_ceil(16);
+        }
+        let parts = PartSizes {
+            message: size_of::<Groups>(),
+            state: 0,
+            reply: 0,
+            privates: scratch.privates.len() * 16,
+        };
+        on_cpu.engine.check(parts, &tables);
+        let stop = StopCheck::new(&self.stop, &Limits::NONE);
+        let total: u64 = self.groups.iter().map(|along| u64::from(*along)).product();
+        loop {
+            // Relaxed: the number says nothing but who takes the piece.
+            let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
+            let end = total.min(first.saturating_add(self.piece));
+            if first >= end || !self.piece(first, end, &mut scratch, &tables, &stop) {
+                break;
+            }
+        }
+        lock(&self.kernel.spare).push(scratch);
+    }
+
+    /// Runs groups `first..end`, counted along x first; `false` if one faulted, or another thread's did.
+    fn piece(
+        &self,
+        mut first: u64,
+        end: u64,
+        scratch: &mut Scratch,
+        tables: &[TableView],
+        stop: &StopCheck<'_>,
+    ) -> bool {
+        let on_cpu = &*self.kernel.on_cpu;
+        let [x, y, _] = self.groups.map(u64::from);
+        let memory = &tables[self.buffers.len()..][..on_cpu.zeroed];
+        while first < end {
+            let along = first % x;
+            let count = if on_cpu.takes_rows { (x - along).min(end - first) } else { 1 };
+            let groups = Groups {
+                first: [along as u32, (first / x % y) as u32, (first / x / y) as u32],
+                count: count as u32,
+                dispatched: self.groups,
+                zero: 0,
+            };
+            for view in memory {
+                // SAFETY: the view is of this thread's memory, and nothing else refers to it now.
+                unsafe { view.data.write_bytes(0, view.bytes) };
+            }
+            let outcome = on_cpu.engine.run(Frame {
+                message: bytemuck::bytes_of(&groups),
+                state: &mut [],
+                reply: &mut [],
+                privates: bytemuck::cast_slice_mut(&mut scratch.privates),
+                tables,
+                stop,
+            });
+            match outcome {
+                Outcome::Done => {}
+                Outcome::Fault(_) => {
+                    // Relaxed: as where they are read.
+                    self.faulted.store(true, Ordering::Relaxed);
+                    self.stop.store(STOP_NOW, Ordering::Relaxed);
+                    return false;
+                }
+                Outcome::Interrupted => return false,
+            }
+            first += count;
+        }
+        // Relaxed: it only hastens the end.
+        self.stop.load(Ordering::Relaxed) < STOP_NOW
+    }
+}

@@ -1,0 +1,136 @@
+//! Entry points on CUDA: a kernel of as many blocks as there are workgroups, on a stream of its own.
+
+use super::driver;
+use super::gpu::{DeviceMemory, Gpu, Shared};
+use super::kernel::Code;
+use super::layout::Table;
+use super::storage::CudaStorage;
+use crate::backend::DeviceStorage;
+use crate::backend::compute::{DeviceKernel, DispatchClock, DispatchTime, budget_error};
+use crate::compile::CompiledCompute;
+use crate::compile::cuda::MOST_TABLES;
+use crate::error::Result;
+use crate::sync::{Mutex, lock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What the kernel takes; `shaders/cuda/compute.cuh`.
+#[repr(C)]
+struct Dispatch {
+    tables: [Table; MOST_TABLES],
+    fault: u64,
+    stop: u64,
+}
+
+/// An entry point on a device.
+pub(super) struct CudaKernel {
+    compiled: Arc<CompiledCompute>,
+    gpu: Arc<Gpu>,
+    code: Arc<Code>,
+    /// One dispatch at a time, because of the words.
+    turn: Mutex<Turn>,
+}
+
+struct Turn {
+    stream: Shared<driver::CUstream>,
+    /// The fault, and a stop word that is never set.
+    words: DeviceMemory,
+    /// At a kernel's begin and at its end, where the driver tells the time between them.
+    events: Option<[Shared<driver::CUevent>; 2]>,
+}
+
+impl Turn {
+    /// Runs `launch`, which gives the stream a kernel, and waits for it; how long it took, by the device's clock.
+    ///
+    /// # Safety
+    ///
+    /// The context that stream and events are of is this thread's.
+    unsafe fn timed(
+        &self,
+        launch: impl FnOnce() -> Result<(), driver::Refusal>,
+    ) -> Result<Option<Duration>, driver::Refusal> {
+        let stream = self.stream.0;
+        let Some([begun, ended]) = self.events else {
+            launch()?;
+            // SAFETY: the stream exists as long as this.
+            unsafe { driver::wait(stream) }?;
+            return Ok(None);
+        };
+        // SAFETY: as above, and the events; the stream has come to both when the time is asked for.
+        unsafe {
+            driver::record(begun.0, stream)?;
+            launch()?;
+            driver::record(ended.0, stream)?;
+            driver::wait(stream)?;
+            driver::time_between(begun.0, ended.0).map(Some)
+        }
+    }
+}
+
+impl CudaKernel {
+    pub(super) fn new(gpu: Arc<Gpu>, compiled: Arc<CompiledCompute>, code: Arc<Code>) -> Result<Self> {
+        let words = gpu.device_memory(8)?;
+        let event = || driver::timed_event().map_err(|refusal| gpu.refused("an event", refusal));
+        let events = event()?.zip(event()?).map(|(begun, ended)| [Shared(begun), Shared(ended)]);
+        let turn = Mutex::new(Turn { stream: gpu.stream()?, words, events });
+        Ok(Self { compiled, gpu, code, turn })
+    }
+}
+
+impl DeviceKernel for CudaKernel {
+    fn engine(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn dispatch(&self, buffers: &[Arc<dyn DeviceStorage>], groups: [u32; 3]) -> Result<DispatchTime> {
+        let gpu = &self.gpu;
+        gpu.bind()?;
+        let turn = lock(&self.turn);
+        let begun = Instant::now();
+        // Until the end: transfers go on a stream of their own. Two of one storage are no harm, as nobody waits to write.
+        let _shared: Vec<_> = buffers.iter().map(|buffer| CudaStorage::of(buffer).share()).collect();
+        let mut tables = [Table { data: 0, bytes: 0 }; MOST_TABLES];
+        for (table, buffer) in tables.iter_mut().zip(buffers) {
+            *table = CudaStorage::of(buffer).table();
+        }
+        let mut dispatch = Dispatch { tables, fault: turn.words.address, stop: turn.words.address + 4 };
+        let block = self.compiled.program.workgroup_size;
+        // Relaxed: resident kernels are forgiven to wait meanwhile, and a little longer does no harm.
+        gpu.dispatches.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the function takes this parameter; the buffers, the code and the words live as long as this call, which
+        // waits for the stream.
+        let done = unsafe {
+            turn.timed(|| {
+                driver::launch_grid(self.code.function.0, groups, block, turn.stream.0, &mut dispatch)
+            })
+        };
+        gpu.dispatches.fetch_sub(1, Ordering::Relaxed);
+        let host = DispatchTime { duration: begun.elapsed(), clock: DispatchClock::Host };
+        let duration = done.map_err(|refusal| gpu.refused("a dispatch", refusal))?;
+        let device = duration.map(|duration| DispatchTime { duration, clock: DispatchClock::Device });
+        let time = device.unwrap_or(host);
+        if self.compiled.program.has_loops {
+            let mut fault = [0; 4];
+            gpu.download(&turn.words, 0, &mut fault)?;
+            if u32::from_ne_bytes(fault) != 0 {
+                gpu.upload(&turn.words, 0, &[0; 4])?;
+                return Err(budget_error(&self.compiled.program));
+            }
+        }
+        Ok(time)
+    }
+}
+
+impl Drop for CudaKernel {
+    fn drop(&mut self) {
+        if self.gpu.bind().is_ok() {
+            let turn = lock(&self.turn);
+            // SAFETY: every dispatch has waited for all of them.
+            unsafe {
+                driver::destroy_stream(turn.stream.0);
+                turn.events.into_iter().flatten().for_each(|event| driver::destroy_event(event.0));
+            }
+        }
+    }
+}

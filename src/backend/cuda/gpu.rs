@@ -1,0 +1,456 @@
+//! An opened device: its context, which all runtimes of the process share, its memory, and the kernels on it.
+//!
+//! What may wait for kernels that never end by themselves (freeing memory, loading code) is done
+//! [quietly](Gpu::quietly): all kernels leave the device first, and come back afterwards; their states and messages stay
+//! where they are meanwhile.
+
+use super::driver::{self, CUcontext, CUdevice, CUdeviceptr, CUstream, Refusal};
+use super::kernel::Code;
+use super::lane::Lane;
+use super::nvrtc::NoCode;
+use super::watch::Watch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Mutex, lock};
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+/// A handler that does not end holds up what is done quietly for so long, and then the driver decides.
+const QUIET: Duration = Duration::from_millis(100);
+/// Kernels on the device at once; it takes 128, and those above wait until one ends.
+const MOST_RESIDENT: usize = 96;
+/// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
+/// the next time.
+const MOST_SPARE: usize = 64 << 20;
+/// Bytes that are copied at once.
+const STAGING: usize = 1 << 20;
+/// Codes that are kept while nobody runs them.
+const MOST_CODES: usize = 64;
+
+/// A handle of the driver's. The driver's calls may come from any thread.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<T>(pub T);
+// SAFETY: the driver's handles and addresses are not bound to a thread; its calls are thread-safe.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+/// See the module.
+pub(super) struct Gpu {
+    pub device: CUdevice,
+    context: Shared<CUcontext>,
+    /// As `sm_90`.
+    pub architecture: String,
+    lost: OnceLock<Error>,
+    lanes: Mutex<Vec<Weak<Lane>>>,
+    /// Held to start a kernel, exclusively by what is done quietly.
+    pub gate: RwLock<()>,
+    /// Kernels on the device.
+    pub resident: AtomicUsize,
+    /// Dispatches of entry points that are under way.
+    pub dispatches: AtomicUsize,
+    codes: Mutex<Vec<(String, Arc<Code>)>>,
+    spare: Mutex<Spare>,
+    copies: Mutex<Option<Copies>>,
+    pub watch: Arc<Watch>,
+}
+
+/// Memory to be used again, with its size.
+#[derive(Default)]
+struct Spare {
+    host: Vec<(usize, Shared<*mut c_void>, CUdeviceptr)>,
+    device: Vec<(usize, CUdeviceptr)>,
+}
+
+impl Spare {
+    /// Frees the oldest memory, until there is no more than may be kept. No kernel is on the device.
+    fn shrink(&mut self) {
+        while self.host.iter().map(|(size, ..)| size).sum::<usize>() > MOST_SPARE {
+            let (_, host, _) = self.host.remove(0);
+            // SAFETY: what is spare is nobody's.
+            unsafe { driver::free_host(host.0) };
+        }
+        while self.device.iter().map(|(size, _)| size).sum::<usize>() > MOST_SPARE {
+            let (_, address) = self.device.remove(0);
+            // SAFETY: as above.
+            unsafe { driver::free_device(address) };
+        }
+    }
+}
+
+/// For copies between host and device, one at a time.
+struct Copies {
+    stream: Shared<CUstream>,
+    staging: HostMemory,
+}
+
+/// A device that somebody has opened.
+struct Open {
+    device: CUdevice,
+    gpu: Weak<Gpu>,
+    /// Its context has to be reset before it is of use again.
+    is_lost: bool,
+}
+
+/// For whoever opens the same one.
+static OPEN: std::sync::Mutex<Vec<Open>> = std::sync::Mutex::new(Vec::new());
+
+fn lock_open() -> std::sync::MutexGuard<'static, Vec<Open>> {
+    OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Gpu {
+    /// Opens a device, or takes the one that is open.
+    pub fn open(device: CUdevice, architecture: String) -> Result<Arc<Self>> {
+        // Dropped behind the lock, which dropping the last one takes.
+        let known;
+        let mut open = lock_open();
+        let entry = open.iter().find(|other| other.device == device);
+        let was_lost = entry.is_some_and(|entry| entry.is_lost);
+        known = entry.and_then(|entry| entry.gpu.upgrade());
+        if let Some(gpu) = &known
+            && !gpu.is_lost()
+        {
+            return Ok(gpu.clone());
+        }
+        let failed = |refusal: Refusal| driver::unavailable(format!("the device does not open: {refusal}"));
+        if was_lost {
+            // What is left of it makes no calls any more.
+            driver::reset(device).map_err(failed)?;
+        }
+        let context = driver::retain(device).map_err(failed)?;
+        let gpu = Arc::new(Self {
+            device,
+            context: Shared(context),
+            architecture,
+            lost: OnceLock::new(),
+            lanes: Mutex::default(),
+            gate: RwLock::new(()),
+            resident: AtomicUsize::new(0),
+            dispatches: AtomicUsize::new(0),
+            codes: Mutex::default(),
+            spare: Mutex::default(),
+            copies: Mutex::default(),
+            watch: Watch::start(),
+        });
+        if let Err(refusal) = driver::bind(context) {
+            return Err(failed(refusal));
+        }
+        open.retain(|other| other.device != device);
+        open.push(Open { device, gpu: Arc::downgrade(&gpu), is_lost: false });
+        Ok(gpu)
+    }
+
+    /// Bytes of a device that nobody has; `None` while it is not open.
+    pub fn free_memory(device: CUdevice) -> Option<u64> {
+        let gpu =
+            lock_open().iter().find(|open| open.device == device).and_then(|open| open.gpu.upgrade())?;
+        gpu.bind().ok()?;
+        driver::free_memory().ok()
+    }
+
+    /// Is it gone for good?
+    pub fn is_lost(&self) -> bool {
+        self.lost.get().is_some()
+    }
+
+    /// Why it is gone.
+    pub fn loss(&self) -> Option<Error> {
+        self.lost.get().cloned()
+    }
+
+    /// Takes note that the device is gone; everybody with kernels on it is told.
+    pub fn lose(&self, doing: &str, why: &dyn std::fmt::Display) -> Error {
+        let error = Error::new(ErrorKind::DeviceLost, format!("cuda: the device is lost: {doing}: {why}"));
+        let mut open = lock_open();
+        let error = self.lost.get_or_init(|| error).clone();
+        let own = open.iter_mut().find(|other| std::ptr::eq(other.gpu.as_ptr(), self));
+        own.into_iter().for_each(|own| own.is_lost = true);
+        drop(open);
+        let lanes: Vec<_> = lock(&self.lanes).iter().filter_map(Weak::upgrade).collect();
+        // On a thread that holds no port.
+        self.watch.tell_all(lanes);
+        error
+    }
+
+    /// What the driver's refusal means.
+    pub fn refused(&self, doing: &str, refusal: Refusal) -> Error {
+        if refusal.is_loss() {
+            return self.lose(doing, &refusal);
+        }
+        driver::unavailable(format!("{doing}: {refusal}"))
+    }
+
+    /// Makes this thread one that calls the driver for this device.
+    pub fn bind(&self) -> Result<()> {
+        if let Some(error) = self.loss() {
+            return Err(error);
+        }
+        driver::bind(self.context.0).map_err(|refusal| self.refused("the context", refusal))
+    }
+
+    pub fn stream(&self) -> Result<Shared<CUstream>> {
+        self.bind()?;
+        driver::stream().map(Shared).map_err(|refusal| self.refused("a stream", refusal))
+    }
+
+    /// Enters a kernel.
+    pub fn enter(&self, lane: &Arc<Lane>) {
+        let mut lanes = lock(&self.lanes);
+        lanes.retain(|lane| lane.strong_count() > 0);
+        lanes.push(Arc::downgrade(lane));
+    }
+
+    /// Is there room for one more kernel? If not, the watch asks others to leave.
+    pub fn has_room(&self) -> bool {
+        // Relaxed: a count, and one more or less does no harm.
+        let has_room = self.resident.load(Ordering::Relaxed) < MOST_RESIDENT;
+        if !has_room {
+            self.watch.make_room(lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
+        }
+        has_room
+    }
+
+    /// Does something that may wait for kernels, while there are none.
+    pub fn quietly<R>(&self, work: impl FnOnce() -> R) -> R {
+        // Let go of behind the gate: it may be the last of a kernel.
+        let lanes: Vec<_>;
+        let _gate = self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        lanes = lock(&self.lanes).iter().filter_map(Weak::upgrade).collect();
+        let begun = Instant::now();
+        let mut running: Vec<_> = lanes.iter().filter(|lane| lane.is_running()).collect();
+        running.iter().for_each(|lane| lane.ask_to_stop());
+        while !running.is_empty() && begun.elapsed() < QUIET && !self.is_lost() {
+            std::thread::sleep(Duration::from_micros(20));
+            running.retain(|lane| lane.is_running());
+        }
+        let result = work();
+        if running.is_empty() && !self.is_lost() {
+            lock(&self.spare).shrink();
+        }
+        result
+    }
+
+    /// The code of a text: what is loaded already, or else it is made into an image and loaded.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected`, with `refused` and what NVRTC says; `Unavailable` if NVRTC would be needed and is not there; or what is
+    /// wrong with the device.
+    pub fn code(
+        self: &Arc<Self>,
+        text: String,
+        name: &str,
+        kernel: &CStr,
+        image: impl FnOnce(&str) -> std::result::Result<Vec<u8>, NoCode>,
+        refused: &str,
+    ) -> Result<Arc<Code>> {
+        let find = || {
+            let mut codes = lock(&self.codes);
+            let position = codes.iter().position(|(other, _)| *other == text)?;
+            let found = codes.remove(position);
+            let code = found.1.clone();
+            codes.push(found);
+            Some(code)
+        };
+        if let Some(code) = find() {
+            return Ok(code);
+        }
+        let code = Arc::new(Code::load(self, name, kernel, || image(&text), refused)?);
+        if let Some(other) = find() {
+            return Ok(other);
+        }
+        let mut codes = lock(&self.codes);
+        codes.push((text, code.clone()));
+        if codes.len() > MOST_CODES
+            && let Some(unused) = codes.iter().position(|(_, code)| Arc::strong_count(code) == 1)
+        {
+            let removed = codes.remove(unused);
+            drop(codes);
+            self.quietly(|| drop(removed));
+        }
+        Ok(code)
+    }
+
+    /// Host memory that the device sees; zeroed.
+    pub fn host_memory(self: &Arc<Self>, bytes: usize) -> Result<HostMemory> {
+        let size = bytes.max(4096).next_power_of_two();
+        let spare = {
+            let mut spare = lock(&self.spare);
+            spare.host.iter().position(|(has, ..)| *has == size).map(|at| spare.host.swap_remove(at))
+        };
+        let (_, host, device) = match spare {
+            Some(found) => found,
+            None => {
+                self.bind()?;
+                let (host, device) = self
+                    .quietly(|| driver::host_memory(size))
+                    .map_err(|refusal| self.refused(&format!("{size} bytes of host memory"), refusal))?;
+                (size, Shared(host), device)
+            }
+        };
+        // SAFETY: so many bytes, which nobody uses.
+        unsafe { host.0.cast::<u8>().write_bytes(0, size) };
+        Ok(HostMemory { gpu: Arc::downgrade(self), host, device, size })
+    }
+
+    /// Memory of the device; zeroed.
+    pub fn device_memory(self: &Arc<Self>, bytes: usize) -> Result<DeviceMemory> {
+        let size = bytes.max(256).next_multiple_of(256);
+        let spare = {
+            let mut spare = lock(&self.spare);
+            spare.device.iter().position(|(has, _)| *has == size).map(|at| spare.device.swap_remove(at))
+        };
+        self.bind()?;
+        let address = match spare {
+            Some((_, address)) => address,
+            None => self
+                .quietly(|| driver::device_memory(size))
+                .map_err(|refusal| self.refused(&format!("{size} bytes of device memory"), refusal))?,
+        };
+        let memory = DeviceMemory { gpu: Arc::downgrade(self), address, size };
+        self.clear(&memory)?;
+        Ok(memory)
+    }
+
+    /// Zeroes memory that no kernel uses meanwhile.
+    pub fn clear(self: &Arc<Self>, memory: &DeviceMemory) -> Result<()> {
+        self.copy(|copies| {
+            // SAFETY: so many bytes are the memory's; the stream is this device's.
+            unsafe {
+                driver::clear(memory.address, memory.size, copies.stream.0)?;
+                driver::wait(copies.stream.0)
+            }
+        })
+    }
+
+    fn copy<R>(self: &Arc<Self>, work: impl FnOnce(&Copies) -> Result<R, Refusal>) -> Result<R> {
+        self.bind()?;
+        let mut copies = lock(&self.copies);
+        if copies.is_none() {
+            *copies = Some(Copies { stream: self.stream()?, staging: self.host_memory(STAGING)? });
+        }
+        let copies = copies.as_ref().expect("just made");
+        work(copies).map_err(|refusal| self.refused("a copy", refusal))
+    }
+
+    /// Copies to the device. No kernel uses these bytes meanwhile.
+    pub fn upload(self: &Arc<Self>, to: &DeviceMemory, offset: usize, from: &[u8]) -> Result<()> {
+        assert!(offset + from.len() <= to.size, "a copy is inside its memory");
+        self.copy(|copies| {
+            for (part, at) in from.chunks(STAGING).zip((offset..).step_by(STAGING)) {
+                // SAFETY: the staging memory is this copy's, which is over before the next one begins; the device's has
+                // the room, as asserted.
+                unsafe {
+                    copies.staging.bytes().copy_from_nonoverlapping(part.as_ptr(), part.len());
+                    let from = copies.staging.host.0;
+                    driver::upload(to.address + at as u64, from, part.len(), copies.stream.0)?;
+                    driver::wait(copies.stream.0)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Copies from the device. No kernel uses these bytes meanwhile.
+    pub fn download(self: &Arc<Self>, from: &DeviceMemory, offset: usize, into: &mut [u8]) -> Result<()> {
+        assert!(offset + into.len() <= from.size, "a copy is inside its memory");
+        self.copy(|copies| {
+            for (part, at) in into.chunks_mut(STAGING).zip((offset..).step_by(STAGING)) {
+                // SAFETY: as in `upload`.
+                unsafe {
+                    let to = copies.staging.host.0;
+                    driver::download(to, from.address + at as u64, part.len(), copies.stream.0)?;
+                    driver::wait(copies.stream.0)?;
+                    part.as_mut_ptr().copy_from_nonoverlapping(copies.staging.bytes(), part.len());
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.watch.close();
+        lock(&self.codes).clear();
+        let copies = lock(&self.copies).take();
+        if !self.is_lost() && driver::bind(self.context.0).is_ok() {
+            if let Some(copies) = copies {
+                // SAFETY: nobody copies any more.
+                unsafe {
+                    driver::destroy_stream(copies.stream.0);
+                    driver::free_host(copies.staging.host.0);
+                }
+            }
+            let spare = std::mem::take(&mut *lock(&self.spare));
+            // SAFETY: what is spare is nobody's; no kernel runs, for each keeps its device.
+            unsafe {
+                spare.host.into_iter().for_each(|(_, host, _)| driver::free_host(host.0));
+                spare.device.into_iter().for_each(|(_, address)| driver::free_device(address));
+            }
+            driver::release(self.device);
+        }
+        // One that was lost is remembered, for its context.
+        lock_open().retain(|other| other.is_lost || !std::ptr::eq(other.gpu.as_ptr(), self));
+    }
+}
+
+/// Host memory that the device sees. Goes to the spare memory in the end: whoever has it sees to it that the device does
+/// not use it any more.
+pub(super) struct HostMemory {
+    gpu: Weak<Gpu>,
+    host: Shared<*mut c_void>,
+    device: CUdeviceptr,
+    size: usize,
+}
+
+impl HostMemory {
+    fn bytes(&self) -> *mut u8 {
+        self.host.0.cast()
+    }
+
+    /// The device's address of this byte.
+    pub fn address(&self, offset: usize) -> u64 {
+        self.device + offset as u64
+    }
+
+    /// Granules from this byte on.
+    pub fn granules(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        assert!(
+            offset.is_multiple_of(8) && offset + count * 8 <= self.size,
+            "granules are inside their memory"
+        );
+        // SAFETY: inside, aligned, and initialised; both sides use atomic accesses only.
+        unsafe { std::slice::from_raw_parts(self.bytes().add(offset).cast(), count) }
+    }
+
+    /// Words from this byte on.
+    pub fn words(&self, offset: usize, count: usize) -> &[AtomicU32] {
+        assert!(offset.is_multiple_of(4) && offset + count * 4 <= self.size, "words are inside their memory");
+        // SAFETY: as in `granules`.
+        unsafe { std::slice::from_raw_parts(self.bytes().add(offset).cast(), count) }
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        let Some(gpu) = self.gpu.upgrade().filter(|gpu| !gpu.is_lost()) else { return };
+        lock(&gpu.spare).host.push((self.size, self.host, self.device));
+    }
+}
+
+/// Memory of the device. As [`HostMemory`].
+pub(super) struct DeviceMemory {
+    gpu: Weak<Gpu>,
+    pub address: CUdeviceptr,
+    size: usize,
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        let Some(gpu) = self.gpu.upgrade().filter(|gpu| !gpu.is_lost()) else { return };
+        lock(&gpu.spare).device.push((self.size, self.address));
+    }
+}

@@ -1,0 +1,272 @@
+//! What host and resident kernel both see: granules, records, the words of a launch. The CUDA side is `ring.cuh`.
+
+use crate::backend::{Completion, Fault, LaunchSpec, Shape};
+use crate::compile::{EmitSlot, FaultCode};
+use crate::message::Token;
+use std::fmt::Write;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The resident driver's text.
+pub(super) const RING: &str = include_str!("../../../shaders/cuda/ring.cuh");
+/// Lanes of a kernel's one block.
+pub(super) const LANES: u32 = 32;
+/// Bytes of shared memory for messages that are taken at once; every device has three times as much.
+const SHARED: u32 = 16 << 10;
+/// Bytes of the larger ring of a kernel, at most.
+const MOST_RING: usize = 1 << 20;
+
+/// What a record begins with, unless it is a fault's code.
+const DONE: u32 = 4;
+
+/// Stop words. The device looks at them between two messages, a handler at the second now and then.
+pub(super) const GO_ON: u32 = 0;
+/// Begin no message.
+pub(super) const STOP: u32 = 1;
+/// Leave the one in hand, too.
+pub(super) const LEAVE: u32 = 2;
+
+/// Where a kernel's heartbeat is, in words behind its stop word: in another line of the host's caches.
+pub(super) const HEARTBEAT: usize = 32;
+
+/// Why a kernel came to its end.
+pub(super) const EXIT_INTERRUPTED: u32 = 2;
+pub(super) const EXIT_IDLE: u32 = 3;
+pub(super) const EXIT_FAULT: u32 = 4;
+
+/// A table, as `RtTable`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Table {
+    pub data: u64,
+    pub bytes: u64,
+}
+
+/// The parameter of the resident kernel, as `RtLaunch`; addresses are the device's.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Launch {
+    pub input: u64,
+    pub output: u64,
+    pub states: u64,
+    pub fallback: u64,
+    pub stop: u64,
+    pub leave: u64,
+    pub first: u64,
+    pub again: u64,
+    pub idle_ns: u64,
+    pub shift: u32,
+    pub epoch: u32,
+    pub tables: [Table; crate::compile::MOST_TABLES],
+}
+
+// `ring.cuh` asserts the same size, and has the same fields in the same order, none of them padded.
+const _: () = assert!(size_of::<Launch>() == 144 && offset_of!(Launch, tables) == 80);
+
+/// The rings of one kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub message_words: usize,
+    pub reply_words: usize,
+    pub state_words: usize,
+    outputs: Vec<EmitSlot>,
+    /// Granules of a slot, and of a record.
+    pub slot: usize,
+    pub record: usize,
+    /// Both rings have `1 << shift` places.
+    pub shift: u32,
+    batch: u32,
+    shape: Shape,
+    tables: usize,
+}
+
+impl Layout {
+    pub fn new(spec: &LaunchSpec, outputs: &[EmitSlot]) -> Self {
+        let words = |bytes: u32| bytes as usize / 4;
+        let (message_words, reply_words) = (words(spec.message_size), words(spec.reply_size));
+        let values: usize = outputs.iter().map(|output| output.max as usize * words(output.size)).sum();
+        let slot = message_words.max(1);
+        let record = 1 + outputs.len() + reply_words + values;
+        let most = (MOST_RING / 8 / slot.max(record)).max(1);
+        let places = (spec.round.max(1) as usize).next_power_of_two();
+        let shift = places.ilog2().min(most.ilog2());
+        let shared = 4 * message_words.next_multiple_of(4).max(4) as u32;
+        Self {
+            message_words,
+            reply_words,
+            state_words: spec.initial_state.len() / 4,
+            outputs: outputs.to_vec(),
+            slot,
+            record,
+            shift,
+            batch: (SHARED / shared).clamp(1, LANES),
+            shape: spec.shape,
+            tables: spec.tables.len(),
+        }
+    }
+
+    /// Messages that may be on their way at once.
+    pub fn places(&self) -> usize {
+        1 << self.shift
+    }
+
+    /// The whole text: a head, the handler, the resident driver. Kernels with equal texts share their code.
+    pub fn text(&self, handler: &str) -> String {
+        let (shape, instance) = match self.shape {
+            Shape::Stateless => (0, 0),
+            Shape::Serial => (1, 0),
+            Shape::Instances { field_offset, .. } => (2, field_offset / 4),
+        };
+        let mut head = String::new();
+        for (name, value) in [
+            ("SHAPE", shape),
+            ("MESSAGE_WORDS", self.message_words as u32),
+            ("REPLY_WORDS", self.reply_words as u32),
+            ("STATE_WORDS", self.state_words as u32),
+            ("SLOT_GRANULES", self.slot as u32),
+            ("RECORD_GRANULES", self.record as u32),
+            ("BATCH", self.batch),
+            ("INSTANCE_WORD", instance),
+            ("HEARTBEAT", HEARTBEAT as u32),
+            ("TABLES", self.tables as u32),
+            ("OUTPUTS", self.outputs.len() as u32),
+        ] {
+            _ = writeln!(head, "#define RT_{name} {value}");
+        }
+        let mut places = String::new();
+        if !self.outputs.is_empty() {
+            let rows = self.outputs.iter().map(|output| {
+                let EmitSlot { count_offset, items_offset, stride, size, max } = output;
+                format!("{{{count_offset}u, {items_offset}u, {stride}u, {}u, {max}u}}", size / 4)
+            });
+            let rows: Vec<_> = rows.collect();
+            places = format!("#define RT_OUTPUT_PLACES {{{}}}\n", rows.join(", "));
+        }
+        format!("{head}{places}{handler}\n#line 1 \"ring.cuh\"\n{RING}")
+    }
+
+    /// The stamp of a position, where it is in its granule.
+    pub fn stamp(&self, position: u64) -> u64 {
+        // As on the device: the lap's low 32 bits.
+        u64::from(((position >> self.shift) as u32).wrapping_add(1)) << 32
+    }
+
+    fn place(&self, position: u64) -> usize {
+        (position & (self.places() as u64 - 1)) as usize
+    }
+
+    /// May results of messages that were pushed as a run be handed out as one? Values that they emit come between them.
+    pub fn has_runs(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
+    /// Writes a message into its slot, which is free.
+    pub fn write(&self, input: &[AtomicU64], position: u64, message: &[u8]) {
+        let slot = &input[self.place(position) * self.slot..][..self.slot];
+        let stamp = self.stamp(position);
+        if self.message_words == 0 {
+            slot[0].store(stamp, Ordering::Relaxed);
+        }
+        for (granule, word) in slot.iter().zip(message.chunks_exact(4)) {
+            let word = u32::from_ne_bytes(word.try_into().expect("four bytes"));
+            // Relaxed: a granule says all by itself, and the device takes none until it has them all.
+            granule.store(stamp | u64::from(word), Ordering::Relaxed);
+        }
+    }
+
+    fn record_at<'a>(&self, output: &'a [AtomicU64], position: u64) -> &'a [AtomicU64] {
+        &output[self.place(position) * self.record..][..self.record]
+    }
+
+    /// The words of a record, if it is complete; they replace what is in `words`.
+    pub fn read(&self, output: &[AtomicU64], position: u64, words: &mut Vec<u32>) -> bool {
+        let record = self.record_at(output, position);
+        let stamp = self.stamp(position);
+        words.clear();
+        let take = |words: &mut Vec<u32>, count: usize| {
+            for granule in &record[words.len()..words.len() + count] {
+                // Acquire: the host writes the next message into this place only behind these loads, which pairs with
+                // nothing on the device but the dependency of its record on that message.
+                let granule = granule.load(Ordering::Acquire);
+                if granule & !0xffff_ffff != stamp {
+                    return false;
+                }
+                words.push(granule as u32);
+            }
+            true
+        };
+        if !take(words, 1) {
+            return false;
+        }
+        if words[0] != DONE {
+            return true;
+        }
+        if !take(words, self.outputs.len() + self.reply_words) {
+            return false;
+        }
+        let values = self.outputs.iter().zip(&words[1..]);
+        let values =
+            values.map(|(output, count)| (*count).min(output.max) as usize * output.size as usize / 4);
+        let values = values.sum();
+        take(words, values)
+    }
+
+    /// The replies of the messages from a position on, one behind the other, up to one that is not over or has faulted;
+    /// how many. They are put behind what is in `words`. For kernels that [have runs](Self::has_runs).
+    pub fn read_replies(
+        &self,
+        output: &[AtomicU64],
+        position: u64,
+        most: usize,
+        words: &mut Vec<u32>,
+    ) -> usize {
+        (0..most).position(|index| !self.read_reply(output, position + index as u64, words)).unwrap_or(most)
+    }
+
+    fn read_reply(&self, output: &[AtomicU64], position: u64, words: &mut Vec<u32>) -> bool {
+        let record = &self.record_at(output, position)[..1 + self.reply_words];
+        let stamp = self.stamp(position);
+        let begun = words.len();
+        // Acquire: as in `read`.
+        if record[0].load(Ordering::Acquire) != stamp | u64::from(DONE) {
+            return false;
+        }
+        words.extend(record[1..].iter().map_while(|granule| {
+            let granule = granule.load(Ordering::Acquire);
+            (granule & !0xffff_ffff == stamp).then_some(granule as u32)
+        }));
+        let is_whole = words.len() - begun == self.reply_words;
+        if !is_whole {
+            words.truncate(begun);
+        }
+        is_whole
+    }
+
+    /// Is there a record, at least its beginning? Cheaper than to read it.
+    pub fn has_begun(&self, output: &[AtomicU64], position: u64) -> bool {
+        // Relaxed: whoever reads it looks again.
+        self.record_at(output, position)[0].load(Ordering::Relaxed) & !0xffff_ffff == self.stamp(position)
+    }
+
+    /// Hands out what became of a message, from the words of its record.
+    pub fn hand_out(&self, token: Token, words: &[u32], sink: &mut dyn FnMut(Completion<'_>)) {
+        if words[0] != DONE {
+            let fault = if words[0] == FaultCode::LoopBudget as u32 {
+                Fault::LoopBudget
+            } else {
+                Fault::EmitOverflow
+            };
+            return sink(Completion::Faulted { token, fault });
+        }
+        let counts = &words[1..1 + self.outputs.len()];
+        let (reply, mut values) = words[1 + self.outputs.len()..].split_at(self.reply_words);
+        for (output, (facts, count)) in self.outputs.iter().zip(counts).enumerate() {
+            for _ in 0..(*count).min(facts.max) {
+                let (value, rest) = values.split_at(facts.size as usize / 4);
+                values = rest;
+                sink(Completion::Emit { token, output, value: bytemuck::cast_slice(value) });
+            }
+        }
+        sink(Completion::Handled { token, reply: bytemuck::cast_slice(reply) });
+    }
+}

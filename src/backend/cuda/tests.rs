@@ -1,0 +1,11 @@
+//! The port on the emulated driver (see `tests/cuda`), with handlers written by hand in the shape that the writer gives
+//! them. Where there is no g++ to build the emulation, the reason is printed.
+
+mod absent;
+#[path = "../../../tests/cuda/build.rs"]
+mod build;
+mod kit;
+mod monitor;
+mod places;
+mod rings;
+mod seeded;

@@ -1,0 +1,144 @@
+//! The thread that looks after kernels whose ports nobody waits at: starts them again, and tells when something came back.
+
+use super::lane::Lane;
+use crate::sync::{Condvar, Mutex, lock, wait_until};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Looked at again and again for so long after something came back; then less often.
+const EAGER: Duration = Duration::from_micros(50);
+/// … and how often then.
+const STEP: Duration = Duration::from_micros(50);
+/// … and how often when there has been nothing for a while.
+const LAZY: Duration = Duration::from_micros(500);
+
+#[derive(Default)]
+struct Watched {
+    /// Whose ports want to be told.
+    lanes: Vec<Arc<Lane>>,
+    /// Whose ports are gone: kept until their kernels have left.
+    orphans: Vec<Arc<Lane>>,
+    /// All kernels, if one of them waits for room on the device.
+    crowd: Vec<Arc<Lane>>,
+    /// To be told that the device is lost.
+    lost: Vec<Arc<Lane>>,
+    is_closed: bool,
+}
+
+impl Watched {
+    fn is_empty(&self) -> bool {
+        let Self { lanes, orphans, crowd, lost, .. } = self;
+        [lanes, orphans, crowd, lost].iter().all(|list| list.is_empty())
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Watch {
+    watched: Mutex<Watched>,
+    changed: Condvar,
+}
+
+impl Watch {
+    pub fn start() -> Arc<Self> {
+        let watch = Arc::new(Self::default());
+        let own = watch.clone();
+        let thread = std::thread::Builder::new().name("ringwork-cuda".into());
+        thread.spawn(move || own.run()).expect("the system gives a thread");
+        watch
+    }
+
+    /// Tells the kernel of a lane when something comes back.
+    pub fn add(&self, lane: &Arc<Lane>) {
+        let mut watched = lock(&self.watched);
+        if !watched.lanes.iter().any(|other| Arc::ptr_eq(other, lane)) {
+            watched.lanes.push(lane.clone());
+        }
+        drop(watched);
+        self.changed.notify_one();
+    }
+
+    /// Keeps a lane whose port is gone until its kernel has left.
+    pub fn adopt(&self, lane: Arc<Lane>) {
+        lock(&self.watched).orphans.push(lane);
+        self.changed.notify_one();
+    }
+
+    /// Asks kernels to leave because another one waits for room. Not done by whoever found that out: it holds locks.
+    pub fn make_room(&self, all: Vec<Arc<Lane>>) {
+        // Those that have not been looked at stay, too: the last of a kernel that has gone meanwhile gives its memory
+        // back, which is not for here.
+        lock(&self.watched).crowd.extend(all);
+        self.changed.notify_one();
+    }
+
+    /// Tells kernels that their device is lost.
+    pub fn tell_all(&self, lanes: Vec<Arc<Lane>>) {
+        lock(&self.watched).lost.extend(lanes);
+        self.changed.notify_one();
+    }
+
+    pub fn close(&self) {
+        lock(&self.watched).is_closed = true;
+        self.changed.notify_one();
+    }
+
+    fn run(&self) {
+        let mut last_news = Instant::now();
+        loop {
+            let mut watched = lock(&self.watched);
+            while watched.is_empty() {
+                if watched.is_closed {
+                    return;
+                }
+                watched = wait_until(&self.changed, watched, None);
+                last_news = Instant::now();
+            }
+            let crowd = std::mem::take(&mut watched.crowd);
+            let lost = std::mem::take(&mut watched.lost);
+            let lanes = watched.lanes.clone();
+            let orphans = watched.orphans.clone();
+            drop(watched);
+            let mut news = Vec::new();
+            for lane in lanes {
+                lane.tend();
+                if lane.has_news() | lane.count_waiting() || lane.gpu.is_lost() {
+                    news.push(lane);
+                }
+            }
+            let mut left = Vec::new();
+            for lane in orphans {
+                lane.tend();
+                if !lane.is_running() {
+                    left.push(lane);
+                }
+            }
+            if !news.is_empty() || !left.is_empty() {
+                let mut watched = lock(&self.watched);
+                watched.lanes.retain(|lane| !news.iter().any(|other| Arc::ptr_eq(lane, other)));
+                watched.orphans.retain(|lane| !left.iter().any(|other| Arc::ptr_eq(lane, other)));
+                drop(watched);
+                last_news = Instant::now();
+            }
+            // Outside of the lock: whoever is told may come back at once. Dropped here, too, with all that they keep.
+            thin_out(&crowd);
+            drop((left, crowd));
+            for lane in news.into_iter().chain(lost) {
+                lane.control.call_ready(lane.gpu.is_lost());
+            }
+            match last_news.elapsed() {
+                quiet if quiet < EAGER => std::thread::yield_now(),
+                quiet if quiet < EAGER * 100 => std::thread::sleep(STEP),
+                _ => std::thread::sleep(LAZY),
+            }
+        }
+    }
+}
+
+/// Asks those to leave that have nothing to do; if there are none, those that had their turn.
+fn thin_out(crowd: &[Arc<Lane>]) {
+    let running: Vec<_> = crowd.iter().filter(|lane| lane.is_running()).collect();
+    let idle = running.iter().any(|lane| lane.is_idle());
+    let asked = running.into_iter().filter(|lane| if idle { lane.is_idle() } else { lane.had_turn() });
+    asked.for_each(|lane| lane.ask_to_stop());
+}

@@ -1,0 +1,365 @@
+//! Links on the device: what one kernel's round emitted goes into the next kernel's round, in the same submission.
+//!
+//! The pass in `shaders/link.wgsl` packs the values between the two rounds. When the submission is over the host does the
+//! same once more, with the same records, so that its books have every message: a kernel hears of what came to it when
+//! the kernel before has entered what it came from ([`Passing`]).
+
+use super::gpu::Gpu;
+use super::group::{DONE, FIRST_ITEM, Piece, STATUS_BITS};
+use super::lane::{Batch, Lane, NONE, Passing, Returned};
+use super::round::{Landed, Round};
+use crate::backend::{Entry, Shape};
+use crate::compile::EmitSlot;
+use crate::error::Result;
+use std::any::Any;
+use std::sync::Arc;
+
+const PASS: &str = include_str!("../../../shaders/link.wgsl");
+
+/// Words of a link's parameters: `RtLink` in `shaders/link.wgsl`.
+pub(super) const WORDS: usize = 14;
+/// Invocations of the pass: `RT_LANES`.
+const LANES: u32 = 64;
+/// Kernels behind each other in one submission, at most.
+const MOST_LEGS: usize = 16;
+/// Rounds that a kernel has not handed out, at most, when another one is to bring messages: each keeps its buffers.
+const MOST_WAITING: usize = 8;
+
+/// See the module.
+pub(super) struct LinkPass {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// One step of what a round's messages emit: into a round of this kernel.
+pub(super) struct Leg {
+    lane: Arc<Lane>,
+    /// Messages it may bring.
+    most: u32,
+    /// What its messages emit goes through the host.
+    is_last: bool,
+}
+
+/// Where a round's messages come from: a piece of a round before it in the same submission.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub round: usize,
+    pub piece: usize,
+    /// The piece's first message in that round.
+    pub first: u32,
+}
+
+/// How a round's messages come to it.
+pub(super) struct Link {
+    pub origin: Origin,
+    pipeline: wgpu::ComputePipeline,
+    pub buffers: LinkBuffers,
+}
+
+/// What the pass works on.
+#[derive(Clone)]
+pub(super) struct LinkBuffers {
+    /// The source's.
+    records: wgpu::Buffer,
+    bind_group: wgpu::BindGroup,
+    /// The size of the dispatch behind the pass.
+    pub size: wgpu::Buffer,
+}
+
+impl Link {
+    pub fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.buffers.bind_group, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+}
+
+/// Iterations that an invocation of the pass makes for so many messages, at most.
+fn trips(messages: u32, emit: &EmitSlot) -> u64 {
+    let tile = 1 + u64::from(LANES.ilog2()) + u64::from(emit.max) * u64::from(emit.size / 4 + 1);
+    u64::from(messages.div_ceil(LANES)) * tile
+}
+
+/// The word of a round that says how many messages it has: the items of a stateless kernel, the end of a serial one's.
+fn count_at(shape: Shape) -> u32 {
+    if shape == Shape::Stateless { 0 } else { FIRST_ITEM as u32 + 1 }
+}
+
+impl LinkPass {
+    pub fn new(gpu: &Gpu) -> Result<Self> {
+        let scope = gpu.scope();
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some("ringwork link"),
+            source: wgpu::ShaderSource::Wgsl(PASS.into()),
+        });
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some("ringwork link"),
+            layout: None,
+            module: &module,
+            entry_point: Some("rt_main"),
+            // It writes what it reads.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        scope.check("the link pass")?;
+        let layout = pipeline.get_bind_group_layout(0);
+        Ok(Self { pipeline, layout })
+    }
+
+    /// The rounds behind these in the same submission: where what their messages emit goes.
+    pub fn extend(&self, rounds: &mut Vec<Round>) {
+        for round in 0..rounds.len() {
+            let mut first = 0;
+            for piece in 0..rounds[round].pieces.len() {
+                let from = &mut rounds[round].pieces[piece];
+                let (count, legs) = (from.batch.count, std::mem::take(&mut from.legs));
+                self.follow(rounds, Origin { round, piece, first }, legs);
+                first += count;
+            }
+        }
+    }
+
+    fn follow(&self, rounds: &mut Vec<Round>, mut origin: Origin, legs: Vec<Leg>) {
+        let mut legs = legs.into_iter();
+        while let Some(leg) = legs.next() {
+            match self.round(rounds, origin, &leg) {
+                Ok(next) => {
+                    rounds.push(next);
+                    origin = Origin { round: rounds.len() - 1, piece: 0, first: 0 };
+                }
+                Err(_) => {
+                    // There is no memory for it now: through the host, which tries again and tells if there still is none.
+                    leg.call_off();
+                    legs.for_each(|leg| leg.call_off());
+                    let Piece { lane, batch, .. } = &mut rounds[origin.round].pieces[origin.piece];
+                    lane.take_detour(&mut lane.lock(), batch);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A round whose messages come from one before it.
+    fn round(&self, rounds: &[Round], origin: Origin, leg: &Leg) -> Result<Round> {
+        let (lane, source) = (&leg.lane, &rounds[origin.round]);
+        let mut batch = lane.lock().spare.pop().unwrap_or_default();
+        (batch.count, batch.linked) = (leg.most, Some(leg.most));
+        batch.alone = lane.group.alone;
+        batch.is_detour = leg.is_last && lane.emits();
+        let piece = Piece { lane: lane.clone(), batch, legs: Vec::new() };
+        let (mut round, mut words) = lane.group.blank(vec![piece])?;
+        words.extend(parameters(source, origin, &round));
+        round.fill(&words)?;
+        let known = round.sheet.link.as_ref().filter(|link| link.records == source.sheet.records);
+        let buffers = match known {
+            Some(buffers) => buffers.clone(),
+            None => self.buffers(source, &round)?,
+        };
+        round.sheet.link = Some(buffers.clone());
+        round.link = Some(Link { origin, pipeline: self.pipeline.clone(), buffers });
+        Ok(round)
+    }
+
+    fn buffers(&self, source: &Round, sink: &Round) -> Result<LinkBuffers> {
+        let gpu = &sink.group.gpu;
+        let size = match &sink.sheet.link {
+            Some(link) => link.size.clone(),
+            None => {
+                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT;
+                gpu.buffer("the size of a round", 16, usage, false)?
+            }
+        };
+        let buffers = [&source.sheet.records, &source.sheet.upload, &sink.sheet.upload, &size];
+        let entries: Vec<_> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        let scope = gpu.scope();
+        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("ringwork link"),
+            layout: &self.layout,
+            entries: &entries,
+        });
+        scope.check("the buffers of a link")?;
+        Ok(LinkBuffers { records: source.sheet.records.clone(), bind_group, size })
+    }
+}
+
+/// See [`WORDS`].
+fn parameters(source: &Round, origin: Origin, sink: &Round) -> [u32; WORDS] {
+    let (record, shader) = (&source.group.shader.record, &sink.group.shader);
+    let emit = &record.emits[0];
+    let count = if source.link.is_some() { NONE } else { source.pieces[origin.piece].batch.count };
+    [
+        (record.first + origin.first * record.stride) / 4,
+        record.stride / 4,
+        count,
+        count_at(source.group.shape),
+        source.stamp << STATUS_BITS | DONE,
+        emit.count_offset / 4,
+        emit.items_offset / 4,
+        emit.stride / 4,
+        emit.size / 4,
+        emit.max,
+        (sink.sheet.messages_at / 4) as u32,
+        shader.message_stride / 4,
+        count_at(sink.group.shape),
+        shader.workgroup,
+    ]
+}
+
+impl Leg {
+    /// The round does not come about.
+    pub fn call_off(&self) {
+        let mut state = self.lane.lock();
+        state.rounds = state.rounds.saturating_sub(1);
+        state.passes = false;
+        state.detours -= u32::from(self.is_last && self.lane.emits());
+        state.called_off += self.most as usize;
+        drop(state);
+        self.lane.notify();
+        self.lane.tell_kernel();
+    }
+}
+
+/// Opens the way for what these messages of a kernel emit, as far as it leads on the device. `longest`: the device ends
+/// loops after so many iterations.
+pub(super) fn legs(lane: &Arc<Lane>, messages: u32, longest: Option<u32>) -> Vec<Leg> {
+    let mut legs: Vec<Leg> = Vec::new();
+    let (mut lane, mut count) = (lane.clone(), messages);
+    while legs.len() < MOST_LEGS
+        && let Some(onward) = &lane.onward
+    {
+        let emit = &lane.group.shader.record.emits[0];
+        if longest.is_some_and(|longest| trips(count, emit) > u64::from(longest / 2)) {
+            break;
+        }
+        let source: Arc<dyn Entry> = lane.clone();
+        let Some(entry) = onward.open(&source, count as usize) else { break };
+        let entry: Arc<dyn Any + Send + Sync> = entry;
+        let Ok(next) = entry.downcast::<Lane>() else { unreachable!("a lane opens for lanes only") };
+        // No more than the entry takes, which has looked.
+        count *= emit.max;
+        if let Some(leg) = legs.last_mut() {
+            leg.is_last = false;
+        }
+        legs.push(Leg { lane: next.clone(), most: count, is_last: true });
+        lane = next;
+    }
+    for leg in &legs {
+        let mut state = leg.lane.lock();
+        state.passes = !leg.is_last;
+        state.detours += u32::from(leg.is_last && leg.lane.emits());
+    }
+    legs
+}
+
+impl Entry for Lane {
+    fn open(&self, source: &Arc<dyn Entry>, most: usize) -> bool {
+        let source: &dyn Any = &**source;
+        let Some(source) = source.downcast_ref::<Self>() else { return false };
+        let (from, to) = (&source.group, &self.group);
+        // Chains of messages for the same instance are the host's to make.
+        let fits = Arc::ptr_eq(&from.gpu, &to.gpu)
+            && !matches!(to.shape, Shape::Instances { .. })
+            && from.shader.record.emits.first().is_some_and(|emit| emit.size == to.shader.message_stride)
+            && most <= self.most as usize;
+        let mut state = self.lock();
+        // One at a time where the order of what it emits depends on how the one before ended.
+        let rounds = if self.emits() { 1 } else { self.most_rounds() };
+        let goes = fits
+            && state.staged.count == 0
+            && state.rounds < rounds
+            && state.detours == 0
+            && state.on_the_way as usize + state.returned.len() < MOST_WAITING
+            && !(state.is_rough || state.is_paused || state.is_closed)
+            && state.failure.is_none()
+            && !self.control.stop_requested();
+        state.rounds += u32::from(goes);
+        goes
+    }
+}
+
+/// A round that is over: its kernels' parts, where they come from, and its records.
+pub(super) type Over = (Vec<Piece>, Option<Origin>, Arc<Landed>);
+
+/// Finds out what went over links, and gives each kernel with a part in these rounds that did not come over one what came
+/// back of it, with what it brought to others.
+pub(super) fn hand_back(mut rounds: Vec<Over>, mut give: impl FnMut(&Arc<Lane>, Returned)) {
+    for index in 0..rounds.len() {
+        let (before, rest) = rounds.split_at_mut(index);
+        if let (pieces, Some(origin), _) = &mut rest[0] {
+            let (sources, _, landed) = &mut before[origin.round];
+            bring(landed, origin.first, &mut sources[origin.piece].batch, &mut pieces[0].batch);
+        }
+    }
+    let mut brought: Vec<(Origin, Box<Passing>)> = Vec::new();
+    // From the ends of the links.
+    while let Some((pieces, origin, landed)) = rounds.pop() {
+        let mut first = 0;
+        for (index, Piece { lane, batch, .. }) in pieces.into_iter().enumerate() {
+            let is_from = |(origin, _): &(Origin, _)| (origin.round, origin.piece) == (rounds.len(), index);
+            let next = brought.iter().position(is_from).map(|at| brought.swap_remove(at).1);
+            let count = batch.count;
+            let mut returned = Returned { batch, landed: landed.clone(), first, next };
+            first += count;
+            match origin {
+                None => give(&lane, returned),
+                Some(origin) => {
+                    let mut state = lane.lock();
+                    lane.settle(&mut state, &mut returned);
+                    state.on_the_way += 1;
+                    drop(state);
+                    brought.push((origin, Box::new(Passing { lane, returned })));
+                }
+            }
+        }
+    }
+}
+
+/// Does what the pass did.
+fn bring(landed: &Landed, first: u32, source: &mut Batch, sink: &mut Batch) {
+    let record = &landed.round().group.shader.record;
+    let emit = &record.emits[0];
+    sink.count = 0;
+    let records = landed.records(first, source.count).chunks_exact(record.stride as usize);
+    for (number, record) in (first..).zip(records) {
+        if landed.code(number) != Some(DONE) {
+            break;
+        }
+        let token = source.tokens[source.passed as usize];
+        for value in emit.values(record) {
+            sink.own().extend_from_slice(value);
+            sink.tokens.push(token);
+            sink.count += 1;
+        }
+        source.passed += 1;
+    }
+}
+
+impl Passing {
+    /// Gives it to the kernel at the link's end, or gives it back if that is gone.
+    pub fn arrive(self) -> Option<Returned> {
+        let Self { lane, mut returned } = self;
+        let mut state = lane.lock();
+        state.on_the_way = state.on_the_way.saturating_sub(1);
+        if state.failure.is_none() && !state.is_closed {
+            state.returned.push_back(returned);
+            drop(state);
+            lane.notify();
+            lane.tell_kernel();
+            return None;
+        }
+        drop(state);
+        lane.notify();
+        // A kernel that was given up in the middle has run all the same, and the next one has what came of it; that one
+        // notices itself if the device is lost.
+        if let Some(next) = returned.next.take() {
+            drop(next.arrive());
+        }
+        Some(returned)
+    }
+}

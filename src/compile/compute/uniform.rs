@@ -1,0 +1,270 @@
+//! Which barriers are not reached by all invocations of a workgroup: WGSL's uniformity analysis, as far as barriers need
+//! it, and a little stricter: what a variable holds is judged over the whole function.
+//!
+//! naga does not look at this. On a GPU such a barrier hangs, or worse.
+
+use super::{Builtin, Parameter};
+use naga::{
+    AddressSpace, Block, Expression as E, Function, Handle, LocalVariable, Module, Span, Statement as S,
+    StorageAccess,
+};
+use std::collections::HashSet;
+
+/// A barrier that some invocations may not reach.
+pub(in crate::compile) struct Violation {
+    pub barrier: Span,
+    /// The condition that decides it.
+    pub cause: Span,
+    /// It decides who leaves the `switch` around the barrier by a `break`.
+    pub leaves_switch: bool,
+}
+
+/// The first barrier in a block.
+fn first_barrier(block: &Block) -> Option<Span> {
+    block.span_iter().find_map(|(statement, span)| match statement {
+        S::ControlBarrier(_) | S::WorkGroupUniformLoad { .. } => Some(*span),
+        S::Block(block) => first_barrier(block),
+        S::If { accept, reject, .. } => first_barrier(accept).or_else(|| first_barrier(reject)),
+        S::Switch { cases, .. } => cases.iter().find_map(|case| first_barrier(&case.body)),
+        S::Loop { body, continuing, .. } => first_barrier(body).or_else(|| first_barrier(continuing)),
+        _ => None,
+    })
+}
+
+/// Is this a statement that all invocations of a workgroup have to reach together?
+pub(in crate::compile) fn is_barrier(statement: &S) -> bool {
+    matches!(statement, S::ControlBarrier(_) | S::WorkGroupUniformLoad { .. })
+}
+
+/// Looks at an entry point.
+pub(in crate::compile) fn check(
+    module: &Module,
+    function: &Function,
+    parameters: &[Parameter],
+) -> Option<Violation> {
+    let mut analysis = Analysis {
+        module,
+        function,
+        parameters,
+        changing: HashSet::new(),
+        violation: None,
+        has_changed: true,
+    };
+    // Variables only ever stop being uniform, so this ends.
+    while std::mem::take(&mut analysis.has_changed) {
+        analysis.violation = None;
+        let mut flow = Flow { cause: None, leaves: Leaves::default() };
+        analysis.block(&function.body, &mut flow);
+    }
+    analysis.violation
+}
+
+/// Ways out of the statements that have been seen, taken by some invocations only: by what.
+#[derive(Clone, Copy, Default)]
+struct Leaves {
+    breaks: Option<Span>,
+    continues: Option<Span>,
+    returns: Option<Span>,
+}
+
+/// Control flow at a place.
+struct Flow {
+    /// Why not all invocations are here; `None` if they are.
+    cause: Option<Span>,
+    leaves: Leaves,
+}
+
+struct Analysis<'a> {
+    module: &'a Module,
+    function: &'a Function,
+    parameters: &'a [Parameter],
+    /// Variables that may differ between invocations.
+    changing: HashSet<Handle<LocalVariable>>,
+    violation: Option<Violation>,
+    has_changed: bool,
+}
+
+impl Analysis<'_> {
+    fn block(&mut self, block: &Block, flow: &mut Flow) {
+        for (statement, span) in block.span_iter() {
+            self.statement(statement, *span, flow);
+        }
+    }
+
+    /// A block that runs under a condition.
+    fn branch(&mut self, block: &Block, cause: Option<Span>) -> Leaves {
+        let mut inner = Flow { cause, leaves: Leaves::default() };
+        self.block(block, &mut inner);
+        inner.leaves
+    }
+
+    fn statement(&mut self, statement: &S, span: Span, flow: &mut Flow) {
+        let cause = flow.cause;
+        match statement {
+            S::ControlBarrier(_) | S::WorkGroupUniformLoad { .. } => {
+                if let (Some(cause), None) = (cause, &self.violation) {
+                    self.violation = Some(Violation { barrier: span, cause, leaves_switch: false });
+                }
+            }
+            S::Block(block) => self.block(block, flow),
+            S::If { condition, accept, reject } => {
+                let inside = cause.or_else(|| self.cause(*condition, span));
+                for block in [accept, reject] {
+                    let leaves = self.branch(block, inside);
+                    flow.join(leaves);
+                }
+            }
+            S::Switch { selector, cases } => {
+                let inside = cause.or_else(|| self.cause(*selector, span));
+                let barrier = cases.iter().find_map(|case| first_barrier(&case.body));
+                for case in cases {
+                    let leaves = self.branch(&case.body, inside);
+                    // The workgroup goes through such a `switch` as one, so that it also leaves it as one.
+                    if let (Some(barrier), Some(cause), None) = (barrier, leaves.breaks, &self.violation) {
+                        self.violation = Some(Violation { barrier, cause, leaves_switch: true });
+                    }
+                    // A `break` ends in the switch.
+                    flow.join(Leaves { breaks: None, ..leaves });
+                }
+            }
+            S::Loop { body, continuing, break_if } => {
+                let mut inside = cause;
+                // What leaves the loop for some makes its next iteration one for the others.
+                for _ in 0..2 {
+                    let mut inner = Flow { cause: inside, leaves: Leaves::default() };
+                    self.block(body, &mut inner);
+                    self.block(continuing, &mut inner);
+                    let broken = break_if.and_then(|condition| self.cause(condition, span));
+                    let Leaves { breaks, continues, returns } = inner.leaves;
+                    inside = inside.or(breaks).or(continues).or(returns).or(broken);
+                    flow.join(Leaves { returns, ..Leaves::default() });
+                }
+            }
+            S::Break => flow.leaves.breaks = flow.leaves.breaks.or(cause),
+            S::Continue => flow.leaves.continues = flow.leaves.continues.or(cause),
+            S::Return { .. } => flow.leaves.returns = flow.leaves.returns.or(cause),
+            S::Store { pointer, value }
+                if cause.is_some() || !self.is_uniform(*value) || !self.leads_to_one_place(*pointer) =>
+            {
+                self.change(*pointer);
+            }
+            S::Call { arguments, .. } => arguments.iter().for_each(|argument| self.change(*argument)),
+            _ => {}
+        }
+    }
+
+    /// The place of a condition that may differ between invocations; `span` is the statement's that asks for it.
+    fn cause(&self, condition: Handle<E>, span: Span) -> Option<Span> {
+        (!self.is_uniform(condition)).then(|| {
+            // A parameter stands in the function's head.
+            let is_parameter = matches!(self.function.expressions[condition], E::FunctionArgument(_));
+            let own = self.function.expressions.get_span(condition);
+            if is_parameter || !own.is_defined() { span } else { own }
+        })
+    }
+
+    /// What is behind a pointer to a variable may differ from now on.
+    fn change(&mut self, mut pointer: Handle<E>) {
+        loop {
+            match self.function.expressions[pointer] {
+                E::Access { base, .. } | E::AccessIndex { base, .. } => pointer = base,
+                E::LocalVariable(local) => {
+                    self.has_changed |= self.changing.insert(local);
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Are all indices of a pointer the same for all invocations?
+    fn leads_to_one_place(&self, pointer: Handle<E>) -> bool {
+        match self.function.expressions[pointer] {
+            E::Access { base, index } => self.is_uniform(index) && self.leads_to_one_place(base),
+            E::AccessIndex { base, .. } => self.leads_to_one_place(base),
+            _ => true,
+        }
+    }
+
+    fn is_uniform(&self, expression: Handle<E>) -> bool {
+        let all = |operands: &[Handle<E>]| operands.iter().all(|operand| self.is_uniform(*operand));
+        match self.function.expressions[expression] {
+            E::FunctionArgument(index) => match &self.parameters[index as usize] {
+                Parameter::One(builtin) => is_shared(*builtin),
+                Parameter::Struct(builtins) => builtins.iter().all(|builtin| is_shared(*builtin)),
+            },
+            E::AccessIndex { base, index } => match self.function.expressions[base] {
+                E::FunctionArgument(argument) => match &self.parameters[argument as usize] {
+                    Parameter::Struct(builtins) => is_shared(builtins[index as usize]),
+                    Parameter::One(builtin) => is_shared(*builtin),
+                },
+                _ => self.is_uniform(base),
+            },
+            E::Load { pointer } => self.is_uniform(pointer),
+            E::LocalVariable(local) => !self.changing.contains(&local),
+            E::GlobalVariable(global) => is_constant(self.module.global_variables[global].space),
+            E::CallResult(function) => self.is_call_uniform(function, expression),
+            E::AtomicResult { .. } => false,
+            E::Access { base, index } => all(&[base, index]),
+            E::Splat { value, .. } => self.is_uniform(value),
+            E::Swizzle { vector, .. } => self.is_uniform(vector),
+            E::Unary { expr, .. } | E::As { expr, .. } => self.is_uniform(expr),
+            E::Binary { left, right, .. } => all(&[left, right]),
+            E::Select { condition, accept, reject } => all(&[condition, accept, reject]),
+            E::Relational { argument, .. } => self.is_uniform(argument),
+            E::Compose { ref components, .. } => all(components),
+            E::Math { arg, arg1, arg2, arg3, .. } => {
+                [Some(arg), arg1, arg2, arg3].into_iter().flatten().all(|arg| self.is_uniform(arg))
+            }
+            // Constants, lengths of buffers, and what `workgroupUniformLoad` gives to all.
+            _ => true,
+        }
+    }
+
+    /// The result of a call of a function that looks at nothing that differs, with arguments that do not.
+    fn is_call_uniform(&self, callee: Handle<Function>, result: Handle<E>) -> bool {
+        let mut is_same = looks_at_shared_things(self.module, callee);
+        super::super::uses::visit(&self.function.body, &mut |statement| {
+            if let S::Call { arguments, result: Some(given), .. } = statement
+                && *given == result
+            {
+                is_same &= arguments.iter().all(|argument| self.is_uniform(*argument));
+            }
+        });
+        is_same
+    }
+}
+
+impl Flow {
+    /// Behind a statement some ways of which lead elsewhere.
+    fn join(&mut self, Leaves { breaks, continues, returns }: Leaves) {
+        let leaves = &mut self.leaves;
+        leaves.breaks = leaves.breaks.or(breaks);
+        leaves.continues = leaves.continues.or(continues);
+        leaves.returns = leaves.returns.or(returns);
+        self.cause = self.cause.or(breaks).or(continues).or(returns);
+    }
+}
+
+fn is_shared(builtin: Builtin) -> bool {
+    matches!(builtin, Builtin::WorkgroupId | Builtin::NumWorkgroups)
+}
+
+/// Does memory of this kind hold the same for all invocations, whatever they do?
+fn is_constant(space: AddressSpace) -> bool {
+    match space {
+        AddressSpace::Storage { access } => !access.contains(StorageAccess::STORE),
+        AddressSpace::Uniform => true,
+        _ => false,
+    }
+}
+
+fn looks_at_shared_things(module: &Module, callee: Handle<Function>) -> bool {
+    let function = &module.functions[callee];
+    function.expressions.iter().all(|(_, expression)| match *expression {
+        E::GlobalVariable(global) => is_constant(module.global_variables[global].space),
+        E::CallResult(inner) => looks_at_shared_things(module, inner),
+        E::AtomicResult { .. } => false,
+        _ => true,
+    })
+}

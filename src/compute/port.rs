@@ -1,0 +1,205 @@
+//! The port of a kernel with tables: it has its buffers' leases, and tells them when messages run that may write them.
+
+use super::lease::Lease;
+use crate::backend::{Completion, One, Packed, Port, Progress, Until};
+use crate::error::{Error, Result};
+use crate::message::Token;
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The leases of a kernel, and whether it runs messages.
+struct Leases {
+    leases: Vec<Lease>,
+    runs: Cell<bool>,
+}
+
+impl Leases {
+    fn begin(&self) {
+        if !self.runs.replace(true) {
+            self.leases.iter().for_each(Lease::begin);
+        }
+    }
+
+    fn end(&self) {
+        if self.runs.replace(false) {
+            self.leases.iter().for_each(Lease::end);
+        }
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// See the module.
+pub(crate) struct LeasedPort {
+    /// Dropped first: the buffers stay until the port has left them.
+    port: Box<dyn Port>,
+    leases: Leases,
+    /// Handlers run inside the port's calls and nowhere else.
+    runs_here: bool,
+    /// Messages in the port whose completion has not been handed out.
+    inside: usize,
+}
+
+impl LeasedPort {
+    pub(crate) fn new(port: Box<dyn Port>, leases: Vec<Lease>, runs_here: bool) -> Self {
+        Self { port, leases: Leases { leases, runs: Cell::new(false) }, runs_here, inside: 0 }
+    }
+}
+
+/// Messages whose end this is.
+fn ends(completion: &Completion<'_>) -> usize {
+    match completion {
+        Completion::Emit { .. }
+        | Completion::Arrived { .. }
+        | Completion::LinkOver { .. }
+        | Completion::Passed { .. } => 0,
+        Completion::Handled { .. } | Completion::Faulted { .. } => 1,
+        Completion::Run { replies, .. } => replies.count,
+    }
+}
+
+impl Port for LeasedPort {
+    fn engine(&self) -> &'static str {
+        self.port.engine()
+    }
+
+    fn free(&self) -> usize {
+        self.port.free()
+    }
+
+    fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {
+        let Self { port, leases, runs_here, inside } = self;
+        port.push(&mut batch.inspect(|_| {
+            *inside += 1;
+            if !*runs_here {
+                // Before the device can have it.
+                leases.begin();
+            }
+        }));
+    }
+
+    fn exchange<'a>(
+        &mut self,
+        batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
+        until: &Until<'_>,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) -> usize {
+        let Self { port, leases, inside, .. } = self;
+        let (leases, given, ended) = (&*leases, Cell::new(0), Cell::new(0));
+        let mut batch = batch.inspect(|_| {
+            given.set(given.get() + 1);
+            leases.begin();
+        });
+        let taken = port.exchange(&mut batch, until, &mut |completion| {
+            ended.set(ended.get() + ends(&completion));
+            if ended.get() == given.get() {
+                // Before anybody hears of it, and looks at the buffer.
+                leases.end();
+            }
+            sink(completion);
+        });
+        leases.end();
+        *inside += taken - ended.get().min(taken);
+        taken
+    }
+
+    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until<'_>, reply: &mut [u8]) -> One {
+        self.leases.begin();
+        let ended = self.port.exchange_one(token, message, until, reply);
+        let is_inside = matches!(ended, One::Interrupted | One::NotBegun);
+        self.inside += usize::from(is_inside);
+        if self.runs_here || !is_inside {
+            self.leases.end();
+        }
+        ended
+    }
+
+    fn push_run(&mut self, first: Token, messages: &Arc<dyn Packed>, range: Range<usize>, size: usize) {
+        self.inside += range.len();
+        if !self.runs_here && !range.is_empty() {
+            self.leases.begin();
+        }
+        self.port.push_run(first, messages, range, size);
+    }
+
+    fn begin(&mut self) -> bool {
+        if !self.runs_here && self.inside > 0 {
+            self.leases.begin();
+        }
+        self.port.begin()
+    }
+
+    fn progress(&mut self, until: &Until<'_>) -> Progress {
+        if self.inside > 0 {
+            self.leases.begin();
+        }
+        let progress = self.port.progress(until);
+        if self.runs_here {
+            self.leases.end();
+        }
+        progress
+    }
+
+    fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
+        let Self { port, leases, inside, .. } = self;
+        port.pop(&mut |completion| {
+            *inside = inside.saturating_sub(ends(&completion));
+            if *inside == 0 {
+                // Before anybody hears of it, as above.
+                leases.end();
+            }
+            sink(completion);
+        });
+    }
+
+    fn clear(&mut self) {
+        self.port.clear();
+        self.inside = 0;
+        self.leases.end();
+    }
+
+    fn read_state(&mut self) -> Result<Vec<u8>> {
+        self.port.read_state()
+    }
+
+    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) -> Result<()> {
+        self.port.reset_on_fault(states)
+    }
+
+    fn recall(&mut self, deadline: Option<Instant>) -> bool {
+        let is_back = self.port.recall(deadline);
+        if is_back {
+            // What is in the port has not begun, or is over.
+            self.leases.end();
+        }
+        is_back
+    }
+
+    // No entry: a round that brings messages over a link begins without anybody to tell the leases.
+
+    fn pass_on(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
+        self.port.pass_on(sink);
+    }
+
+    fn close(&mut self) {
+        self.port.close();
+    }
+
+    fn resume(&mut self) {
+        self.port.resume();
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.port.is_cut_short()
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.port.failure()
+    }
+}

@@ -1,0 +1,517 @@
+//! The two sides of a buffer: which of them has the newest values, and the transfers between them.
+//!
+//! Bytes only; elements are [`UnifiedBuffer`](super::UnifiedBuffer)'s. Whoever has the host's copy locked for writing is the
+//! one that moves the buffer from state to state; kernels only count that they begin and end to write.
+
+use super::lease::Holder;
+use super::pool::Block;
+use super::ranges::Ranges;
+use super::transfers::Transfers;
+use crate::backend::{Device, DeviceStorage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Mutex, lock};
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+/// Host access waits this long for handlers that are running, and for views of other threads.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The largest alignment of an element, in bytes.
+pub(super) const ALIGNMENT: usize = 64;
+/// No generation of the device's values: the host's copy is older, whatever they are.
+const OLD: u64 = u64::MAX;
+
+/// Where the newest values of a [`UnifiedBuffer`](crate::UnifiedBuffer) are.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{BufferState, Runtime};
+///
+/// let runtime = Runtime::new()?;
+/// let buffer = runtime.buffer(&[1u32, 2, 3])?;
+/// assert_eq!(buffer.state(), BufferState::DeviceOnly);
+/// buffer.host()?;
+/// assert_eq!(buffer.state(), BufferState::Synchronized);
+/// buffer.host_mut()?[1] = 20;
+/// assert_eq!(buffer.state(), BufferState::HostDirty);
+/// buffer.ensure_on_device()?;
+/// assert_eq!(buffer.state(), BufferState::Synchronized);
+/// # Ok::<(), ringwork::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BufferState {
+    /// Neither side has any.
+    Uninitialized,
+    /// The host has them; the device has never had any.
+    HostOnly,
+    /// The device has them; the host has no copy.
+    DeviceOnly,
+    /// Both sides have the same.
+    Synchronized,
+    /// The host's copy was written, and the device has not got that yet.
+    HostDirty,
+    /// A kernel that may write the buffer ran since the host's copy was made, or runs now.
+    DeviceDirty,
+}
+
+impl fmt::Display for BufferState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uninitialized => "uninitialized",
+            Self::HostOnly => "host only",
+            Self::DeviceOnly => "device only",
+            Self::Synchronized => "synchronized",
+            Self::HostDirty => "host dirty",
+            Self::DeviceDirty => "device dirty",
+        })
+    }
+}
+
+/// Memory as aligned as any element may be.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; ALIGNMENT]);
+
+/// The host's copy; empty where it has none.
+#[derive(Default)]
+pub(super) struct HostCopy(Vec<Line>);
+
+impl HostCopy {
+    fn allocate(&mut self, bytes: usize) {
+        if self.0.is_empty() {
+            self.0 = bytemuck::zeroed_vec(bytes.div_ceil(ALIGNMENT));
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+/// What is known of the two sides.
+struct Sides {
+    /// The host has a copy, of whatever age.
+    has_copy: bool,
+    /// The host has sent values to the device.
+    was_sent: bool,
+    /// The generation of the device's values that the copy was made of or sent as.
+    seen: u64,
+    /// Bytes of the copy that the device has not got.
+    dirty: Ranges,
+    /// The device's memory is zeros, or its user's own.
+    is_clean: bool,
+    /// Both sides were written; what to say of it.
+    conflict: Option<String>,
+}
+
+/// A buffer without its element type.
+pub(crate) struct Shared {
+    storage: Arc<dyn DeviceStorage>,
+    bytes: usize,
+    element_size: usize,
+    /// The device's name.
+    place: String,
+    copy: RwLock<HostCopy>,
+    sides: Mutex<Sides>,
+    pub(super) holders: Mutex<Vec<Holder>>,
+    /// How often kernels began, and ended, to run messages that may write the buffer.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    transfers: Mutex<Transfers>,
+    /// Where the memory goes in the end, if it is a pool's. Dropped after `storage`, which is a part of it.
+    _block: Option<Block>,
+}
+
+impl Shared {
+    /// A buffer with no values in this memory; `block` if it is a pool's, which may have been somebody else's before.
+    pub fn new(
+        device: &dyn Device,
+        storage: Arc<dyn DeviceStorage>,
+        bytes: usize,
+        element_size: usize,
+        block: Option<Block>,
+    ) -> Self {
+        let is_clean = block.as_ref().is_none_or(Block::is_clean);
+        let (has_copy, was_sent, conflict) = (false, false, None);
+        Self {
+            storage,
+            bytes,
+            element_size,
+            place: device.capabilities().name.clone(),
+            copy: RwLock::default(),
+            sides: Mutex::new(Sides {
+                has_copy,
+                was_sent,
+                seen: OLD,
+                dirty: Ranges::default(),
+                is_clean,
+                conflict,
+            }),
+            holders: Mutex::default(),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            transfers: Mutex::default(),
+            _block: block,
+        }
+    }
+
+    pub fn storage(&self) -> &Arc<dyn DeviceStorage> {
+        &self.storage
+    }
+
+    /// The device's name.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// A kernel begins to run messages that may write the buffer.
+    pub fn begin_writing(&self) {
+        // Release pairs with the Acquire in `generation`.
+        self.begun.fetch_add(1, Ordering::Release);
+    }
+
+    /// … and has ended them.
+    pub fn end_writing(&self) {
+        // Release pairs with the Acquire in `generation`: whoever sees that it ended sees that it began.
+        self.ended.fetch_add(1, Ordering::Release);
+    }
+
+    /// Names what the device has now; `None` while a kernel that may write runs.
+    fn generation(&self) -> Option<u64> {
+        // In this order: if as many began as had ended before, none was running at the second look.
+        let ended = self.ended.load(Ordering::Acquire);
+        let begun = self.begun.load(Ordering::Acquire);
+        (begun == ended).then_some(begun)
+    }
+
+    fn device_has_values(&self, sides: &Sides) -> bool {
+        sides.was_sent || self.begun.load(Ordering::Acquire) > 0
+    }
+
+    /// May the device have something that the copy has not?
+    fn is_device_newer(&self, sides: &Sides) -> bool {
+        self.device_has_values(sides) && self.generation() != Some(sides.seen)
+    }
+
+    fn is_current(&self, sides: &Sides) -> bool {
+        sides.has_copy && !self.is_device_newer(sides)
+    }
+
+    pub fn state(&self) -> BufferState {
+        let sides = lock(&self.sides);
+        match (sides.has_copy, self.device_has_values(&sides)) {
+            (false, false) => BufferState::Uninitialized,
+            (true, false) => BufferState::HostOnly,
+            (false, true) => BufferState::DeviceOnly,
+            _ if !sides.dirty.is_empty() => BufferState::HostDirty,
+            _ if self.is_device_newer(&sides) => BufferState::DeviceDirty,
+            _ => BufferState::Synchronized,
+        }
+    }
+
+    pub fn transfers(&self) -> Transfers {
+        *lock(&self.transfers)
+    }
+
+    /// Waits for a lock, which std's cannot until a deadline; views are short as a rule, so a short sleep is no loss.
+    fn patiently<G>(&self, mut attempt: impl FnMut() -> Option<G>) -> Result<G> {
+        let begun = Instant::now();
+        loop {
+            if let Some(guard) = attempt() {
+                return Ok(guard);
+            }
+            if begun.elapsed() >= PATIENCE {
+                let what = "access to a buffer that somebody has a view of";
+                return Err(Error::timed_out(what, begun.elapsed()));
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+
+    fn lock_shared(&self) -> Result<RwLockReadGuard<'_, HostCopy>> {
+        self.patiently(|| match self.copy.try_read() {
+            Ok(guard) => Some(guard),
+            // Whoever panicked with a view has written what it has written; the view marked it when it was dropped.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+
+    fn lock_alone(&self) -> Result<RwLockWriteGuard<'_, HostCopy>> {
+        self.patiently(|| match self.copy.try_write() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+
+    fn uninitialized(&self) -> Error {
+        let count = self.bytes / self.element_size;
+        Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "a buffer of {count} elements has no values yet; give it all of them first, with `fill` or `copy_from`"
+            ),
+        )
+    }
+
+    fn conflict(&self, sides: &mut Sides) -> Error {
+        let Sides { conflict, dirty, .. } = sides;
+        let text = conflict.get_or_insert_with(|| {
+            let range = dirty.first().unwrap_or(0..0);
+            let (start, end) = (range.start / self.element_size, range.end / self.element_size);
+            let writers: Vec<_> = lock(&self.holders).iter().filter_map(Holder::writer).collect();
+            let who = match writers.is_empty() {
+                true => "a kernel that has ended".to_owned(),
+                false => writers.join(" and "),
+            };
+            format!(
+                "elements {start}..{end} of a buffer were written on the host while {who} may have written the buffer on \
+                 the device; take one side with `keep_host` or `keep_device`"
+            )
+        });
+        Error::new(ErrorKind::Conflict, text.clone())
+    }
+
+    /// # Errors
+    ///
+    /// If both sides were written, or neither.
+    fn check_values(&self) -> Result<()> {
+        let mut sides = lock(&self.sides);
+        if sides.conflict.is_some() || !sides.dirty.is_empty() && self.is_device_newer(&sides) {
+            return Err(self.conflict(&mut sides));
+        }
+        if !sides.has_copy && !self.device_has_values(&sides) {
+            return Err(self.uninitialized());
+        }
+        Ok(())
+    }
+
+    fn send(&self, range: Range<usize>, from: &[u8]) -> Result<()> {
+        let begun = Instant::now();
+        self.storage.write(range.start, from, begun + PATIENCE)?;
+        lock(&self.transfers).count_sent(from.len(), begun.elapsed());
+        lock(&self.sides).was_sent = true;
+        Ok(())
+    }
+
+    fn fetch(&self, range: Range<usize>, into: &mut [u8]) -> Result<()> {
+        let begun = Instant::now();
+        self.storage.read(range.start, into, begun + PATIENCE)?;
+        lock(&self.transfers).count_fetched(into.len(), begun.elapsed());
+        Ok(())
+    }
+
+    /// Brings the copy up to date.
+    fn refresh(&self, copy: &mut HostCopy) -> Result<()> {
+        self.check_values()?;
+        if self.is_current(&lock(&self.sides)) {
+            return Ok(());
+        }
+        // Before the transfer: what a kernel writes during it, the copy may or may not have.
+        let generation = self.generation();
+        copy.allocate(self.bytes);
+        self.fetch(0..self.bytes, &mut copy.bytes_mut()[..self.bytes])?;
+        let mut sides = lock(&self.sides);
+        sides.has_copy = true;
+        sides.seen = generation.unwrap_or(OLD);
+        Ok(())
+    }
+
+    /// Sends what the device has not got. `is_blind`: it may be written over what a kernel wrote meanwhile.
+    fn flush(&self, copy: &HostCopy, is_blind: bool) -> Result<()> {
+        let (mut dirty, was_newer) = {
+            let mut sides = lock(&self.sides);
+            if sides.conflict.is_some() {
+                return Err(self.conflict(&mut sides));
+            }
+            (sides.dirty.clone(), self.is_device_newer(&sides))
+        };
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        if was_newer && !is_blind {
+            return Err(self.conflict(&mut lock(&self.sides)));
+        }
+        let had_values = self.device_has_values(&lock(&self.sides));
+        let generation = self.generation();
+        while let Some(range) = dirty.first() {
+            let sent = self.send(range.clone(), &copy.bytes()[range]);
+            if sent.is_err() {
+                // What has been sent need not be sent again.
+                lock(&self.sides).dirty = dirty;
+                return sent;
+            }
+            dirty.remove_first();
+        }
+        let mut sides = lock(&self.sides);
+        if !is_blind && self.generation() != generation {
+            return Err(self.conflict(&mut sides));
+        }
+        sides.dirty.clear();
+        if !had_values {
+            sides.seen = generation.unwrap_or(OLD);
+        }
+        Ok(())
+    }
+
+    /// A copy that is up to date, to be read.
+    pub fn view(&self) -> Result<RwLockReadGuard<'_, HostCopy>> {
+        let copy = self.lock_shared()?;
+        self.check_values()?;
+        if self.is_current(&lock(&self.sides)) {
+            return Ok(copy);
+        }
+        drop(copy);
+        let mut copy = self.lock_alone()?;
+        self.refresh(&mut copy)?;
+        Ok(RwLockWriteGuard::downgrade(copy))
+    }
+
+    /// A copy that is up to date, to be written.
+    pub fn view_mut(&self) -> Result<RwLockWriteGuard<'_, HostCopy>> {
+        let mut copy = self.lock_alone()?;
+        self.refresh(&mut copy)?;
+        Ok(copy)
+    }
+
+    /// These bytes of the copy were written by whoever has it. Sent at once if a kernel has the buffer, which may run at any
+    /// moment.
+    pub fn written(&self, copy: &HostCopy, range: Range<usize>) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut sides = lock(&self.sides);
+        sides.dirty.insert(range);
+        if self.is_device_newer(&sides) {
+            return Err(self.conflict(&mut sides));
+        }
+        drop(sides);
+        if lock(&self.holders).is_empty() { Ok(()) } else { self.flush(copy, false) }
+    }
+
+    /// Copies bytes from where the newest are. Without a copy that is up to date they come from the device by themselves.
+    pub fn read(&self, range: Range<usize>, into: &mut [u8]) -> Result<()> {
+        let copy = self.lock_shared()?;
+        self.check_values()?;
+        if self.is_current(&lock(&self.sides)) {
+            into.copy_from_slice(&copy.bytes()[range]);
+            return Ok(());
+        }
+        self.fetch(range, into)
+    }
+
+    /// Writes bytes, which `fill` makes of those there are, over what is there: into the host's copy if it is up to date, or
+    /// else, for there is nothing else to be lost, on the device.
+    pub fn write(&self, range: Range<usize>, fill: &mut dyn FnMut(&mut [u8])) -> Result<()> {
+        let mut copy = self.lock_alone()?;
+        let is_whole = range == (0..self.bytes);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let (into_copy, device_has_values) = {
+            let sides = lock(&self.sides);
+            let device_has_values = self.device_has_values(&sides);
+            let into_copy = self.is_current(&sides) || is_whole && (sides.has_copy || !device_has_values);
+            (into_copy, device_has_values)
+        };
+        if !is_whole || device_has_values && !into_copy {
+            self.check_values()?;
+        }
+        if !into_copy {
+            let mut bytes = HostCopy::default();
+            bytes.allocate(range.len());
+            let bytes = &mut bytes.bytes_mut()[..range.len()];
+            fill(bytes);
+            return self.send(range, bytes);
+        }
+        copy.allocate(self.bytes);
+        fill(&mut copy.bytes_mut()[range.clone()]);
+        let mut sides = lock(&self.sides);
+        sides.has_copy = true;
+        sides.dirty.insert(range);
+        if is_whole {
+            // Nothing of what either side had is of interest any more.
+            sides.conflict = None;
+            sides.seen = self.generation().unwrap_or(OLD);
+        }
+        drop(sides);
+        if lock(&self.holders).is_empty() { Ok(()) } else { self.flush(&copy, true) }
+    }
+
+    /// The first values, of a buffer that nobody else has: straight to the device.
+    pub fn initialize(&self, values: &[u8]) -> Result<()> {
+        self.send(0..self.bytes, values)
+    }
+
+    pub fn ensure_on_device(&self) -> Result<()> {
+        let copy = self.lock_alone()?;
+        self.check_values()?;
+        self.flush(&copy, false)
+    }
+
+    /// Before a kernel has the buffer: the device has what the host has, or zeros for a kernel that may write them.
+    ///
+    /// # Errors
+    ///
+    /// If there are no values, and the kernel only reads.
+    pub fn prepare(&self, may_write: bool) -> Result<()> {
+        let copy = self.lock_alone()?;
+        let must_clear = {
+            let sides = lock(&self.sides);
+            let has_values = sides.has_copy || self.device_has_values(&sides);
+            if !has_values && !may_write {
+                return Err(self.uninitialized());
+            }
+            !has_values && !sides.is_clean
+        };
+        if must_clear {
+            self.storage.clear(Instant::now() + PATIENCE)?;
+            lock(&self.sides).is_clean = true;
+        }
+        self.flush(&copy, false)
+    }
+
+    pub fn release_host(&self) -> Result<()> {
+        let mut copy = self.lock_alone()?;
+        self.flush(&copy, false)?;
+        *copy = HostCopy::default();
+        lock(&self.sides).has_copy = false;
+        Ok(())
+    }
+
+    pub fn keep_host(&self) -> Result<()> {
+        let copy = self.lock_alone()?;
+        let mut sides = lock(&self.sides);
+        if sides.conflict.take().is_some() || self.is_device_newer(&sides) {
+            // What the host has not written, the device may have newer.
+            sides.seen = OLD;
+        }
+        drop(sides);
+        self.flush(&copy, true)
+    }
+
+    pub fn keep_device(&self) -> Result<()> {
+        let _copy = self.lock_alone()?;
+        let mut sides = lock(&self.sides);
+        if !self.device_has_values(&sides) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "keep_device: the device has no values yet, and those of the host would be lost",
+            ));
+        }
+        if !sides.dirty.is_empty() {
+            sides.dirty.clear();
+            sides.conflict = None;
+            sides.seen = OLD;
+        }
+        Ok(())
+    }
+}

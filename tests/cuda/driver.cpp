@@ -1,0 +1,677 @@
+// A stand-in for libcuda, for tests: one device whose kernels are threads of this process. See README.md.
+#include "fibers.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <dlfcn.h>
+#include <map>
+#include <mutex>
+#include <sched.h>
+#include <set>
+#include <string>
+#include <thread>
+#include <time.h>
+#include <unistd.h>
+#include <vector>
+
+#define API extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+enum {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  NOT_INITIALIZED = 3,
+  NO_DEVICE = 100,
+  INVALID_DEVICE = 101,
+  INVALID_IMAGE = 200,
+  NOT_FOUND = 500,
+  NOT_READY = 600,
+  LAUNCH_FAILED = 719,
+};
+
+// What RINGWORK_EMULATION asks for.
+struct Seeds {
+  bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false;
+  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0;
+  Seeds() {
+    const char* text = getenv("RINGWORK_EMULATION");
+    std::string rest = text ? text : "";
+    while (!rest.empty()) {
+      const size_t end = rest.find(',');
+      const std::string one = rest.substr(0, end);
+      rest = end == std::string::npos ? "" : rest.substr(end + 1);
+      auto number = [&](const char* name, unsigned& into) {
+        if (one.rfind(name, 0) == 0) into = (unsigned)atoi(one.c_str() + strlen(name));
+      };
+      torn |= one == "torn";
+      stale |= one == "stale";
+      no_device |= one == "no-device";
+      no_driver |= one == "no-driver";
+      old_driver |= one == "old-driver";
+      unordered |= one == "unordered";
+      deaf |= one == "deaf";
+      no_times |= one == "no-times";
+      number("error=", error);
+      number("exit=", exit);
+      number("hang=", hang);
+      number("stall=", stall);
+      number("lost=", lost);
+    }
+  }
+};
+
+const Seeds& seeds() {
+  static const Seeds seeds;
+  return seeds;
+}
+
+std::atomic<bool> is_initialized{false};
+// An error that stays until the context is reset.
+std::atomic<int> sticky{0};
+// Counts resets and errors: kernels of an earlier generation end.
+std::atomic<unsigned> generation{0};
+std::atomic<unsigned> launches{0};
+thread_local void* current_context = nullptr;
+char the_context;
+
+// ---- what a kernel's thread has
+
+struct Pending {
+  unsigned long long* to;
+  unsigned long long value;
+};
+
+struct Launch {
+  unsigned generation;
+  unsigned number;
+  unsigned random = 1;
+  unsigned naps = 0;
+  std::vector<Pending> pending;
+  std::vector<Pending> seen = std::vector<Pending>(64);
+  std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
+};
+
+thread_local Launch* launch = nullptr;
+
+unsigned draw() { return (launch->random = launch->random * 1664525u + 1013904223u) >> 16; }
+
+// A granule becomes visible.
+void emit(const Pending& one) { __atomic_store_n(one.to, one.value, __ATOMIC_RELAXED); }
+
+void emit_some(size_t keep) {
+  while (launch->pending.size() > keep) {
+    const size_t which = draw() % launch->pending.size();
+    emit(launch->pending[which]);
+    launch->pending.erase(launch->pending.begin() + (long)which);
+    if (draw() % 16 == 0) sched_yield();
+  }
+}
+
+bool has_run(int milliseconds) {
+  return std::chrono::steady_clock::now() - launch->begun > std::chrono::milliseconds(milliseconds);
+}
+
+// Does this kernel have to end without having come to its end?
+void look_for_the_end() {
+  bool over = launch->generation != generation.load(std::memory_order_relaxed);
+  const Seeds& s = seeds();
+  if (!over && (launch->number == s.error || launch->number == s.exit)) {
+    if (has_run(3)) {
+      over = true;
+      if (launch->number == s.error) {
+        sticky = LAUNCH_FAILED;
+        generation++;
+      }
+    }
+  }
+  // It is there, and does nothing any more.
+  while (!over && launch->number == s.stall && has_run(3)) {
+    usleep(1000);
+    over = launch->generation != generation.load(std::memory_order_relaxed);
+  }
+  if (over) {
+    emulated::current->block->has_trapped = true;
+    emulated::end_lane();
+  }
+}
+
+// ---- what modules are given
+
+struct EmulatedIndex {
+  unsigned x, y, z;
+};
+
+struct Emulation {
+  EmulatedIndex* (*thread_index)();
+  EmulatedIndex* (*block_index)();
+  EmulatedIndex* (*grid_size)();
+  unsigned long long (*exchange)(unsigned long long value, unsigned from);
+  unsigned (*ballot)(bool vote);
+  unsigned (*match)(unsigned value);
+  void (*barrier)();
+  void (*sleep)(unsigned ns);
+  void (*trap)();
+  unsigned long long (*now)();
+  unsigned long long (*load)(const unsigned long long* from);
+  void (*store)(unsigned long long* to, unsigned long long value);
+  unsigned (*look)(const unsigned* from);
+  void (*publish)(unsigned* to, unsigned value);
+  void (*flush)();
+};
+
+// Does nothing that the host writes from now on reach this kernel, nor what it wrote before?
+bool is_deaf() { return seeds().deaf || launch->number == seeds().lost; }
+
+void flush() {
+  if (!launch->pending.empty()) emit_some(0);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+const Emulation emulation = {
+    [] { return (EmulatedIndex*)emulated::current->index; },
+    [] { return (EmulatedIndex*)emulated::current->block->index; },
+    [] { return (EmulatedIndex*)emulated::current->block->grid; },
+    [](unsigned long long value, unsigned from) -> unsigned long long {
+      return emulated::share(value)[from % emulated::LANES];
+    },
+    [](bool vote) {
+      const uint64_t* votes = emulated::share(vote);
+      unsigned mask = 0;
+      for (unsigned i = 0; i < emulated::LANES; i++) mask |= (unsigned)votes[i] << i;
+      return mask;
+    },
+    [](unsigned value) {
+      const uint64_t* values = emulated::share(value);
+      unsigned mask = 0;
+      for (unsigned i = 0; i < emulated::LANES; i++) mask |= (values[i] == value ? 1u : 0u) << i;
+      return mask;
+    },
+    [] { emulated::barrier(); },
+    [](unsigned) {
+      if (emulated::current->index[0] != 0) return;
+      emit_some(0);
+      look_for_the_end();
+      if (launch->naps++ < 32) {
+        sched_yield();
+      } else {
+        usleep(launch->naps < 256 ? 50 : 500);
+      }
+    },
+    [] {
+      sticky = LAUNCH_FAILED;
+      generation++;
+      emulated::current->block->has_trapped = true;
+      emulated::end_lane();
+    },
+    []() -> unsigned long long {
+      timespec now;
+      clock_gettime(CLOCK_MONOTONIC, &now);
+      return (unsigned long long)now.tv_sec * 1000000000ull + (unsigned long long)now.tv_nsec;
+    },
+    [](const unsigned long long* from) -> unsigned long long {
+      if (emulated::current->index[0] == 0) {
+        look_for_the_end();
+        if (!launch->pending.empty() && draw() % 4 == 0) emit_some(0);
+      }
+      // What was in the memory before anybody wrote to it.
+      if (is_deaf()) return 0;
+      const unsigned long long value = __atomic_load_n(from, __ATOMIC_RELAXED);
+      if (seeds().stale) {
+        Pending& seen = launch->seen[((uintptr_t)from / 8) % launch->seen.size()];
+        const bool is_old = seen.to == from && draw() % 8 == 0;
+        const unsigned long long old = seen.value;
+        seen = {const_cast<unsigned long long*>(from), value};
+        if (is_old) return old;
+      }
+      return value;
+    },
+    [](unsigned long long* to, unsigned long long value) {
+      launch->naps = 0;
+      if (!seeds().torn) return emit({to, value});
+      launch->pending.push_back({to, value});
+      if (launch->pending.size() > 24) emit_some(draw() % 24);
+    },
+    [](const unsigned* from) -> unsigned { return is_deaf() ? 0 : __atomic_load_n(from, __ATOMIC_RELAXED); },
+    [](unsigned* to, unsigned value) {
+      flush();
+      // As a mistake in `ring.cuh` would have it.
+      if (seeds().unordered) return __atomic_store_n(to, value, __ATOMIC_RELAXED);
+      __atomic_store_n(to, value, __ATOMIC_RELEASE);
+    },
+    [] { flush(); },
+};
+
+// ---- streams
+
+// What a stream was given while its work was recorded.
+struct Graph {
+  std::vector<std::function<void()>> work;
+};
+
+struct Stream {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<void()>> queue;
+  bool is_busy = false, is_over = false;
+  std::thread thread;
+  // Where work goes while it is recorded; of the one thread that uses the stream then.
+  Graph* recording = nullptr;
+
+  void push(std::function<void()> work) {
+    std::lock_guard<std::mutex> lock(mutex);
+    queue.push_back(std::move(work));
+    if (!thread.joinable()) thread = std::thread([this] { run(); });
+    changed.notify_all();
+  }
+
+  void run() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      changed.wait(lock, [this] { return is_over || !queue.empty(); });
+      if (queue.empty()) return;
+      std::function<void()> work = std::move(queue.front());
+      queue.pop_front();
+      is_busy = true;
+      lock.unlock();
+      work();
+      lock.lock();
+      is_busy = false;
+      changed.notify_all();
+    }
+  }
+
+  bool is_idle() {
+    std::lock_guard<std::mutex> lock(mutex);
+    return queue.empty() && !is_busy;
+  }
+
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [this] { return queue.empty() && !is_busy; });
+  }
+};
+
+std::mutex streams_mutex;
+std::set<Stream*> streams;
+
+void wait_for_all() {
+  std::set<Stream*> all;
+  {
+    std::lock_guard<std::mutex> lock(streams_mutex);
+    all = streams;
+  }
+  for (Stream* stream : all) {
+    // One may be destroyed meanwhile.
+    for (;;) {
+      {
+        std::lock_guard<std::mutex> lock(streams_mutex);
+        if (streams.count(stream) == 0 || stream->is_idle()) break;
+      }
+      usleep(50);
+    }
+  }
+}
+
+// Bytes of device memory that are allocated, and how many at each address.
+std::atomic<size_t> in_use{0};
+std::mutex sizes_mutex;
+// Never destroyed: threads that nobody waits for may free memory while the process ends.
+std::map<unsigned long long, size_t>& sizes = *new std::map<unsigned long long, size_t>;
+
+struct Module {
+  void* library;
+};
+
+struct Function {
+  void (*run)(void*);
+  size_t size;
+};
+
+int state() {
+  if (!is_initialized) return NOT_INITIALIZED;
+  return sticky.load();
+}
+
+#define CHECK()                 \
+  if (int error = state()) return error; \
+  if (!current_context) return 201
+
+}  // namespace
+
+API int cuMemGetInfo_v2(size_t* free, size_t* total) {
+  CHECK();
+  *total = (size_t)1 << 31;
+  *free = *total - in_use.load();
+  return SUCCESS;
+}
+
+API int cuInit(unsigned) {
+  if (seeds().no_device) return NO_DEVICE;
+  if (seeds().no_driver) return 999;
+  is_initialized = true;
+  return SUCCESS;
+}
+
+API int cuDriverGetVersion(int* version) {
+  *version = seeds().old_driver ? 12020 : seeds().no_times ? 12060 : 13000;
+  return SUCCESS;
+}
+
+API int cuDeviceGetCount(int* count) {
+  *count = 1;
+  return is_initialized ? SUCCESS : NOT_INITIALIZED;
+}
+
+API int cuDeviceGet(int* device, int index) {
+  if (index != 0) return INVALID_DEVICE;
+  *device = 0;
+  return SUCCESS;
+}
+
+API int cuDeviceGetName(char* name, int size, int) {
+  snprintf(name, (size_t)size, "CUDA emulation (no GPU)");
+  return SUCCESS;
+}
+
+API int cuDeviceGetUuid_v2(void* uuid, int) {
+  memset(uuid, 0xe5, 16);
+  return SUCCESS;
+}
+
+API int cuDeviceGetPCIBusId(char* id, int size, int) {
+  snprintf(id, (size_t)size, "0000:E5:00.0");
+  return SUCCESS;
+}
+
+API int cuDeviceTotalMem_v2(size_t* bytes, int) {
+  *bytes = (size_t)1 << 31;
+  return SUCCESS;
+}
+
+API int cuDeviceGetAttribute(int* value, int attribute, int) {
+  switch (attribute) {
+    case 1: *value = 1024; break;   // threads of a block
+    case 2: case 3: *value = 1024; break;  // threads of a block in each direction
+    case 4: *value = 64; break;
+    case 5: *value = 0x7fffffff; break;    // blocks in each direction
+    case 6: case 7: *value = 65535; break;
+    case 8: *value = 48 << 10; break;      // bytes of shared memory of a block
+    case 10: *value = 32; break;    // lanes of a warp
+    case 16: *value = 4; break;     // multiprocessors
+    case 17: *value = 0; break;     // kernel time limit
+    case 18: *value = 0; break;     // integrated
+    case 19: *value = 1; break;     // maps host memory
+    case 75: *value = 9; break;     // compute capability
+    case 76: *value = 0; break;
+    default: *value = 0;
+  }
+  return SUCCESS;
+}
+
+API int cuDevicePrimaryCtxRetain(void** context, int) {
+  if (!is_initialized) return NOT_INITIALIZED;
+  *context = &the_context;
+  return SUCCESS;
+}
+
+API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+
+API int cuDevicePrimaryCtxReset_v2(int) {
+  generation++;
+  sticky = SUCCESS;
+  return SUCCESS;
+}
+
+API int cuCtxSetCurrent(void* context) {
+  current_context = context;
+  return SUCCESS;
+}
+
+API int cuStreamCreate(void** stream, unsigned) {
+  CHECK();
+  Stream* made = new Stream;
+  std::lock_guard<std::mutex> lock(streams_mutex);
+  streams.insert(made);
+  *stream = made;
+  return SUCCESS;
+}
+
+API int cuStreamDestroy_v2(void* handle) {
+  Stream* stream = (Stream*)handle;
+  {
+    std::lock_guard<std::mutex> lock(streams_mutex);
+    streams.erase(stream);
+  }
+  // Work that is under way comes to its end first, and nobody waits for it.
+  std::thread([stream] {
+    stream->wait();
+    {
+      std::lock_guard<std::mutex> lock(stream->mutex);
+      stream->is_over = true;
+      stream->changed.notify_all();
+    }
+    if (stream->thread.joinable()) stream->thread.join();
+    delete stream;
+  }).detach();
+  return SUCCESS;
+}
+
+API int cuStreamQuery(void* stream) {
+  CHECK();
+  if (!((Stream*)stream)->is_idle()) return NOT_READY;
+  return sticky.load();
+}
+
+API int cuStreamSynchronize(void* stream) {
+  CHECK();
+  ((Stream*)stream)->wait();
+  return sticky.load();
+}
+
+API int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+  CHECK();
+  *memory = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
+  return *memory ? SUCCESS : OUT_OF_MEMORY;
+}
+
+API int cuMemFreeHost(void* memory) {
+  CHECK();
+  wait_for_all();
+  free(memory);
+  return SUCCESS;
+}
+
+API int cuMemHostGetDevicePointer_v2(unsigned long long* device, void* memory, unsigned) {
+  *device = (unsigned long long)memory;
+  return SUCCESS;
+}
+
+API int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
+  CHECK();
+  if (bytes > (size_t)1 << 31) return OUT_OF_MEMORY;
+  void* memory = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
+  if (!memory) return OUT_OF_MEMORY;
+  // Nobody may rely on what it holds.
+  memset(memory, 0xcd, bytes < 65536 ? bytes : 65536);
+  *device = (unsigned long long)memory;
+  std::lock_guard<std::mutex> lock(sizes_mutex);
+  sizes[*device] = bytes;
+  in_use += bytes;
+  return SUCCESS;
+}
+
+API int cuMemFree_v2(unsigned long long device) {
+  CHECK();
+  // As the real one may.
+  wait_for_all();
+  {
+    std::lock_guard<std::mutex> lock(sizes_mutex);
+    in_use -= sizes[device];
+    sizes.erase(device);
+  }
+  free((void*)device);
+  return SUCCESS;
+}
+
+API int cuMemsetD8Async(unsigned long long device, unsigned char value, size_t bytes, void* stream) {
+  CHECK();
+  ((Stream*)stream)->push([=] { memset((void*)device, value, bytes); });
+  return SUCCESS;
+}
+
+API int cuMemcpyHtoDAsync_v2(unsigned long long device, const void* host, size_t bytes, void* stream) {
+  CHECK();
+  ((Stream*)stream)->push([=] { memcpy((void*)device, host, bytes); });
+  return SUCCESS;
+}
+
+API int cuMemcpyDtoHAsync_v2(void* host, unsigned long long device, size_t bytes, void* stream) {
+  CHECK();
+  ((Stream*)stream)->push([=] { memcpy(host, (void*)device, bytes); });
+  return SUCCESS;
+}
+
+API int cuModuleLoadData(void** module, const void* image) {
+  CHECK();
+  // As the real one may.
+  wait_for_all();
+  void* library = dlopen((const char*)image, RTLD_NOW | RTLD_LOCAL);
+  if (!library) {
+    fprintf(stderr, "emulated CUDA: %s\n", dlerror());
+    return INVALID_IMAGE;
+  }
+  auto bind = (void (*)(const Emulation*))dlsym(library, "emulated_bind");
+  if (!bind) return INVALID_IMAGE;
+  bind(&emulation);
+  *module = new Module{library};
+  return SUCCESS;
+}
+
+API int cuModuleUnload(void* module) {
+  CHECK();
+  wait_for_all();
+  dlclose(((Module*)module)->library);
+  delete (Module*)module;
+  return SUCCESS;
+}
+
+API int cuModuleGetFunction(void** function, void* module, const char* name) {
+  CHECK();
+  void* library = ((Module*)module)->library;
+  void* run = dlsym(library, (std::string("emulated_") + name).c_str());
+  auto size = (unsigned (*)())dlsym(library, (std::string("emulated_size_") + name).c_str());
+  if (!run || !size) return NOT_FOUND;
+  *function = new Function{(void (*)(void*))run, size()};
+  return SUCCESS;
+}
+
+API int cuFuncLoad(void*) { return SUCCESS; }
+
+API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                       unsigned block_y, unsigned block_z, unsigned, void* stream, void** parameters, void**) {
+  CHECK();
+  const unsigned lanes = block_x * block_y * block_z;
+  if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535 || !lanes || lanes > 1024) return INVALID_VALUE;
+  const Function* function = (const Function*)handle;
+  std::vector<char> copy((char*)parameters[0], (char*)parameters[0] + function->size);
+  const unsigned number = ++launches, born = generation.load();
+  void (*run)(void*) = function->run;
+  std::function<void()> work = [=]() mutable {
+    if (number == seeds().hang) {
+      while (born == generation.load()) usleep(1000);
+      return;
+    }
+    Launch own;
+    own.generation = born;
+    own.number = number;
+    own.random = number * 2654435761u + 1u;
+    launch = &own;
+    emulated::run_grid({grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, [&] { run(copy.data()); });
+    launch = nullptr;
+  };
+  Stream* to = (Stream*)stream;
+  if (to->recording) {
+    to->recording->work.push_back(std::move(work));
+  } else {
+    to->push(std::move(work));
+  }
+  return SUCCESS;
+}
+
+// When a stream came to it.
+struct Event {
+  std::atomic<long long> ns{-1};
+};
+
+API int cuEventCreate(void** event, unsigned) {
+  CHECK();
+  *event = new Event;
+  return SUCCESS;
+}
+
+API int cuEventDestroy_v2(void* event) {
+  delete (Event*)event;
+  return SUCCESS;
+}
+
+API int cuEventRecord(void* event, void* stream) {
+  CHECK();
+  ((Stream*)stream)->push([event] {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    ((Event*)event)->ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+  });
+  return SUCCESS;
+}
+
+API int cuEventElapsedTime_v2(float* milliseconds, void* begun, void* ended) {
+  CHECK();
+  const long long from = ((Event*)begun)->ns, to = ((Event*)ended)->ns;
+  if (from < 0 || to < 0) return INVALID_VALUE;
+  *milliseconds = (float)(to - from) * 1e-6f;
+  return SUCCESS;
+}
+
+API int cuStreamBeginCapture_v2(void* stream, int) {
+  CHECK();
+  ((Stream*)stream)->recording = new Graph;
+  return SUCCESS;
+}
+
+API int cuStreamEndCapture(void* stream, void** graph) {
+  CHECK();
+  *graph = ((Stream*)stream)->recording;
+  ((Stream*)stream)->recording = nullptr;
+  return *graph ? SUCCESS : INVALID_VALUE;
+}
+
+API int cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) {
+  CHECK();
+  *ready = graph;
+  return SUCCESS;
+}
+
+API int cuGraphLaunch(void* graph, void* stream) {
+  CHECK();
+  for (const std::function<void()>& work : ((Graph*)graph)->work) ((Stream*)stream)->push(work);
+  return SUCCESS;
+}
+
+API int cuGetErrorName(int error, const char** name) {
+  *name = error == SUCCESS         ? "CUDA_SUCCESS"
+          : error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
+          : error == NO_DEVICE     ? "CUDA_ERROR_NO_DEVICE"
+          : error == LAUNCH_FAILED ? "CUDA_ERROR_LAUNCH_FAILED"
+                                   : "CUDA_ERROR";
+  return SUCCESS;
+}
+
+API int cuGetErrorString(int error, const char** text) {
+  *text = error == LAUNCH_FAILED ? "unspecified launch failure (emulated)" : "an emulated error";
+  return SUCCESS;
+}

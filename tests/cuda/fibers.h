@@ -1,0 +1,221 @@
+// The lanes of a block as fibers of one thread, and what they do together.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <vector>
+
+#if defined(__SANITIZE_THREAD__)
+extern "C" {
+void* __tsan_create_fiber(unsigned);
+void __tsan_destroy_fiber(void*);
+void __tsan_switch_to_fiber(void*, unsigned);
+void* __tsan_get_current_fiber(void);
+}
+#endif
+
+namespace emulated {
+
+constexpr unsigned LANES = 32;
+// Emitted values and private variables of a lane are on its stack; entry points have no emitted values.
+constexpr size_t STACK = 4 << 20;
+constexpr size_t SMALL_STACK = 512 << 10;
+
+#if defined(__x86_64__)
+// Saves what a call has to keep, and the stack; goes on with another's.
+extern "C" void emulated_switch(void** from, void* to);
+asm(R"(
+.text
+.globl emulated_switch
+.hidden emulated_switch
+.type emulated_switch,@function
+emulated_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size emulated_switch,.-emulated_switch
+)");
+#endif
+
+struct Block;
+
+struct Fiber {
+#if defined(__x86_64__)
+  void* stack_pointer = nullptr;
+#else
+  ucontext_t context;
+#endif
+  void* sanitizer = nullptr;
+  Block* block = nullptr;
+  unsigned index[3] = {0, 0, 0};
+  unsigned lane = 0;
+  bool is_over = false;
+};
+
+// A block: all its lanes meet at every barrier. What lanes exchange is for those of one warp.
+struct Block {
+  std::vector<Fiber> lanes;
+  Fiber home;
+  unsigned index[3] = {0, 0, 0};
+  unsigned grid[3] = {1, 1, 1};
+  unsigned running = 0;
+  unsigned arrived = 0;
+  uint64_t generation = 0;
+  uint64_t values[2][LANES];
+  std::function<void()> body;
+  bool has_trapped = false;
+};
+
+inline thread_local Fiber* current = nullptr;
+
+inline void go(Fiber* to) {
+  Fiber* from = current;
+  current = to;
+#if defined(__SANITIZE_THREAD__)
+  __tsan_switch_to_fiber(to->sanitizer, 0);
+#endif
+#if defined(__x86_64__)
+  emulated_switch(&from->stack_pointer, to->stack_pointer);
+#else
+  swapcontext(&from->context, &to->context);
+#endif
+}
+
+// The next lane that still runs, or home.
+inline Fiber* next_lane(Block* block, unsigned after) {
+  const unsigned count = (unsigned)block->lanes.size();
+  for (unsigned i = 1; i <= count; i++) {
+    Fiber* lane = &block->lanes[(after + i) % count];
+    if (!lane->is_over) return lane;
+  }
+  return &block->home;
+}
+
+inline void yield() {
+  Fiber* next = next_lane(current->block, current->lane);
+  if (next != current) go(next);
+}
+
+[[noreturn]] inline void end_lane() {
+  Block* block = current->block;
+  current->is_over = true;
+  block->running--;
+  if (block->running > 0 && block->arrived == block->running) {
+    block->arrived = 0;
+    block->generation++;
+  }
+  go(next_lane(block, current->lane));
+  abort();
+}
+
+inline uint64_t barrier() {
+  Block* block = current->block;
+  const uint64_t generation = block->generation;
+  if (++block->arrived == block->running) {
+    block->arrived = 0;
+    block->generation++;
+  } else {
+    while (block->generation == generation) {
+      if (block->has_trapped) end_lane();
+      yield();
+    }
+  }
+  if (block->has_trapped) end_lane();
+  return generation;
+}
+
+// Everybody's value; in two places in turn, so that one barrier is enough.
+inline const uint64_t* share(uint64_t value) {
+  Block* block = current->block;
+  uint64_t* values = block->values[block->generation & 1];
+  values[current->lane % LANES] = value;
+  barrier();
+  return values;
+}
+
+inline void lane_main() {
+  current->block->body();
+  end_lane();
+}
+
+struct Size {
+  unsigned x, y, z;
+};
+
+// Runs the blocks of a grid on this thread, one after the other; `false` if one trapped.
+inline bool run_grid(Size grid, Size size, std::function<void()> body) {
+  const unsigned count = size.x * size.y * size.z;
+  const size_t stack = count == LANES ? STACK : SMALL_STACK;
+  char* stacks = (char*)mmap(nullptr, stack * count, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (stacks == MAP_FAILED) abort();
+  bool good = true;
+  for (uint64_t number = 0; good && number < (uint64_t)grid.x * grid.y * grid.z; number++) {
+    Block* block = new Block;
+    block->body = body;
+    block->running = count;
+    block->lanes.resize(count);
+    block->index[0] = (unsigned)(number % grid.x);
+    block->index[1] = (unsigned)(number / grid.x % grid.y);
+    block->index[2] = (unsigned)(number / grid.x / grid.y);
+    block->grid[0] = grid.x;
+    block->grid[1] = grid.y;
+    block->grid[2] = grid.z;
+    for (unsigned i = 0; i < count; i++) {
+      Fiber& lane = block->lanes[i];
+      lane.block = block;
+      lane.lane = i;
+      lane.index[0] = i % size.x;
+      lane.index[1] = i / size.x % size.y;
+      lane.index[2] = i / size.x / size.y;
+      char* top = stacks + stack * (i + 1);
+#if defined(__x86_64__)
+      void** frame = (void**)top;
+      *--frame = nullptr;
+      *--frame = (void*)&lane_main;
+      for (int registers = 0; registers < 6; registers++) *--frame = nullptr;
+      lane.stack_pointer = frame;
+#else
+      getcontext(&lane.context);
+      lane.context.uc_stack.ss_sp = top - stack;
+      lane.context.uc_stack.ss_size = stack;
+      lane.context.uc_link = nullptr;
+      makecontext(&lane.context, (void (*)())lane_main, 0);
+#endif
+#if defined(__SANITIZE_THREAD__)
+      lane.sanitizer = __tsan_create_fiber(0);
+#endif
+    }
+    block->home.block = block;
+#if defined(__SANITIZE_THREAD__)
+    block->home.sanitizer = __tsan_get_current_fiber();
+#endif
+    current = &block->home;
+    go(&block->lanes[0]);
+    current = nullptr;
+#if defined(__SANITIZE_THREAD__)
+    for (Fiber& lane : block->lanes) __tsan_destroy_fiber(lane.sanitizer);
+#endif
+    good = !block->has_trapped;
+    delete block;
+  }
+  munmap(stacks, stack * count);
+  return good;
+}
+
+}  // namespace emulated

@@ -16,7 +16,7 @@ BEGIN {
     # Crates that only one place may name, as patterns of the files that may.
     home["naga"] = "^src/compile([./]|$)"
     home["wgpu"] = home["pollster"] = "^src/backend/wgpu([./]|$)"
-    home["cudarc"] = "^src/backend/cuda([./]|$)"
+    home["cudarc"] = home["nvml_wrapper"] = "^src/backend/cuda([./]|$)"
     home["cranelift"] = "^src/compile/jit([./]|$)"
 
     # message! refuses WGSL's reserved words at compile time, and only naga has the list.

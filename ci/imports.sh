@@ -5,7 +5,7 @@
 #
 # Each may import what stands left of it, never what stands right; the four on the left may import each other.
 # Backends do not import each other. naga is named only in src/compile, wgpu and pollster only in src/backend/wgpu,
-# cudarc only in src/backend/cuda, Cranelift only in src/compile/jit.
+# cudarc and nvml_wrapper only in src/backend/cuda, Cranelift only in src/compile/jit.
 #
 # The check is first tried on planted violations: a check that finds nothing because it is broken is none.
 set -eu

@@ -5,7 +5,7 @@
 #
 # Needs cargo with rustfmt and clippy, the linker that every Rust toolchain calls (`cc`), and a Vulkan driver, for
 # which Mesa's software one will do; where the last two are missing and this runs as root on Debian or Ubuntu, they are
-# installed. Nothing else is needed: no GPU, no C code.
+# installed, and so is g++, which builds an emulated CUDA driver. Nothing else is needed: no GPU.
 # Stops at the first failure; the last line says whether all went well. CARGO_TARGET_DIR is respected.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,6 +44,11 @@ for tool in fmt clippy; do
         exit 1
     fi
 done
+# The emulated CUDA driver, and the kernels that it runs, are C++.
+if ! command -v g++ > /dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
+    step "install g++" sh -c \
+        'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends g++'
+fi
 if ! command -v cc > /dev/null; then
     if [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
         step "install a linker" sh -c \
@@ -86,21 +91,31 @@ step "lints" cargo clippy --all-targets -- -D warnings
 step "lints, without features" cargo clippy --all-targets --no-default-features -- -D warnings
 step "lints, with machine code only" cargo clippy --all-targets --no-default-features --features jit -- -D warnings
 step "lints, with wgpu only" cargo clippy --all-targets --no-default-features --features wgpu -- -D warnings
+step "lints, with CUDA" cargo clippy --all-targets --no-default-features --features jit,cuda -- -D warnings
+step "lints of the yardsticks for CUDA" cargo clippy --manifest-path benches/cuda/Cargo.toml -- -D warnings
 step "build, with the examples" cargo build --all-targets
 # The suite runs twice in it: on the CPU, and on wgpu.
 step "unit, integration and documentation tests" cargo test
 # Mesa's software driver computes on threads of its own, or on the one that submits: an order that is wrong may show with
 # one of them only.
 step "integration tests on wgpu, on the submitting thread" env LP_NUM_THREADS=0 cargo test --test wgpu
+# The software driver shares its memory with the host, which most GPUs do not: there messages and results are copied.
+step "integration tests on wgpu, with copies" env RINGWORK_WGPU_TRANSFER=staged cargo test --test wgpu
+step "unit tests on wgpu, with copies" env RINGWORK_WGPU_TRANSFER=staged cargo test --lib -- wgpu device_tests
 # Handlers are interpreted then; what does not run handlers was tested above.
 step "unit tests and handlers, without features" cargo test --no-default-features --lib
 step "integration tests, without features" cargo test --no-default-features --test suite
+# The backend's own code on a driver that tests/cuda emulates: no GPU is needed, and nothing is said about one.
+step "unit tests of CUDA, emulated" cargo test --no-default-features --features jit,cuda --lib cuda
+step "suite for CUDA" cargo test --no-default-features --features jit,cuda --test suite --no-run
+step "integration tests on emulated CUDA" env RINGWORK_REQUIRE=cpu cargo test --no-default-features --features jit,cuda --test cuda
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 step "examples, optimised" cargo build --release --examples
-step "integration tests, optimised" cargo test --release --test '*'
+step "integration tests, optimised" cargo test --release --test suite --test wgpu --test examples
 step "example: hello" cargo run --release --quiet --example hello
 step "example: doctor" cargo run --release --quiet --example doctor
 step "example: pipeline" cargo run --release --quiet --example pipeline -- examples/data/nile.txt
+step "example: vector_add" cargo run --release --quiet --example vector_add
 step "model checking" ci/loom.sh
 
 printf '\n=== Summary\n'

@@ -1,4 +1,7 @@
 //! What goes over links on the device, and that it comes out as if it had gone through the host.
+
+mod random;
+
 use super::{AGAIN, LONG, runtime};
 use crate::backend::Device;
 use crate::{Backpressure, DeadLetterReason, Handle, KernelState, Message, RingKernel, Runtime, message};

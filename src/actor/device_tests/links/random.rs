@@ -1,0 +1,195 @@
+//! Random chains of kernels under random histories: what comes out is what a plain loop says, in order, each once, whether
+//! it went over links on the device or through the host, whoever was deactivated, and whatever device was lost meanwhile.
+
+use super::super::{AGAIN, LONG, runtime};
+use super::{COUNT, Item, PASS, SPREAD, Seen, check, eventually, item, link, start};
+use crate::{Handle, RingKernel, Runtime, SendError};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Pass,
+    Spread,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send(u32),
+    /// Deactivates a kernel of the chain, the last one included.
+    Pause(usize),
+    /// Activates all that are paused.
+    Resume,
+    Sleep(u64),
+    Destroy,
+}
+
+#[derive(Clone, Debug)]
+struct History {
+    stages: Vec<Stage>,
+    capacity: usize,
+    /// Of the end's queue of replies.
+    unread: usize,
+    steps: Vec<Step>,
+}
+
+fn histories() -> impl Strategy<Value = History> {
+    let step = prop_oneof![
+        6 => (1..70u32).prop_map(Step::Send),
+        1 => any::<prop::sample::Index>().prop_map(|index| Step::Pause(index.index(4))),
+        1 => Just(Step::Resume),
+        2 => (0..1500u64).prop_map(Step::Sleep),
+        1 => Just(Step::Destroy),
+    ];
+    let stage = prop_oneof![2 => Just(Stage::Pass), 1 => Just(Stage::Spread)];
+    (
+        prop::collection::vec(stage, 1..4),
+        prop_oneof![Just(4usize), Just(64), Just(1024)],
+        prop_oneof![Just(3usize), Just(1024)],
+        prop::collection::vec(step, 1..30),
+    )
+        .prop_map(|(stages, capacity, unread, steps)| History { stages, capacity, unread, steps })
+}
+
+/// What comes out of the chain for the message with this number.
+fn expected(stages: &[Stage], number: u32) -> Vec<Item> {
+    let mut items = vec![item(number)];
+    for stage in stages {
+        items = items
+            .into_iter()
+            .flat_map(|one| {
+                let (copies, spreads) = match stage {
+                    Stage::Pass => (1, 0),
+                    // The others fault.
+                    Stage::Spread if one.number % 13 == 12 => (0, 0),
+                    Stage::Spread => (one.number % 3, 1),
+                };
+                (0..copies).map(move |copy| Item { number: one.number, hops: one.hops + 1 + copy * spreads })
+            })
+            .collect();
+    }
+    items
+}
+
+fn run(history: &History, runtime: &Runtime) {
+    let stages: Vec<Handle<Item, ()>> = (0..)
+        .zip(&history.stages)
+        .map(|(number, stage)| {
+            let handler = match stage {
+                Stage::Pass => PASS,
+                Stage::Spread => SPREAD,
+            };
+            let kernel = RingKernel::<Item, ()>::wgsl(format!("stage {number}"), handler);
+            let kernel = kernel.output_many::<Item>("out", 2).queue_capacity(history.capacity).restart(AGAIN);
+            let kernel = runtime.launch(kernel).unwrap();
+            kernel.activate().unwrap();
+            kernel
+        })
+        .collect();
+    let end = RingKernel::wgsl("end", COUNT).initial_state(Seen::default()).restart(AGAIN);
+    let end: Handle<Item, Item> =
+        start(runtime, end.queue_capacity(history.capacity).output_capacity(history.unread));
+    for (number, stage) in stages.iter().enumerate() {
+        match stages.get(number + 1) {
+            Some(next) => link(runtime, stage, next),
+            None => link(runtime, stage, &end),
+        }
+    }
+    let sent: u32 =
+        history.steps.iter().map(|step| if let Step::Send(count) = step { *count } else { 0 }).sum();
+    let expected: Vec<Item> = (0..sent).flat_map(|number| expected(&history.stages, number)).collect();
+    std::thread::scope(|scope| {
+        let received = scope.spawn(|| {
+            let one =
+                |_: &Item| end.recv_timeout(LONG).map_err(|error| format!("{error}; {:#?}", end.telemetry()));
+            expected.iter().map(one).collect::<Result<Vec<_>, _>>()
+        });
+        // Sends wait while the chain is stalled, so they have a thread of their own.
+        let (sender, numbers) = std::sync::mpsc::channel::<std::ops::Range<u32>>();
+        let first = &stages[0];
+        scope.spawn(move || {
+            for range in numbers {
+                // In parts, and one by one.
+                let mut left = range.map(item).collect::<Vec<_>>();
+                while !left.is_empty() {
+                    let taken = if left.len() % 2 == 0 {
+                        first.send_many(left.iter().copied()).map_err(|error| (error.sent, error.error))
+                    } else {
+                        first.send(left[0]).map(|()| 1).map_err(|error| (0, error))
+                    };
+                    let count = match taken {
+                        Ok(count) => count,
+                        // It is paused.
+                        Err((count, SendError::NotActive(_))) => {
+                            std::thread::yield_now();
+                            count
+                        }
+                        Err((_, SendError::Terminated(_))) => return,
+                        Err((_, error)) => panic!("{error}"),
+                    };
+                    left.drain(..count);
+                }
+            }
+        });
+        let mut next = 0;
+        let resume = || {
+            stages.iter().for_each(|stage| drop(stage.activate()));
+            drop(end.activate());
+        };
+        for step in &history.steps {
+            match step {
+                Step::Send(count) => {
+                    sender.send(next..next + count).unwrap();
+                    next += count;
+                }
+                Step::Pause(kernel) => match stages.get(*kernel) {
+                    Some(stage) => drop(stage.deactivate()),
+                    None => drop(end.deactivate()),
+                },
+                Step::Resume => resume(),
+                Step::Sleep(micros) => std::thread::sleep(Duration::from_micros(*micros)),
+                Step::Destroy => runtime.device().destroy(),
+            }
+        }
+        resume();
+        drop(sender);
+        let received = received.join().unwrap();
+        if received.is_err() {
+            // Whoever still sends has to end too.
+            let all = runtime.telemetry();
+            stages.iter().for_each(|stage| drop(stage.terminate(Duration::ZERO)));
+            panic!("{}; {all:#?}", received.unwrap_err());
+        }
+        assert_eq!(received.unwrap(), expected);
+    });
+    for stage in &stages {
+        eventually("all is in the books", || stage.telemetry().pending == 0);
+        let books = stage.telemetry();
+        assert_eq!(books.undeliverable, 0);
+        assert_eq!(books.accepted, books.handled + books.dead_letters.total());
+    }
+    let last = end.telemetry();
+    assert_eq!((last.accepted, last.handled), (expected.len() as u64, expected.len() as u64));
+    check(runtime);
+}
+
+#[test]
+fn chains_do_what_a_plain_loop_does() {
+    if runtime().is_none() {
+        return;
+    }
+    let cases = std::env::var("RINGWORK_GENERATED").ok().and_then(|cases| cases.parse().ok()).unwrap_or(25);
+    let mut runner = TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 30,
+        ..Config::default()
+    });
+    runner
+        .run(&histories(), |history| {
+            run(&history, &runtime().expect("there was one"));
+            Ok(())
+        })
+        .unwrap();
+}

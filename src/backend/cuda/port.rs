@@ -150,6 +150,10 @@ impl Port for CudaPort {
     }
 
     fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
+        // Nobody makes progress while a stop is asked for, and the watch forgets whom it has told, if only that a message
+        // has begun: what a handler still comes to has to be told, too. Asked before the records are looked at: a kernel
+        // that has left by now has written them all.
+        let is_owed = self.lane.control.stop_requested() && !self.tokens.is_empty() && self.lane.is_running();
         loop {
             if self.pop_run(sink) {
                 continue;
@@ -162,6 +166,9 @@ impl Port for CudaPort {
             self.lane.hand_out(token, &self.words, sink);
         }
         self.lane.count_waiting();
+        if is_owed {
+            self.lane.gpu.watch.add(&self.lane);
+        }
     }
 
     fn clear(&mut self) {

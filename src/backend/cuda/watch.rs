@@ -60,7 +60,11 @@ impl Watch {
 
     /// Keeps a lane whose port is gone until its kernel has left.
     pub fn adopt(&self, lane: Arc<Lane>) {
-        lock(&self.watched).orphans.push(lane);
+        let mut watched = lock(&self.watched);
+        // There is nobody to tell any more.
+        watched.lanes.retain(|other| !Arc::ptr_eq(other, &lane));
+        watched.orphans.push(lane);
+        drop(watched);
         self.changed.notify_one();
     }
 

@@ -223,6 +223,27 @@ fn deactivate_is_bounded_when_the_handler_takes_long() {
 }
 
 #[test]
+fn what_was_in_hand_is_handled_also_if_deactivate_came_just_after_it_had_begun() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(holdable(&runtime, kind, "just begun", &latch)).unwrap();
+        for number in 0..20 {
+            kernel.activate().unwrap();
+            let message = job(number).taking(Duration::from_millis(10));
+            kernel.send_with(message, ringwork::Options::default().discard_reply()).unwrap();
+            // No pause: whoever drives the kernel is on the way to it, because it has begun, and finds it deactivated.
+            let begun = Instant::now();
+            while kernel.telemetry().depth > 0 {
+                assert!(begun.elapsed() < LONG, "it does not begin");
+                std::hint::spin_loop();
+            }
+            drop(kernel.deactivate_timeout(Duration::ZERO));
+            eventually("it is handled", || kernel.telemetry().handled == u64::from(number) + 1);
+        }
+    });
+}
+
+#[test]
 fn blocked_senders_wake_when_the_kernel_is_deactivated() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());

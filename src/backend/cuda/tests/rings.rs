@@ -1,7 +1,7 @@
 //! Messages in, records out: every shape, faults, interruptions, coming and going.
 
 use super::kit::{End, Kernel, Launch, deadline, device, table};
-use crate::backend::{Device, Fault, Limits, Progress, STOP_NOW, Shape, Until};
+use crate::backend::{Device, Fault, Limits, Progress, STOP_AFTER_MESSAGE, STOP_NOW, Shape, Until};
 use crate::compile::EmitSlot;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ const HEAD: &str = "
     struct alignas(4) RtReply { unsigned number, count; };
     ";
 
-/// Adds numbers up; action 1 uses up its budget after having changed the state, 2 never ends, 3 emits two values.
+/// Adds numbers up; action 1 uses up its budget after having changed the state, 2 never ends, 3 emits two values, 4 takes
+/// 100 ms.
 const COUNTER: &str = "
     struct alignas(4) RtState { unsigned count, sum; };
     struct alignas(16) RtPrivates { unsigned emitted; unsigned values[3]; };
@@ -26,6 +27,8 @@ const COUNTER: &str = "
         state.sum += message.number;
         if (message.action == 1) { return 1; }
         while (message.action == 2) { if (rt_load_word((const unsigned*)stop) >= 2) return 3; }
+        const unsigned long long begun = message.action == 4 ? rt_now() : 0;
+        while (message.action == 4 && rt_now() - begun < 100000000ull) {}
         if (message.action == 3) {
             privates.emitted = 2;
             privates.values[0] = message.number;
@@ -207,6 +210,30 @@ fn a_fault_leaves_the_state_and_nothing_behind_it_begins_by_itself() {
         [faulted(Fault::LoopBudget), handled(3, 71)]
     );
     assert_eq!(kernel.states(), [71, 83]);
+}
+
+#[test]
+fn what_ends_after_a_stop_was_given_up_on_is_told() {
+    let Some(device) = device() else { return };
+    let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
+    let (told, tells) = std::sync::mpsc::channel();
+    kernel.control.on_ready(Box::new(move |_| _ = told.send(())));
+    let until = Until { token: None, limits: Limits::NONE, patience: None };
+    for number in 0..5 {
+        kernel.push(&[message(0, 4, number)]);
+        assert_eq!(kernel.port.progress(&until), Progress::UnderWay);
+        // The first thing that is told is that it has begun, after which nobody is told anything unless he asks.
+        tells.recv_timeout(super::kit::LONG).expect("it begins");
+        kernel.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+        assert!(!kernel.port.recall(Some(Instant::now())), "its handler runs");
+        let mut ends = kernel.pop();
+        while ends.is_empty() {
+            tells.recv_timeout(super::kit::LONG).expect("its end is told");
+            ends = kernel.pop();
+        }
+        assert_eq!(ends.len(), 1);
+        kernel.control.stop.store(0, Ordering::Relaxed);
+    }
 }
 
 #[test]

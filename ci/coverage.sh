@@ -83,16 +83,26 @@ measure() {
         objects+=(-object "$program")
     done < <(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$folder/$name.build")
     printf '\n=== %s: tests\n' "$name"
-    LLVM_PROFILE_FILE=$folder/profiles/$name-%p-%m.profraw cargo test "${features[@]}" "$@"
+    # The figures are worth having where a test fails, too; the last line says that it did.
+    LLVM_PROFILE_FILE=$folder/profiles/$name-%p-%m.profraw cargo test --no-fail-fast "${features[@]}" "$@" || failed=1
+    # A program that a test gives an empty environment writes where it stands.
+    find "$root" -maxdepth 1 -name 'default_*.profraw' -exec sh -c 'mv "$2" "$1-${2##*/}"' - "$folder/profiles/$name" {} \;
     # What a killed process left unfinished is passed over.
     "$profdata" merge -sparse -failure-mode=all "$folder/profiles/$name"-*.profraw -o "$folder/$name.profdata"
     "$cov" export -format=lcov -instr-profile "$folder/$name.profdata" "${objects[@]}" > "$folder/$name.lcov"
     rm "$folder/profiles/$name"-*.profraw
 }
 
+failed=0
+# Their tests run the programs, which `--test` alone does not build.
+cargo build --examples
 measure default -- --lib --test suite --test wgpu --test examples
 # What runs without CUDA's code ran above.
 RINGWORK_REQUIRE=cpu measure cuda --no-default-features --features jit,cuda -- --test suite --test cuda --lib
 
 printf '\n=== Lines of src/\n'
 awk -f ci/coverage.awk root="$root" least=$least ci/coverage.txt "$folder"/{default,cuda}.lcov
+if [ $failed -ne 0 ]; then
+    echo "ci/coverage.sh: tests failed; what they did not come to shows as not covered" >&2
+    exit 1
+fi

@@ -24,8 +24,8 @@ fn an_error_shows_its_text_and_for_programmers_its_kind() {
 
 #[test]
 fn a_send_that_failed_gives_the_message_back_and_says_why() {
-    type Is = fn(&Error) -> bool;
-    let failed: [(SendError<u32>, &str, &str, Option<u32>, Is); 7] = [
+    type Row = (SendError<u32>, &'static str, &'static str, Option<u32>, fn(&Error) -> bool);
+    let failed: [Row; 7] = [
         (SendError::Full(1), "Full", "the mailbox is full", Some(1), Error::is_full),
         (SendError::NotActive(2), "NotActive", "the kernel is not active", Some(2), Error::is_not_active),
         (SendError::Terminated(3), "Terminated", "the kernel is terminated", Some(3), Error::is_terminated),

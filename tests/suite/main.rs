@@ -11,6 +11,7 @@ mod links;
 mod memory;
 #[path = "../realistic/mod.rs"]
 mod realistic;
+mod shown;
 
 /// Which build of the library this is: how `tests/wgpu.rs` finds the program that belongs to its own.
 #[test]

@@ -80,7 +80,7 @@ impl Graph {
     }
 
     /// The edges into node `n`, by where they come from.
-    pub fn into(&self, n: usize) -> &[u32] {
+    pub fn sources_of(&self, n: usize) -> &[u32] {
         &self.sources[self.rows[n] as usize..self.rows[n + 1] as usize]
     }
 
@@ -118,7 +118,10 @@ mod tests {
         assert_eq!((graph.rows.as_slice(), graph.sources.as_slice()), (&[0, 1, 3, 3, 3][..], &[1, 0, 2][..]));
         assert_eq!(graph.out_degrees, [1, 1, 1, 0]);
         assert_eq!(left_out, LeftOut { duplicates: 1, to_itself: 1 });
-        assert_eq!((graph.into(1), graph.into(3), graph.largest_in_degree()), (&[0, 2][..], &[][..], 2));
+        assert_eq!(
+            (graph.sources_of(1), graph.sources_of(3), graph.largest_in_degree()),
+            (&[0, 2][..], &[][..], 2)
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub fn ranks(graph: &Graph, damping: f64, rounds: usize) -> Vec<f64> {
             .sum();
         let least = (1.0 - damping + damping * stuck) / nodes as f64;
         for (node, rank) in ranks.iter_mut().enumerate() {
-            let sum: f64 = graph.into(node).iter().map(|from| shares[*from as usize]).sum();
+            let sum: f64 = graph.sources_of(node).iter().map(|from| shares[*from as usize]).sum();
             *rank = least + damping * sum;
         }
     }

@@ -116,6 +116,8 @@ step "example: hello" cargo run --release --quiet --example hello
 step "example: doctor" cargo run --release --quiet --example doctor
 step "example: pipeline" cargo run --release --quiet --example pipeline -- examples/data/nile.txt
 step "example: vector_add" cargo run --release --quiet --example vector_add
+step "example: pagerank of a file" cargo run --release --quiet --example pagerank -- examples/data/links.txt
+step "example: pagerank of a million nodes" cargo run --release --quiet --example pagerank -- --nodes 1000000
 step "model checking" ci/loom.sh
 
 printf '\n=== Summary\n'

@@ -137,10 +137,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
             })
         };
         self.release();
-        if !settled && self.facts.dispatched {
-            // Who was told meanwhile that something had come back did not get hold of the port.
-            self.schedule();
-        }
         settled
     }
 

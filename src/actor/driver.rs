@@ -89,6 +89,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // Whoever holds it sees on release that there is something queued.
         if !self.hot.gate.enter(gate::STALLED | gate::WANTED) {
             if self.facts.dispatched && self.hot.gate.load() & gate::ACTIVE == 0 && self.hot.gate.seize() {
+                // Before the port is looked into: what comes back after that is told.
+                self.hot.gate.set(gate::AWAY);
                 // SAFETY: the gate was just taken.
                 unsafe { self.engine.with(|engine| self.hand_out(engine)) };
                 self.release();

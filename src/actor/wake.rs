@@ -46,6 +46,14 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Hands work that nobody is about to run to the background driver.
     pub(super) fn rescue(self: &Arc<Self>) {
         let word = self.hot.gate.load();
+        if self.facts.dispatched
+            && word & (gate::QUEUED | gate::ACTIVE | gate::BUSY | gate::AWAY) == gate::QUEUED
+        {
+            // No callers drive a kernel that is not active, but what it had begun has to come to its end. Whoever was told
+            // of that may not have got hold of the port.
+            self.schedule();
+            return;
+        }
         let nobody = gate::QUEUED | gate::ACTIVE;
         if word & (nobody | gate::BUSY | gate::STALLED | gate::AWAY) == nobody
             && (word & gate::BACKGROUND != 0 || self.hot.spinners.load(Ordering::SeqCst) == 0)

@@ -127,7 +127,7 @@ fn main() {
 
     let before = begin_to_count_memory();
     let ranking = Ranking::new(&runtime, &graph, f64::from(DAMPING)).expect("there is memory");
-    let ranks = ranking.ranks();
+    let (ranks, orchestrator) = (ranking.ranks(), ranking.orchestrator());
     let actor = runtime.launch(ranking.into_actor()).expect("it launches");
     actor.activate().expect("it was launched");
     let ask = || actor.ask(Iterate, PATIENCE).expect("it answers").expect("it runs");
@@ -158,6 +158,12 @@ fn main() {
         let [median, low, high] = percentiles(times);
         println!("  {name:<10} median {median:>8.2} ms, p10 {low:>8.2}, p90 {high:>8.2}");
         medians.push(median);
+    }
+    for entry in ["update", "total"] {
+        let history = orchestrator.history();
+        let mut times: Vec<_> =
+            history.iter().filter(|one| one.entry == entry).map(|one| one.duration).collect();
+        println!("    its kernel `{entry}` median {:.2} ms", percentiles(&mut times)[0]);
     }
     println!("  ringwork takes {:.2} times as long as rayon", medians[1] / medians[0]);
     match most {

@@ -199,7 +199,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     println!("device     {}: {}", runtime.capabilities()?.name, runtime.why());
 
     let ranking = Ranking::new(&runtime, &graph, arguments.damping)?;
-    let buffer = ranking.ranks();
+    let (buffer, orchestrator) = (ranking.ranks(), ranking.orchestrator());
     let actor = runtime.launch(ranking.into_actor())?;
     actor.activate()?;
     let begun = Instant::now();
@@ -220,6 +220,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let verdict = if last < arguments.tolerance { "converged" } else { "not converged" };
     let speed = graph.sources.len() as f64 * rounds as f64 / took.as_secs_f64() / 1e6;
     println!("rounds     {rounds}, {verdict}; {took:.1?}, {speed:.1} million edges a second");
+    for entry in ["update", "total"] {
+        let mut times: Vec<_> = orchestrator.history().into_iter().filter(|one| one.entry == entry).collect();
+        times.sort_by_key(|one| one.duration);
+        if let Some(median) = times.get(times.len() / 2) {
+            println!("kernel     {entry}, {:.3?} a round, run by {}", median.duration, median.engine);
+        }
+    }
     actor.terminate(PATIENCE)?;
 
     let ranks: Vec<f32> = buffer.host()?.iter().map(|ranked: &Ranked| ranked.rank).collect();

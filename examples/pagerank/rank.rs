@@ -4,7 +4,7 @@
 //! that link to it give away, so no two invocations write one place. Nodes without links give all nodes the same.
 
 use super::graph::Graph;
-use ringwork::{ComputeKernel, Context, Error, RingKernel, Runtime, UnifiedBuffer};
+use ringwork::{ComputeKernel, ComputeOrchestrator, Context, Error, RingKernel, Runtime, UnifiedBuffer};
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, PoisonError};
 
@@ -92,6 +92,7 @@ pub type Answer = Result<Round, String>;
 
 /// A graph on the device with the ranks of its nodes.
 pub struct Ranking {
+    orchestrator: ComputeOrchestrator,
     /// From one half of the shares to the other, and back.
     update: [ComputeKernel; 2],
     total: ComputeKernel,
@@ -135,12 +136,17 @@ impl Ranking {
         let total = total.bind("out_degrees", &out_degrees).bind("ranks", &ranks).bind("totals", &totals);
         let stuck = graph.out_degrees.iter().filter(|degree| **degree == 0).count() as f64 / nodes as f64;
         let last = Round { change: f64::INFINITY, sum: 1.0, stuck };
-        Ok(Self { update, total, ranks, totals, rule, nodes, damping, rounds: 0, last })
+        Ok(Self { orchestrator, update, total, ranks, totals, rule, nodes, damping, rounds: 0, last })
     }
 
     /// The ranks, wherever they are; they change as long as the actor is told to iterate.
     pub fn ranks(&self) -> UnifiedBuffer<Ranked> {
         self.ranks.clone()
+    }
+
+    /// What remembers how long each kernel took.
+    pub fn orchestrator(&self) -> ComputeOrchestrator {
+        self.orchestrator.clone()
     }
 
     /// One round over all nodes.

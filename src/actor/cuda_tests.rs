@@ -114,13 +114,18 @@ fn child_lives_with_its_device() {
     }
 }
 
-/// Adds up, from 100 on.
-fn sum(name: &str) -> RingKernel<Number, Number> {
-    let text = "fn on_message(m: Number, s: ptr<function, Number>) -> Number { (*s).n += m.n; return *s; }";
+/// Adds up, from 100 to so many.
+fn sum(name: &str, most: u32) -> RingKernel<Number, Number> {
+    let text = format!(
+        "fn on_message(m: Number, s: ptr<function, Number>) -> Number {{
+            (*s).n = min((*s).n + m.n, {most}u);
+            return *s;
+        }}"
+    );
     RingKernel::wgsl(name, text).initial_state(Number { n: 100 })
 }
 
-/// The fourth launch hangs: the first two are to no purpose.
+/// The fourth launch hangs: the first two only warm the code up, which each kernel has of its own.
 fn a_hang(runtime: &Runtime) {
     let launch = |kernel| {
         let kernel: Handle<Number, Number> = runtime.launch(kernel).expect("the device is there");
@@ -128,8 +133,8 @@ fn a_hang(runtime: &Runtime) {
         kernel
     };
     let policy = RestartPolicy::OneForOne { max: 3, within: 60 * LONG, state: RestartState::Initial };
-    let keeper = launch(sum("keeper").restart(policy));
-    let victim = launch(sum("victim").initial_state(Number { n: 200 }));
+    let keeper = launch(sum("keeper", 1 << 30).restart(policy));
+    let victim = launch(sum("victim", 1 << 31).initial_state(Number { n: 200 }));
     let one = Number { n: 1 };
     let begun = Instant::now();
     let error = loop {
@@ -149,7 +154,7 @@ fn a_hang(runtime: &Runtime) {
     };
     assert_eq!(answer.n, 101);
     assert_eq!(victim.lifecycle(), KernelState::Failed);
-    runtime.launch(sum("another")).expect("the device is there again");
+    runtime.launch(sum("another", 1 << 30)).expect("the device is there again");
 }
 
 fn slow_handlers(runtime: &Runtime) {

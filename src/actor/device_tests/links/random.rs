@@ -154,14 +154,15 @@ fn run(history: &History, runtime: &Runtime) {
         }
         resume();
         drop(sender);
-        let received = received.join().unwrap();
-        if received.is_err() {
-            // Whoever still sends has to end too.
-            let all = runtime.telemetry();
-            stages.iter().for_each(|stage| drop(stage.terminate(Duration::ZERO)));
-            panic!("{}; {all:#?}", received.unwrap_err());
+        match received.join().unwrap() {
+            Ok(received) => assert_eq!(received, expected),
+            Err(error) => {
+                let all = runtime.telemetry();
+                // Whoever still sends has to end too.
+                stages.iter().for_each(|stage| drop(stage.terminate(Duration::ZERO)));
+                panic!("{error}; {all:#?}");
+            }
         }
-        assert_eq!(received.unwrap(), expected);
     });
     for stage in &stages {
         eventually("all is in the books", || stage.telemetry().pending == 0);

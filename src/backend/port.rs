@@ -1,0 +1,273 @@
+//! What a launched kernel is driven by: messages go in, what came of them comes out, and the words that both sides watch.
+
+use super::onward::Entry;
+use crate::compile::{Limits, STOP_AFTER_MESSAGE};
+use crate::error::{Error, Result};
+use crate::message::Token;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// Told that something came back from a device, or that it is lost.
+pub(crate) type Ready = dyn Fn(bool) + Send + Sync;
+
+/// Words shared between a port and whoever watches it.
+#[derive(Default)]
+pub(crate) struct PortControl {
+    /// 0, [`STOP_AFTER_MESSAGE`] or [`STOP_NOW`]. Written by lifecycle calls, read by whoever runs handlers.
+    pub stop: AtomicU32,
+    /// Messages in the port whose handler has not begun; written by the port's holder only.
+    pub waiting: AtomicUsize,
+    /// What to call when something came back from the device: whoever waits for it may not hold the port.
+    ready: std::sync::Mutex<Option<Box<Ready>>>,
+    /// The round in hand runs one message at a time: all before the last that is not waiting are complete. Written
+    /// by the port's holder only; a port that cannot tell leaves it.
+    pub one_at_a_time: AtomicBool,
+}
+
+impl PortControl {
+    /// Has anybody asked to stop? Relaxed: the word only hastens a stop that the gate then makes certain.
+    #[inline]
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) >= STOP_AFTER_MESSAGE
+    }
+
+    /// Sets what [`call_ready`](Self::call_ready) calls.
+    pub(crate) fn on_ready(&self, ready: Box<Ready>) {
+        *self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(ready);
+    }
+
+    /// Tells the kernel that something came back from the device, or that it is lost.
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU's handlers are over when it returns")
+    )]
+    pub(crate) fn call_ready(&self, is_lost: bool) {
+        if let Some(ready) = &*self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            ready(is_lost);
+        }
+    }
+}
+
+/// What a native handler said when it panicked. Always in a box: how a message ended is then passed in registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PanicText(pub String);
+
+/// Why a message's handler did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// More loop iterations than the budget.
+    LoopBudget,
+    /// More values emitted than declared.
+    EmitOverflow,
+    /// A native handler panicked, with this text.
+    Panic(Box<PanicText>),
+    /// The device ended the handler's loops before they were over.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU does not"))]
+    CutShort,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoopBudget => f.write_str("the handler used up its loop budget"),
+            Self::EmitOverflow => f.write_str("the handler emitted more values than its output declares"),
+            Self::Panic(text) => write!(f, "the handler panicked: {}", text.0),
+            Self::CutShort => f.write_str(
+                "the handler has more loop iterations than the device runs (`Capabilities::longest_loop`)",
+            ),
+        }
+    }
+}
+
+/// What comes out of a port, in the order of the messages that went in.
+pub(crate) enum Completion<'a> {
+    /// A value for the output with this index, emitted by the message with this token, whose own completion follows.
+    Emit { token: Token, output: usize, value: &'a [u8] },
+    /// The message was handled; its reply, if the handler gives one.
+    Handled { token: Token, reply: &'a [u8] },
+    /// The message faulted; nothing of it took effect.
+    Faulted { token: Token, fault: Fault },
+    /// Messages of a [run](Port::push_run) were handled: so many, with tokens that count up from `first`; `more` are
+    /// about to follow. None emitted anything.
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU hands out results one by one")
+    )]
+    Run { first: Token, replies: Strided<'a>, more: usize },
+    /// A message that came over a link on the device; its own completion follows.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    Arrived { token: Token, message: &'a [u8] },
+    /// A round is over that the port's [entry](Entry) was opened for, for so many messages.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    LinkOver { most: usize },
+    /// So many values of this output go over its link on the device.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    Passed { output: usize, count: usize },
+}
+
+/// Values one behind the other, with other bytes in between.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a> {
+    pub count: usize,
+    /// From the first byte of the first value on.
+    pub bytes: &'a [u8],
+    /// From one value to the next.
+    pub stride: usize,
+    /// Of one value.
+    pub size: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// Each value's bytes.
+    pub(crate) fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        (0..self.count).map(move |index| &self.bytes[index * self.stride..][..self.size])
+    }
+}
+
+/// Messages one behind the other, with nothing in between, that several may hold.
+pub(crate) trait Packed: Send + Sync {
+    fn bytes(&self) -> &[u8];
+}
+
+/// When [`Port::progress`] has to come back.
+pub(crate) struct Until<'a> {
+    /// Behind this message.
+    pub token: Option<Token>,
+    /// What is in hand then runs again later.
+    pub limits: Limits,
+    /// A device that has the messages may be waited for, until the deadline, or until this says that it is over.
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU's handlers run on who waits")
+    )]
+    pub patience: Option<&'a dyn Fn() -> bool>,
+}
+
+/// How the message of [`Port::exchange_one`] ended.
+pub(crate) enum One {
+    /// It was handled; the reply is where the caller wanted it.
+    Handled,
+    /// It faulted; nothing of it took effect.
+    Faulted(Fault),
+    /// Left in the middle: it is in the port, first in line.
+    Interrupted,
+    /// A stop was asked for before it began: it is in the port, first in line.
+    NotBegun,
+}
+
+/// Why [`Port::progress`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// All that was in the port is done, or the message waited for is, or it is time to hand out what is.
+    Done,
+    /// A stop was asked for, or a message faulted, between two messages.
+    Stopped,
+    /// A message was left in the middle; it is first in line again.
+    Interrupted,
+    /// The device has messages, and [`PortControl::call_ready`] will tell when something comes back.
+    UnderWay,
+    /// The device is gone, or refused: [`Port::failure`] says why.
+    Lost,
+}
+
+/// The two rings of one running kernel. Whoever holds it `&mut` is the one producer and the one consumer.
+pub(crate) trait Port: Send {
+    /// What runs the handler: `jit`, `interpreter: ` and why, or `native`.
+    fn engine(&self) -> &'static str;
+    /// Messages it can take now.
+    fn free(&self) -> usize;
+    /// Takes messages, in order.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`free`](Self::free).
+    fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>);
+    /// Takes messages and hands out their results in one go, for a port with nothing in it; returns how many it
+    /// took, in order. One that was interrupted is among those taken, and stays in the port. A port whose handlers run
+    /// elsewhere takes none.
+    fn exchange<'a>(
+        &mut self,
+        _batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
+        _until: &Until<'_>,
+        _sink: &mut dyn FnMut(Completion<'_>),
+    ) -> usize {
+        0
+    }
+    /// As [`exchange`](Self::exchange) for one message of a kernel without outputs, whose reply goes into `reply`
+    /// (as long as replies are). A message that has not ended stays in the port.
+    fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until<'_>, reply: &mut [u8]) -> One {
+        let mut ended = One::Interrupted;
+        let taken = self.exchange(&mut std::iter::once((token, message)), until, &mut |completion| {
+            ended = match completion {
+                Completion::Handled { reply: bytes, .. } => {
+                    reply.copy_from_slice(bytes);
+                    One::Handled
+                }
+                Completion::Faulted { fault, .. } => One::Faulted(fault),
+                Completion::Emit { .. } => unreachable!("the kernel has no outputs"),
+                Completion::Run { .. } => unreachable!("nothing was pushed as a run"),
+                Completion::Arrived { .. } | Completion::LinkOver { .. } | Completion::Passed { .. } => {
+                    unreachable!("the port has no entry")
+                }
+            };
+        });
+        if taken == 0 {
+            self.push(&mut std::iter::once((token, message)));
+            ended = One::NotBegun;
+        }
+        ended
+    }
+    /// Takes a run of messages: number `range.start` of `messages` has the token `first`, and so on; each has `size`
+    /// bytes. Their results come as [`Completion::Run`], or one by one.
+    ///
+    /// # Panics
+    ///
+    /// As [`push`](Self::push).
+    fn push_run(&mut self, first: Token, messages: &Arc<dyn Packed>, range: Range<usize>, size: usize) {
+        let bytes = &messages.bytes()[range.start * size..range.end * size];
+        self.push(&mut (first..).zip(bytes.chunks_exact(size)));
+    }
+    /// Has the device begin with what it was given, without waiting; `true` if it has something, and will tell.
+    fn begin(&mut self) -> bool {
+        false
+    }
+    /// Runs handlers, or waits for the device that does.
+    fn progress(&mut self, until: &Until<'_>) -> Progress;
+    /// Hands out what is complete.
+    fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>));
+    /// Forgets the messages that have not been handled (the layer above has them still).
+    fn clear(&mut self);
+    /// The states of all instances, one after the other.
+    fn read_state(&mut self) -> Result<Vec<u8>>;
+    /// What an instance's state becomes when one of its messages faults: as it was before that message (`None`),
+    /// or its part of these states.
+    fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) -> Result<()>;
+    /// Begins nothing more until the next [`progress`](Self::progress), and waits for what the device has: `false` if it
+    /// still has something at the deadline.
+    fn recall(&mut self, _deadline: Option<Instant>) -> bool {
+        true
+    }
+    /// Ends a [recall](Self::recall) for those who give messages to the port without holding it.
+    fn resume(&mut self) {}
+    /// Was the first of the messages in the port left in the middle? Asked after [`recall`](Self::recall).
+    fn is_cut_short(&self) -> bool {
+        false
+    }
+    /// The way in for what other kernels of the device emit; `None` if that goes through the host.
+    fn entry(&self) -> Option<Arc<dyn Entry>> {
+        None
+    }
+    /// What was popped is in the books, and what it emitted where it goes. Hands what went over links on the device to
+    /// the kernels there: a [`Completion::Passed`] says what is about to go, and [`Completion::Emit`]s of the same values
+    /// that nobody is there.
+    fn pass_on(&mut self, _sink: &mut dyn FnMut(Completion<'_>)) {}
+    /// Nothing that comes back later is of interest.
+    fn close(&mut self) {}
+    /// Why nothing comes of this port any more.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
+}

@@ -8,7 +8,7 @@
 //! On the CPU backend unless `RINGWORK_BACKEND` says otherwise; 1,000,000 nodes, 10,000,000 edges and 31 rounds unless told.
 //! The actor of `examples/pagerank` and the loop take turns, round by round, and the ranks are compared at the end.
 //! The loop is what one would write in Rust with rayon: single precision, indices checked, on as many
-//! threads as the backend has, with the same arrays. Memory is what the process has at most, from the moment before
+//! threads as the backend has, with the same arrays, edge by edge. Memory is what the process has at most, from the moment before
 //! the buffers are made until the last round, beside the bytes of the graph's two arrays; Linux only.
 
 #[path = "../examples/pagerank/graph.rs"]
@@ -29,6 +29,7 @@ const DAMPING: f32 = 0.85;
 /// The same algorithm as the device's, in plain Rust.
 struct Plain {
     graph: Graph,
+    parts: Vec<f32>,
     given: Vec<f32>,
     gives: Vec<f32>,
     ranks: Vec<f32>,
@@ -40,9 +41,10 @@ impl Plain {
     fn new(graph: Graph) -> Self {
         let nodes = graph.nodes();
         let rank = 1.0 / nodes as f32;
-        let given: Vec<f32> = graph.out_degrees.iter().map(|degree| rank / (*degree).max(1) as f32).collect();
+        let parts = graph.parts();
+        let given: Vec<f32> = parts.iter().map(|part| rank * part).collect();
         let stuck = graph.out_degrees.iter().filter(|degree| **degree == 0).count() as f64 / nodes as f64;
-        Self { graph, gives: given.clone(), given, ranks: vec![rank; nodes], sum: 1.0, stuck }
+        Self { graph, parts, gives: given.clone(), given, ranks: vec![rank; nodes], sum: 1.0, stuck }
     }
 
     /// A round; returns the sum of changes.
@@ -51,7 +53,7 @@ impl Plain {
         let least = ((1.0 - f64::from(DAMPING) * (self.sum - self.stuck)) / nodes as f64) as f32;
         // As the backend does it: so many pieces that one that takes longer does not hold up all.
         let piece = nodes.div_ceil(rayon::current_num_threads() * 16);
-        let (graph, given) = (&self.graph, &self.given);
+        let (graph, shares, given) = (&self.graph, &self.parts, &self.given);
         let parts = self.ranks.par_chunks_mut(piece).zip(self.gives.par_chunks_mut(piece)).enumerate();
         let sums = parts.map(|(part, (ranks, gives))| {
             let (mut sum, mut stuck, mut change) = (0.0, 0.0, 0.0);
@@ -59,14 +61,14 @@ impl Plain {
                 let node = part * piece + index;
                 let pulled: f32 = graph.sources_of(node).iter().map(|from| given[*from as usize]).sum();
                 let new = least + DAMPING * pulled;
-                let degree = graph.out_degrees[node];
+                let share = shares[node];
                 change += f64::from((new - *rank).abs());
                 sum += f64::from(new);
-                if degree == 0 {
+                if share == 0.0 {
                     stuck += f64::from(new);
                 }
                 *rank = new;
-                *gives = new / degree.max(1) as f32;
+                *gives = new * share;
             }
             [sum, stuck, change]
         });

@@ -84,6 +84,12 @@ impl Graph {
         &self.sources[self.rows[n] as usize..self.rows[n + 1] as usize]
     }
 
+    /// The part of its rank that each node gives along one of its edges; 0 for a node without.
+    pub fn parts(&self) -> Vec<f32> {
+        let part = |degree: &u32| if *degree == 0 { 0.0 } else { 1.0 / *degree as f32 };
+        self.out_degrees.iter().map(part).collect()
+    }
+
     /// Edges into the node that has most.
     pub fn largest_in_degree(&self) -> u32 {
         self.rows.windows(2).map(|row| row[1] - row[0]).max().unwrap_or(0)
@@ -117,6 +123,7 @@ mod tests {
         let (graph, left_out) = Graph::from_edges(4, vec![(2, 1), (0, 1), (2, 1), (3, 3), (1, 0)]);
         assert_eq!((graph.rows.as_slice(), graph.sources.as_slice()), (&[0, 1, 3, 3, 3][..], &[1, 0, 2][..]));
         assert_eq!(graph.out_degrees, [1, 1, 1, 0]);
+        assert_eq!(graph.parts(), [1.0, 1.0, 1.0, 0.0]);
         assert_eq!(left_out, LeftOut { duplicates: 1, to_itself: 1 });
         assert_eq!(
             (graph.sources_of(1), graph.sources_of(3), graph.largest_in_degree()),

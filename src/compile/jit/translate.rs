@@ -127,6 +127,10 @@ struct Translator<'p, 'b> {
     globals: HashMap<Handle<GlobalVariable>, Rc<Place>>,
     /// The number of elements of each table that somebody asks for.
     lengths: HashMap<Handle<GlobalVariable>, Value>,
+    /// The index of the last element of such a table in 64 bits, by its number of elements.
+    lasts: HashMap<Value, Value>,
+    /// The index in 64 bits that one in 32 bits was made of.
+    wide: HashMap<Value, Value>,
     fuel: Option<Fuel>,
     /// Where a run ends that has to stop.
     interrupted: Option<ir::Block>,
@@ -239,6 +243,8 @@ fn translate_with<'p>(
         state: context,
         globals: HashMap::new(),
         lengths: HashMap::new(),
+        lasts: HashMap::new(),
+        wide: HashMap::new(),
         fuel: None,
         interrupted: None,
         look: None,
@@ -335,21 +341,29 @@ impl<'p, 'b> Translator<'p, 'b> {
                 let inner = shape::inner(self.module, self.module.global_variables[*global].ty);
                 let part = shape::unsized_part(self.module, inner);
                 let (before, stride) = part.unwrap_or_else(|| (0, layout::stride(inner)));
-                let bytes =
-                    if before == 0 { bytes } else { self.ins().iadd_imm_s(bytes, -i64::from(before)) };
-                let elements = if stride.is_power_of_two() {
-                    self.ins().ushr_imm_u(bytes, i64::from(stride.trailing_zeros()))
-                } else {
-                    self.ins().udiv_imm_u(bytes, i64::from(stride))
-                };
                 // Past 16 GiB the number of a word would not fit into a word.
                 let countable = i64::from(u32::MAX / (stride / 4));
-                let countable = self.ins().iconst(types::I64, countable);
-                let elements = self.ins().umin(elements, countable);
+                let elements = self.elements(bytes, before, stride, countable);
                 let length = self.ins().ireduce(types::I32, elements);
+                // Not by subtracting from the length: Cranelift computes what is that cheap wherever it is used, in
+                // every iteration of a loop. A table has one element at least, which callers check.
+                let last = self.elements(bytes, before + stride, stride, countable - 1);
+                self.lasts.insert(length, last);
                 self.lengths.insert(*global, length);
             }
         }
+    }
+
+    /// How many elements there are in so many bytes behind the first `before`, at most `most`.
+    fn elements(&mut self, bytes: Value, before: u32, stride: u32, most: i64) -> Value {
+        let bytes = if before == 0 { bytes } else { self.ins().iadd_imm_s(bytes, -i64::from(before)) };
+        let elements = if stride.is_power_of_two() {
+            self.ins().ushr_imm_u(bytes, i64::from(stride.trailing_zeros()))
+        } else {
+            self.ins().udiv_imm_u(bytes, i64::from(stride))
+        };
+        let most = self.ins().iconst(types::I64, most);
+        self.ins().umin(elements, most)
     }
 
     /// Places of the private variables: in registers, or in the caller's private segment.

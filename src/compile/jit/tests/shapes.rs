@@ -136,3 +136,35 @@ fn whole_elements_of_tables() {
     }
     assert_ne!(cells, [0; 132]);
 }
+
+#[test]
+fn an_index_at_the_end_of_a_table_of_any_length() {
+    let text = "struct Odd { a: u32, b: u32, c: u32 }
+                @group(1) @binding(0) var<storage, read_write> odd: array<Odd>;
+                @group(1) @binding(1) var<storage, read_write> words: array<u32>;
+                fn on_message(m: In) -> Out { var r: array<u32, 8>; \
+                let last = min(m.a[0], arrayLength(&odd) - 1u); r[0] = last; r[1] = odd[m.a[0]].b; \
+                r[2] = odd[last].c; r[3] = words[m.a[1]]; r[4] = min(m.a[1], arrayLength(&words) - 1u) * 2u; \
+                for (var i = m.a[2]; i < m.a[3]; i++) { words[i] += 1u; r[5] += words[i - 1u]; } \
+                words[words[m.a[4]]] = 5u; return Out(r); }";
+    let tables = [
+        crate::compile::TableDecl { name: "odd".into(), element_size: 12, element_name: "Odd", len: 1 },
+        table("words", 1),
+    ];
+    let mut bench = Bench::new(&HandlerSource { tables: &tables, ..source(text) }).unwrap();
+    for (odd_len, words_len) in [(1, 1), (1, 7), (2, 2), (5, 16), (7, 3)] {
+        let mut odd: Vec<u32> = (0..odd_len * 3).collect();
+        let mut words: Vec<u32> = (0..words_len).map(|word| word * 3 + 1).collect();
+        for index in [0, 1, 2, 6, 7, 100, i32::MAX as u32, u32::MAX - 1, u32::MAX] {
+            let before = words.clone();
+            let message = [index, index, index.min(words_len), words_len + 2, index, 0, 0, 0];
+            // What the bench compares are the engines; here are the values.
+            let views = [&mut odd, &mut words]
+                .map(|words| TableView { data: words.as_mut_ptr().cast(), bytes: words.len() * 4 });
+            assert_eq!(bench.run_with(bytemuck::cast_slice(&message), &views), Outcome::Done);
+            let (last, last_word) = (index.min(odd_len - 1), index.min(words_len - 1));
+            let expected = [last, last * 3 + 1, last * 3 + 2, before[last_word as usize], last_word * 2];
+            assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&bench.reply)[..5], expected);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::Translator;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value, ValueDef};
+use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value, ValueDef, types};
 
 /// A value is less than a limit, as a signed number or as an unsigned one.
 #[derive(Clone, Copy)]
@@ -66,9 +66,28 @@ impl Translator<'_, '_> {
         self.bounds.push(Bound { value, limit, is_signed });
     }
 
-    /// The smaller of two unsigned integers: the first, where that is known.
+    /// The smaller of two unsigned integers: the first, where that is known. If the second is the last index of a table,
+    /// the first is an index, and addresses are made of 64 bits: it is compared as such, which saves an instruction and
+    /// a register.
     pub(super) fn unsigned_min(&mut self, a: Value, b: Value) -> Value {
-        if self.is_at_most(a, b) { a } else { self.ins().umin(a, b) }
+        if self.is_at_most(a, b) {
+            return a;
+        }
+        let Some(last) = self.last_index(b) else { return self.ins().umin(a, b) };
+        let index = self.ins().uextend(types::I64, a);
+        let index = self.ins().umin(index, last);
+        let narrow = self.ins().ireduce(types::I32, index);
+        self.wide.insert(narrow, index);
+        narrow
+    }
+
+    /// The same in 64 bits, if it is written as a table's length less one.
+    fn last_index(&self, value: Value) -> Option<Value> {
+        let Some(InstructionData::Binary { opcode: Opcode::Isub, args }) = self.definition(value) else {
+            return None;
+        };
+        let last = self.lasts.get(&args[0])?;
+        (self.known_integer(args[1]) == Some(1)).then_some(*last)
     }
 
     /// The larger of two signed integers. Of a bounded number and zero, it is as bounded without its sign.

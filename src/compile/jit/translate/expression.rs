@@ -225,7 +225,8 @@ impl<'p> Translator<'p, '_> {
         {
             return at.plus(bytes);
         }
-        let index = self.ins().uextend(types::I64, index);
+        let wide = self.wide.get(&index).copied();
+        let index = wide.unwrap_or_else(|| self.ins().uextend(types::I64, index));
         let bytes = if stride.is_power_of_two() {
             self.ins().ishl_imm_u(index, i64::from(stride.trailing_zeros()))
         } else {

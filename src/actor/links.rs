@@ -5,9 +5,9 @@
 //! cycle, and it is, where they enter it: a sender outside waits until there are fewer than the cycle's mailboxes
 //! hold together. A handler that may send more than one message into its cycle reserves the others before it runs.
 
-use super::runtime::AnyKernel;
-use std::sync::Weak;
+use super::any_kernel::AnyKernel;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// The messages that one cycle of links may hold.
 pub(crate) struct CycleCredits {
@@ -98,6 +98,22 @@ pub(crate) fn cycles(edges: &[(u64, u64)]) -> Vec<Vec<u64>> {
         }
     }
     groups
+}
+
+/// Makes these kernels one cycle; they are held.
+pub(super) fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
+    if members.is_empty() {
+        return;
+    }
+    let ids: Vec<u64> = members.iter().map(|kernel| kernel.id()).collect();
+    let (mut capacity, mut growth) = (0, 0);
+    for kernel in members {
+        let (places, grows) = kernel.mark_cycle(&ids);
+        capacity += places;
+        growth = growth.max(grows);
+    }
+    let credits = Arc::new(CycleCredits::new(capacity, growth, members.iter().map(Arc::downgrade).collect()));
+    members.iter().for_each(|kernel| kernel.enter_cycle(credits.clone()));
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `ask` how callers wait, `admin` the lifecycle calls, `host` the kernels with a thread of their own.
 
 mod admin;
+mod any_kernel;
 mod ask;
 mod builder;
 mod cell;

@@ -1,7 +1,7 @@
 //! Receiving: replies nobody asked for, and outputs that are not linked. Whoever waits here drives.
 
+use super::any_kernel::AnyKernel;
 use super::core::Core;
-use super::runtime::AnyKernel;
 use super::services::Source;
 use crate::error::{Error, Result};
 use crate::kernel::{Outlet, Queue, Tagged, Woken};

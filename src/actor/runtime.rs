@@ -1,6 +1,6 @@
 //! The runtime: opens devices, launches kernels, links them, shuts them down.
 
-use super::admin::{GRACE, PATIENCE};
+use super::admin::PATIENCE;
 use super::builder::RuntimeBuilder;
 use super::core::{Core, inside};
 use super::dead_letters::DeadLetter;
@@ -8,10 +8,10 @@ use super::devices::Devices;
 use super::handle::Handle;
 use super::launch::{self, Launched};
 use super::lifecycle::KernelState;
-use super::links::{CycleCredits, cycles};
+use super::links::{cycles, enter_cycle};
 use super::pool::Pool;
 use super::receive::Output;
-use super::services::{Registry, Services};
+use super::services::Services;
 use super::telemetry::Telemetry;
 use crate::backend::{Accelerator, BackendKind, Capabilities, DeviceOptions};
 use crate::compile::{Cache, CacheStatistics};
@@ -20,101 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Inlet, RingKernel};
 use crate::message::{Message, TokenPrefix};
 use crate::sync::{Mutex, deadline_in, lock};
-use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-
-/// A kernel without its types.
-pub(crate) trait AnyKernel: Send + Sync {
-    fn id(&self) -> u64;
-    fn name(&self) -> &str;
-    fn state(&self) -> KernelState;
-    fn telemetry(&self) -> Telemetry;
-    fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool;
-    /// Takes the port between messages, for a change of links; `false` at the deadline.
-    fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool;
-    fn let_go(self: Arc<Self>);
-    /// Marks its links to these members of a cycle; how many places it has, and by how many one of its messages
-    /// can become more. Held.
-    fn mark_cycle(&self, members: &[u64]) -> (usize, usize);
-    /// Makes it a member of a cycle that counts its messages from now on. Held.
-    fn enter_cycle(&self, cycle: Arc<CycleCredits>);
-    /// Lets kernels go on that wait for room in this one.
-    fn resume_sources(&self);
-    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-}
-
-impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
-    fn id(&self) -> u64 {
-        self.facts.id
-    }
-
-    fn name(&self) -> &str {
-        &self.facts.name
-    }
-
-    fn state(&self) -> KernelState {
-        self.state()
-    }
-
-    fn telemetry(&self) -> Telemetry {
-        self.telemetry()
-    }
-
-    fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool {
-        // One that somebody else is terminating already is being dealt with.
-        self.terminate(deadline, grace).map_or(true, |end| !end.detached)
-    }
-
-    fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool {
-        // A host kernel's links are under their own lock.
-        self.is_host() || self.seize(deadline)
-    }
-
-    fn let_go(self: Arc<Self>) {
-        if !self.is_host() {
-            self.release();
-        }
-    }
-
-    fn mark_cycle(&self, members: &[u64]) -> (usize, usize) {
-        let mut most = 0;
-        for (_, outlet) in &self.outlets {
-            let _paused = outlet.pause();
-            outlet.mark_cycle(members);
-            most += outlet.in_cycles().1;
-        }
-        let growth = most.saturating_sub(1);
-        if !self.is_host() {
-            // SAFETY: the caller holds the gate.
-            unsafe { self.engine.with(|engine| engine.growth = growth) };
-        }
-        (lock(&self.mailbox).capacity(), growth)
-    }
-
-    fn enter_cycle(&self, cycle: Arc<CycleCredits>) {
-        // SAFETY: the caller holds the gate, if there is one.
-        let growth = if self.is_host() { 0 } else { unsafe { self.engine.with(|engine| engine.growth) } };
-        let paused: Vec<_> = self.outlets.iter().map(|(_, outlet)| outlet.pause()).collect();
-        let boxed: usize = self.outlets.iter().map(|(_, outlet)| outlet.in_cycles().0).sum();
-        let mut mailbox = lock(&self.mailbox);
-        let in_hand = mailbox.in_port() + usize::from(mailbox.hand.is_some());
-        cycle.count(mailbox.queued() + in_hand * (1 + growth) + boxed);
-        // Under the lock: what comes or goes from here on, the cycle counts itself.
-        mailbox.cycle = Some(cycle);
-        drop(mailbox);
-        drop(paused);
-    }
-
-    fn resume_sources(&self) {
-        self.resume_upstream();
-    }
-
-    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-}
+use std::time::Duration;
 
 /// Launches kernels and keeps what they share.
 ///
@@ -554,73 +462,6 @@ impl ComputeHost for Submissions {
 
     fn cache(&self) -> &Cache {
         self.devices.cache()
-    }
-}
-
-/// Makes these kernels one cycle; they are held.
-fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
-    if members.is_empty() {
-        return;
-    }
-    let ids: Vec<u64> = members.iter().map(|kernel| kernel.id()).collect();
-    let (mut capacity, mut growth) = (0, 0);
-    for kernel in members {
-        let (places, grows) = kernel.mark_cycle(&ids);
-        capacity += places;
-        growth = growth.max(grows);
-    }
-    let credits = Arc::new(CycleCredits::new(capacity, growth, members.iter().map(Arc::downgrade).collect()));
-    members.iter().for_each(|kernel| kernel.enter_cycle(credits.clone()));
-}
-
-/// The kernels in an order in which sources of links come before their destinations, as far as there is one.
-fn sources_first(registry: &Registry) -> Vec<Arc<dyn AnyKernel>> {
-    let mut rest: Vec<_> = registry.kernels.values().cloned().collect();
-    let mut ordered = Vec::with_capacity(rest.len());
-    while !rest.is_empty() {
-        let fed = |id: u64, among: &[Arc<dyn AnyKernel>]| {
-            registry.edges.iter().any(|edge| edge.1 == id && among.iter().any(|kernel| kernel.id() == edge.0))
-        };
-        let (now, later): (Vec<_>, Vec<_>) = if registry.edges.is_empty() {
-            (std::mem::take(&mut rest), Vec::new())
-        } else {
-            rest.iter().cloned().partition(|kernel| !fed(kernel.id(), &rest))
-        };
-        if now.is_empty() {
-            // A cycle: any order will do.
-            ordered.append(&mut rest);
-            break;
-        }
-        ordered.extend(now);
-        rest = later;
-    }
-    ordered
-}
-
-impl Services {
-    fn shutdown(&self, timeout: Duration) -> Result<()> {
-        let kernels = {
-            let mut registry = self.registry();
-            registry.closed = true;
-            sources_first(&registry)
-        };
-        let deadline = deadline_in(timeout);
-        let grace = deadline_in(timeout.saturating_add(GRACE));
-        let mut left = Vec::new();
-        for kernel in kernels {
-            let name = kernel.name().to_owned();
-            if !kernel.end(deadline, grace) {
-                left.push(format!("`{name}`"));
-            }
-        }
-        self.pool.close();
-        if left.is_empty() {
-            return Ok(());
-        }
-        Err(Error::timed_out(
-            format!("shutdown left {} in the middle of a message: it", left.join(", ")),
-            timeout,
-        ))
     }
 }
 

@@ -1,11 +1,14 @@
 //! What the kernels of a runtime share, and the two things they can be asked for without their types.
 
+use super::admin::GRACE;
+use super::any_kernel::AnyKernel;
 use super::dead_letters::DeadLetterLog;
 use super::pool::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TokenPrefix;
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{Mutex, MutexGuard, deadline_in, lock};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What all kernels of a runtime share.
 pub(crate) struct Services {
@@ -19,7 +22,7 @@ pub(crate) struct Services {
 /// See [`Services::registry`].
 #[derive(Default)]
 pub(crate) struct Registry {
-    pub kernels: std::collections::BTreeMap<String, Arc<dyn super::runtime::AnyKernel>>,
+    pub kernels: std::collections::BTreeMap<String, Arc<dyn AnyKernel>>,
     /// Names whose kernel is being made.
     pub reserved: std::collections::BTreeSet<String>,
     pub edges: Vec<(u64, u64)>,
@@ -52,6 +55,56 @@ impl Services {
         // Dropped outside of the lock: it may be the last reference.
         drop(kernel);
     }
+
+    /// Ends all kernels, sources of links first, and the threads that drive them.
+    pub(super) fn shutdown(&self, timeout: Duration) -> Result<()> {
+        let kernels = {
+            let mut registry = self.registry();
+            registry.closed = true;
+            sources_first(&registry)
+        };
+        let deadline = deadline_in(timeout);
+        let grace = deadline_in(timeout.saturating_add(GRACE));
+        let mut left = Vec::new();
+        for kernel in kernels {
+            let name = kernel.name().to_owned();
+            if !kernel.end(deadline, grace) {
+                left.push(format!("`{name}`"));
+            }
+        }
+        self.pool.close();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::timed_out(
+            format!("shutdown left {} in the middle of a message: it", left.join(", ")),
+            timeout,
+        ))
+    }
+}
+
+/// The kernels in an order in which sources of links come before their destinations, as far as there is one.
+fn sources_first(registry: &Registry) -> Vec<Arc<dyn AnyKernel>> {
+    let mut rest: Vec<_> = registry.kernels.values().cloned().collect();
+    let mut ordered = Vec::with_capacity(rest.len());
+    while !rest.is_empty() {
+        let fed = |id: u64, among: &[Arc<dyn AnyKernel>]| {
+            registry.edges.iter().any(|edge| edge.1 == id && among.iter().any(|kernel| kernel.id() == edge.0))
+        };
+        let (now, later): (Vec<_>, Vec<_>) = if registry.edges.is_empty() {
+            (std::mem::take(&mut rest), Vec::new())
+        } else {
+            rest.iter().cloned().partition(|kernel| !fed(kernel.id(), &rest))
+        };
+        if now.is_empty() {
+            // A cycle: any order will do.
+            ordered.append(&mut rest);
+            break;
+        }
+        ordered.extend(now);
+        rest = later;
+    }
+    ordered
 }
 
 /// Whatever can make a source of a link go on when there is room again.

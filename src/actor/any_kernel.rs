@@ -1,0 +1,102 @@
+//! A kernel without its types: what a runtime asks of all of its kernels alike.
+
+use super::core::Core;
+use super::lifecycle::KernelState;
+use super::links::CycleCredits;
+use super::telemetry::Telemetry;
+use crate::message::Message;
+use crate::sync::lock;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A kernel without its types.
+pub(crate) trait AnyKernel: Send + Sync {
+    fn id(&self) -> u64;
+    fn name(&self) -> &str;
+    fn state(&self) -> KernelState;
+    fn telemetry(&self) -> Telemetry;
+    fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool;
+    /// Takes the port between messages, for a change of links; `false` at the deadline.
+    fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool;
+    fn let_go(self: Arc<Self>);
+    /// Marks its links to these members of a cycle; how many places it has, and by how many one of its messages
+    /// can become more. Held.
+    fn mark_cycle(&self, members: &[u64]) -> (usize, usize);
+    /// Makes it a member of a cycle that counts its messages from now on. Held.
+    fn enter_cycle(&self, cycle: Arc<CycleCredits>);
+    /// Lets kernels go on that wait for room in this one.
+    fn resume_sources(&self);
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
+    fn id(&self) -> u64 {
+        self.facts.id
+    }
+
+    fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    fn state(&self) -> KernelState {
+        self.state()
+    }
+
+    fn telemetry(&self) -> Telemetry {
+        self.telemetry()
+    }
+
+    fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool {
+        // One that somebody else is terminating already is being dealt with.
+        self.terminate(deadline, grace).map_or(true, |end| !end.detached)
+    }
+
+    fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool {
+        // A host kernel's links are under their own lock.
+        self.is_host() || self.seize(deadline)
+    }
+
+    fn let_go(self: Arc<Self>) {
+        if !self.is_host() {
+            self.release();
+        }
+    }
+
+    fn mark_cycle(&self, members: &[u64]) -> (usize, usize) {
+        let mut most = 0;
+        for (_, outlet) in &self.outlets {
+            let _paused = outlet.pause();
+            outlet.mark_cycle(members);
+            most += outlet.in_cycles().1;
+        }
+        let growth = most.saturating_sub(1);
+        if !self.is_host() {
+            // SAFETY: the caller holds the gate.
+            unsafe { self.engine.with(|engine| engine.growth = growth) };
+        }
+        (lock(&self.mailbox).capacity(), growth)
+    }
+
+    fn enter_cycle(&self, cycle: Arc<CycleCredits>) {
+        // SAFETY: the caller holds the gate, if there is one.
+        let growth = if self.is_host() { 0 } else { unsafe { self.engine.with(|engine| engine.growth) } };
+        let paused: Vec<_> = self.outlets.iter().map(|(_, outlet)| outlet.pause()).collect();
+        let boxed: usize = self.outlets.iter().map(|(_, outlet)| outlet.in_cycles().0).sum();
+        let mut mailbox = lock(&self.mailbox);
+        let in_hand = mailbox.in_port() + usize::from(mailbox.hand.is_some());
+        cycle.count(mailbox.queued() + in_hand * (1 + growth) + boxed);
+        // Under the lock: what comes or goes from here on, the cycle counts itself.
+        mailbox.cycle = Some(cycle);
+        drop(mailbox);
+        drop(paused);
+    }
+
+    fn resume_sources(&self) {
+        self.resume_upstream();
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}

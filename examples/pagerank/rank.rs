@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, PoisonError};
 
 const UPDATE: &str = "
-struct Ranked { rank: f32, change: f32 }
+/// A node's rank, by how much the last round changed it, and what part of it goes along each link; 0 if there is none.
+struct Ranked { rank: f32, change: f32, part: f32 }
+/// The least rank that a node has now, and how much of a rank is given away.
+struct Rule { least: f32, damping: f32 }
 @group(0) @binding(0) var<storage, read> rows: array<u32>;
 @group(0) @binding(1) var<storage, read> sources: array<u32>;
-/// What part of its rank a node gives along each of its links; 0 for one without.
-@group(0) @binding(2) var<storage, read> parts: array<f32>;
-@group(0) @binding(3) var<storage, read> given: array<f32>;
-@group(0) @binding(4) var<storage, read_write> gives: array<f32>;
-@group(0) @binding(5) var<storage, read_write> ranks: array<Ranked>;
-/// The least rank that a node has now, and how much of a rank is given away.
-@group(0) @binding(6) var<storage, read> rule: array<f32>;
+@group(0) @binding(2) var<storage, read> given: array<f32>;
+@group(0) @binding(3) var<storage, read_write> gives: array<f32>;
+@group(0) @binding(4) var<storage, read_write> ranks: array<Ranked>;
+@group(0) @binding(5) var<storage, read> rule: Rule;
 
 @compute @workgroup_size(256)
 fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -33,18 +33,17 @@ fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
             + (given[sources[edge + 2u]] + given[sources[edge + 3u]]);
     }
     for (; edge < end; edge++) { sum += given[sources[edge]]; }
-    let rank = rule[0] + rule[1] * sum;
+    let rank = rule.least + rule.damping * sum;
     ranks[node].change = abs(rank - ranks[node].rank);
     ranks[node].rank = rank;
-    gives[node] = rank * parts[node];
+    gives[node] = rank * ranks[node].part;
 }";
 
 const TOTAL: &str = "
-struct Ranked { rank: f32, change: f32 }
+struct Ranked { rank: f32, change: f32, part: f32 }
 struct Total { ranks: f32, stuck: f32, change: f32, unused: f32 }
-@group(0) @binding(0) var<storage, read> parts: array<f32>;
-@group(0) @binding(1) var<storage, read> ranks: array<Ranked>;
-@group(0) @binding(2) var<storage, read_write> totals: array<Total>;
+@group(0) @binding(0) var<storage, read> ranks: array<Ranked>;
+@group(0) @binding(1) var<storage, read_write> totals: array<Total>;
 
 /// Each workgroup adds up neighbours: what its invocations read lies close together.
 @compute @workgroup_size(64)
@@ -58,17 +57,26 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         let found = ranks[node];
         sum.ranks += found.rank;
         sum.change += found.change;
-        if parts[node] == 0.0 { sum.stuck += found.rank; }
+        if found.part == 0.0 { sum.stuck += found.rank; }
     }
     totals[group.x * 64u + local] = sum;
 }";
 
-/// A node's rank, and by how much the last round changed it.
+/// A node: its rank, by how much the last round changed it, and what part of it goes along each of its links.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Ranked {
     pub rank: f32,
     pub change: f32,
+    pub part: f32,
+}
+
+/// How a rank comes from those of others.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Rule {
+    least: f32,
+    damping: f32,
 }
 
 /// What one invocation adds up.
@@ -107,7 +115,7 @@ pub struct Ranking {
     total: ComputeKernel,
     ranks: UnifiedBuffer<Ranked>,
     totals: UnifiedBuffer<Total>,
-    rule: UnifiedBuffer<f32>,
+    rule: UnifiedBuffer<Rule>,
     nodes: usize,
     damping: f64,
     rounds: usize,
@@ -127,23 +135,23 @@ impl Ranking {
         let rows = runtime.buffer(&graph.rows)?;
         // A graph of nodes alone has no sources, and a buffer has at least one element.
         let sources = runtime.buffer(if graph.sources.is_empty() { &[0] } else { &graph.sources[..] })?;
-        let values = graph.parts();
-        let parts = runtime.buffer(&values)?;
-        let values: Vec<f32> = values.iter().map(|part| rank * part).collect();
-        let shares = [runtime.buffer(&values)?, runtime.buffer(&values)?];
-        drop(values);
-        let ranks = runtime.buffer(&vec![Ranked { rank, change: 0.0 }; nodes])?;
-        let rule = runtime.buffer(&[0.0f32; 2])?;
+        let parts = graph.parts();
+        let shares: Vec<f32> = parts.iter().map(|part| rank * part).collect();
+        let shares = [runtime.buffer(&shares)?, runtime.buffer(&shares)?];
+        let ranks: Vec<_> = parts.iter().map(|part| Ranked { rank, change: 0.0, part: *part }).collect();
+        drop(parts);
+        let ranks = runtime.buffer(&ranks)?;
+        let rule = runtime.buffer(&[Rule { least: 0.0, damping: damping as f32 }])?;
         let totals =
             runtime.buffer(&vec![Total { ranks: 0.0, stuck: 0.0, change: 0.0, unused: 0.0 }; PARTS])?;
         let update = orchestrator.kernel(UPDATE, "update")?.loop_budget(graph.largest_in_degree() + 1);
         let update = [(0, 1), (1, 0)].map(|(given, gives)| {
             let update = update.clone().bind("rows", &rows).bind("sources", &sources);
-            let update = update.bind("parts", &parts).bind("rule", &rule).bind("ranks", &ranks);
+            let update = update.bind("rule", &rule).bind("ranks", &ranks);
             update.bind("given", &shares[given]).bind("gives", &shares[gives])
         });
         let total = orchestrator.kernel(TOTAL, "total")?.loop_budget((nodes / PARTS) as u32 + 2);
-        let total = total.bind("parts", &parts).bind("ranks", &ranks).bind("totals", &totals);
+        let total = total.bind("ranks", &ranks).bind("totals", &totals);
         let stuck = graph.out_degrees.iter().filter(|degree| **degree == 0).count() as f64 / nodes as f64;
         let last = Round { change: f64::INFINITY, sum: 1.0, stuck };
         Ok(Self { orchestrator, update, total, ranks, totals, rule, nodes, damping, rounds: 0, last })
@@ -164,7 +172,7 @@ impl Ranking {
         // What is not given along links, all nodes get alike. It is made up from what is there, in double precision, so
         // that rounding does not let the sum of all ranks drift away from 1.
         let least = (1.0 - self.damping * (self.last.sum - self.last.stuck)) / self.nodes as f64;
-        self.rule.copy_from(&[least as f32, self.damping as f32])?;
+        self.rule.copy_from(&[Rule { least: least as f32, damping: self.damping as f32 }])?;
         let groups = self.nodes.div_ceil(256) as u32;
         let rows = groups.div_ceil(65_535);
         self.update[self.rounds % 2].dispatch([groups.div_ceil(rows), rows, 1])?;

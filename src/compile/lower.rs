@@ -285,7 +285,7 @@ pub(super) fn reachable(module: &Module, root: Handle<Function>) -> Vec<Handle<F
     module.functions.iter().map(|(handle, _)| handle).filter(|handle| is_reached[handle.index()]).collect()
 }
 
-fn any(block: &Block, test: &dyn Fn(&S) -> bool) -> bool {
+pub(in crate::compile) fn any(block: &Block, test: &dyn Fn(&S) -> bool) -> bool {
     let mut found = false;
     visit(block, &mut |s| found |= test(s));
     found

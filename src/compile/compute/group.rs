@@ -191,9 +191,9 @@ fn without_barriers(
     let count = group.member(&mut body, 1);
     let row = group.local();
     let entry = compute.entry;
-    group.repeat(&mut body, row, Limit::Value(count), &mut |group, block| {
+    group.repeat(&mut body, row, Limit::Value(count), 1, &mut |group, block| {
         let id = group.workgroup_id(block, Some(row));
-        group.invocations(block, &mut |group, block, at| {
+        group.invocations(block, entry, &mut |group, block, at| {
             for global in privates {
                 let value = match group.module.global_variables[*global].init {
                     Some(init) => copy_constant(group.module, init, &mut group.maker, block),
@@ -323,7 +323,7 @@ impl Control<'_> {
                         block.push(S::Call { function, arguments, result: None }, Span::UNDEFINED);
                         continue;
                     }
-                    group.invocations(block, &mut |group, block, at| {
+                    group.invocations(block, function, &mut |group, block, at| {
                         let mut arguments = group.arguments(block, id, at);
                         arguments.push(group.index(block, at));
                         block.push(S::Call { function, arguments, result: None }, Span::UNDEFINED);

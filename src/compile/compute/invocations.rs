@@ -2,7 +2,7 @@
 
 use super::segment::Maker;
 use super::{Builtin, ComputeProgram, Parameter, type_handle};
-use crate::compile::FaultCode;
+use crate::compile::{FaultCode, lower};
 use naga::{
     BinaryOperator as B, Block, Expression as E, Function, FunctionArgument, GlobalVariable, Handle,
     LocalVariable, Module, Span, Statement as S, Type, TypeInner, VectorSize,
@@ -10,6 +10,11 @@ use naga::{
 
 /// What each invocation does, given the id that it has in its workgroup.
 type Inside<'a, 'i> = dyn FnMut(&mut GroupMaker<'a>, &mut Block, [Handle<E>; 3]) + 'i;
+
+/// Invocations one behind the other in a loop over them, so that it costs less for each.
+const SIDE_BY_SIDE: u32 = 4;
+/// Only of functions with so few expressions: longer ones gain nothing by it, and take longer to compile.
+const MOST_EXPRESSIONS: usize = 160;
 
 /// How far a loop goes.
 #[derive(Clone, Copy)]
@@ -106,16 +111,17 @@ impl<'a> GroupMaker<'a> {
         id
     }
 
-    /// `for (var i = 0u; i < limit; i++)`.
+    /// `for (var i = 0u; i < limit; i += step)`.
     pub fn repeat(
         &mut self,
         block: &mut Block,
         counter: Handle<LocalVariable>,
         limit: Limit,
+        step: u32,
         inside: &mut dyn FnMut(&mut Self, &mut Block),
     ) {
         let pointer = self.maker.add(E::LocalVariable(counter));
-        let (zero, one) = (self.maker.u32(0), self.maker.u32(1));
+        let (zero, step) = (self.maker.u32(0), self.maker.u32(step));
         let limit = match limit {
             Limit::Constant(limit) => self.maker.u32(limit),
             Limit::Value(limit) => limit,
@@ -130,34 +136,48 @@ impl<'a> GroupMaker<'a> {
         inside(self, &mut body);
         let mut continuing = Block::new();
         let now = self.maker.load(&mut continuing, pointer);
-        let value = self.maker.binary(&mut continuing, B::Add, now, one);
+        let value = self.maker.binary(&mut continuing, B::Add, now, step);
         continuing.push(S::Store { pointer, value }, Span::UNDEFINED);
         block.push(S::Loop { body, continuing, break_if: None }, Span::UNDEFINED);
     }
 
-    /// A loop over all invocations, which gives the id of each in the workgroup.
-    pub fn invocations(&mut self, block: &mut Block, inside: &mut Inside<'a, '_>) {
-        self.along(2, block, inside);
+    /// A loop over all invocations, which gives the id of each in the workgroup; each calls this function.
+    pub fn invocations(&mut self, block: &mut Block, called: Handle<Function>, inside: &mut Inside<'a, '_>) {
+        let functions = lower::reachable(self.module, called);
+        let functions = || functions.iter().map(|function| &self.module.functions[*function]);
+        let expressions: usize = functions().map(|function| function.expressions.len()).sum();
+        let loops = |function: &Function| {
+            lower::any(&function.body, &|statement| matches!(statement, S::Loop { .. }))
+        };
+        let is_short = expressions <= MOST_EXPRESSIONS && !functions().any(loops);
+        let is_even = self.compute.workgroup_size[0].is_multiple_of(SIDE_BY_SIDE);
+        self.along(2, if is_short && is_even { SIDE_BY_SIDE } else { 1 }, block, inside);
     }
 
-    fn along(&mut self, axis: usize, block: &mut Block, inside: &mut Inside<'a, '_>) {
+    fn along(&mut self, axis: usize, together: u32, block: &mut Block, inside: &mut Inside<'a, '_>) {
         let deeper = &mut |group: &mut Self, block: &mut Block| match axis {
             0 => {
-                let at = group.counters.map(|counter| match counter {
-                    Some(counter) => {
-                        let pointer = group.maker.add(E::LocalVariable(counter));
-                        group.maker.load(block, pointer)
+                for more in 0..together {
+                    let mut at = group.counters.map(|counter| match counter {
+                        Some(counter) => {
+                            let pointer = group.maker.add(E::LocalVariable(counter));
+                            group.maker.load(block, pointer)
+                        }
+                        None => group.maker.u32(0),
+                    });
+                    if more > 0 {
+                        let more = group.maker.u32(more);
+                        at[0] = group.maker.binary(block, B::Add, at[0], more);
                     }
-                    None => group.maker.u32(0),
-                });
-                inside(group, block, at);
+                    inside(group, block, at);
+                }
             }
-            _ => group.along(axis - 1, block, inside),
+            _ => group.along(axis - 1, together, block, inside),
         };
         match self.counters[axis] {
             Some(counter) => {
                 let limit = Limit::Constant(self.compute.workgroup_size[axis]);
-                self.repeat(block, counter, limit, deeper);
+                self.repeat(block, counter, limit, if axis == 0 { together } else { 1 }, deeper);
             }
             None => deeper(self, block),
         }

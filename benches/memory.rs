@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `round trip` writes 64 MB through a view of the host's copy, sends them and fetches them again; `memcpy` writes them,
-//! copies them to another place and back. `allocation` makes a buffer of 64 KiB and drops it: `pool` from a pool, `device`
+//! copies them to another place and back. `allocation` makes a buffer and drops it: `pool` from a pool, `device`
 //! from the device each time.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -60,11 +60,14 @@ fn round_trip(c: &mut Criterion) {
 
 fn allocation(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let pool = runtime.memory_pool(PoolSettings::new(64 << 20).reserve(64 << 10, 4)).unwrap();
-    let mut group = c.benchmark_group("allocation of 64 KiB");
-    group.bench_function("pool", |b| b.iter(|| pool.buffer_uninitialized::<u32>(16 << 10).unwrap()));
-    group.bench_function("device", |b| b.iter(|| runtime.buffer_uninitialized::<u32>(16 << 10).unwrap()));
-    group.finish();
+    for kib in [64, 1024, 16 << 10] {
+        let (bytes, len) = (kib << 10, kib << 8);
+        let pool = runtime.memory_pool(PoolSettings::new(8 * bytes).reserve(bytes, 4)).unwrap();
+        let mut group = c.benchmark_group(format!("allocation of {kib} KiB"));
+        group.bench_function("pool", |b| b.iter(|| pool.buffer_uninitialized::<u32>(len).unwrap()));
+        group.bench_function("device", |b| b.iter(|| runtime.buffer_uninitialized::<u32>(len).unwrap()));
+        group.finish();
+    }
 }
 
 criterion_group!(benches, round_trip, allocation);

@@ -136,11 +136,12 @@ impl Ranking {
         // A graph of nodes alone has no sources, and a buffer has at least one element.
         let sources = runtime.buffer(if graph.sources.is_empty() { &[0] } else { &graph.sources[..] })?;
         let parts = graph.parts();
-        let shares: Vec<f32> = parts.iter().map(|part| rank * part).collect();
-        let shares = [runtime.buffer(&shares)?, runtime.buffer(&shares)?];
-        let ranks: Vec<_> = parts.iter().map(|part| Ranked { rank, change: 0.0, part: *part }).collect();
-        drop(parts);
-        let ranks = runtime.buffer(&ranks)?;
+        let values: Vec<f32> = parts.iter().map(|part| rank * part).collect();
+        let shares = [runtime.buffer(&values)?, runtime.buffer(&values)?];
+        drop(values);
+        let values: Vec<_> = parts.iter().map(|part| Ranked { rank, change: 0.0, part: *part }).collect();
+        let ranks = runtime.buffer(&values)?;
+        drop((parts, values));
         let rule = runtime.buffer(&[Rule { least: 0.0, damping: damping as f32 }])?;
         let totals =
             runtime.buffer(&vec![Total { ranks: 0.0, stuck: 0.0, change: 0.0, unused: 0.0 }; PARTS])?;

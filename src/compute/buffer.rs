@@ -128,17 +128,18 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     /// A buffer on this device with no values.
     pub(crate) fn uninitialized(device: &dyn Device, len: usize) -> Result<Self> {
         let bytes = size_of_buffer::<T>(device, len)?;
-        Ok(Self::on(device, device.allocate(bytes)?, len, None))
+        let place = device.capabilities().name.as_str().into();
+        Ok(Self::on(place, device.allocate(bytes)?, len, None))
     }
 
-    /// A buffer in this memory, which has as many bytes as it needs.
+    /// A buffer in this memory, which has as many bytes as it needs; `place` names its device.
     pub(super) fn on(
-        device: &dyn Device,
+        place: Arc<str>,
         storage: Arc<dyn DeviceStorage>,
         len: usize,
         block: Option<Block>,
     ) -> Self {
-        let shared = Shared::new(device, storage, len * size_of::<T>(), size_of::<T>(), block);
+        let shared = Shared::new(place, storage, len * size_of::<T>(), size_of::<T>(), block);
         Self { shared: Arc::new(shared), len, _type: PhantomData }
     }
 

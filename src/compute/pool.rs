@@ -132,6 +132,8 @@ pub struct MemoryPool(Arc<Inner>);
 
 struct Inner {
     device: Arc<dyn Device>,
+    /// The device's name.
+    place: Arc<str>,
     limit: usize,
     state: Mutex<State>,
 }
@@ -236,7 +238,8 @@ impl MemoryPool {
         }
         let statistics = PoolStatistics { limit, ..PoolStatistics::default() };
         let state = Mutex::new(State { statistics, ..State::default() });
-        let pool = Self(Arc::new(Inner { device, limit, state }));
+        let pool =
+            Self(Arc::new(Inner { place: device.capabilities().name.as_str().into(), device, limit, state }));
         let mut counts = BTreeMap::new();
         for (bytes, count) in &settings.reserved {
             *counts.entry(pool.size_class(*bytes)).or_insert(0) += count;
@@ -263,12 +266,11 @@ impl MemoryPool {
     ///
     /// As [`buffer`](Self::buffer).
     pub fn buffer_uninitialized<T: bytemuck::Pod>(&self, len: usize) -> Result<UnifiedBuffer<T>> {
-        let device = &*self.0.device;
-        let bytes = size_of_buffer::<T>(device, len)?;
+        let bytes = size_of_buffer::<T>(&*self.0.device, len)?;
         let block = self.take(bytes)?;
         let whole = &block.memory.as_ref().expect("it is taken out when it is dropped").storage;
-        let storage = whole.prefix(bytes);
-        Ok(UnifiedBuffer::on(device, storage, len, Some(block)))
+        let storage = if bytes == block.size { whole.clone() } else { whole.prefix(bytes) };
+        Ok(UnifiedBuffer::on(self.0.place.clone(), storage, len, Some(block)))
     }
 
     /// Sees to it that there is memory for `count` buffers of up to `bytes` bytes more than there are now.

@@ -7,7 +7,7 @@ use super::lease::Holder;
 use super::pool::Block;
 use super::ranges::Ranges;
 use super::transfers::Transfers;
-use crate::backend::{Device, DeviceStorage};
+use crate::backend::DeviceStorage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
 use std::fmt;
@@ -117,7 +117,7 @@ pub(crate) struct Shared {
     bytes: usize,
     element_size: usize,
     /// The device's name.
-    place: String,
+    place: Arc<str>,
     copy: RwLock<HostCopy>,
     sides: Mutex<Sides>,
     pub(super) holders: Mutex<Vec<Holder>>,
@@ -132,7 +132,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// A buffer with no values in this memory; `block` if it is a pool's, which may have been somebody else's before.
     pub fn new(
-        device: &dyn Device,
+        place: Arc<str>,
         storage: Arc<dyn DeviceStorage>,
         bytes: usize,
         element_size: usize,
@@ -144,7 +144,7 @@ impl Shared {
             storage,
             bytes,
             element_size,
-            place: device.capabilities().name.clone(),
+            place,
             copy: RwLock::default(),
             sides: Mutex::new(Sides {
                 has_copy,

@@ -138,6 +138,8 @@ struct Translator<'p, 'b> {
     look: Option<SigRef>,
     /// What is known about values as long as the block in hand goes on.
     bounds: Vec<bounds::Bound>,
+    /// Indices of tables that were looked at, likewise.
+    clamped: Vec<bounds::Clamped>,
     signatures: Vec<(Signature, SigRef)>,
     constants: Constants,
     /// The loop around the handler.
@@ -249,6 +251,7 @@ fn translate_with<'p>(
         interrupted: None,
         look: None,
         bounds: Vec::new(),
+        clamped: Vec::new(),
         signatures: Vec::new(),
         constants,
         batch: None,

@@ -13,7 +13,32 @@ pub(super) struct Bound {
     is_signed: bool,
 }
 
+/// An index that was made one of a table, which is so many elements long.
+#[derive(Clone, Copy)]
+pub(super) struct Clamped {
+    index: Value,
+    last: Value,
+    value: Value,
+}
+
+/// What was known before a block.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    bounds: usize,
+    clamped: usize,
+}
+
 impl Translator<'_, '_> {
+    /// What is known here, to be given to [`forget`](Self::forget) where less is.
+    pub(super) fn known(&self) -> Known {
+        Known { bounds: self.bounds.len(), clamped: self.clamped.len() }
+    }
+
+    pub(super) fn forget(&mut self, known: Known) {
+        self.bounds.truncate(known.bounds);
+        self.clamped.truncate(known.clamped);
+    }
+
     /// The instruction that a value comes from.
     pub(super) fn definition(&self, value: Value) -> Option<&InstructionData> {
         match self.builder.func.dfg.value_def(value) {
@@ -68,16 +93,32 @@ impl Translator<'_, '_> {
 
     /// The smaller of two unsigned integers: the first, where that is known. If the second is the last index of a table,
     /// the first is an index, and addresses are made of 64 bits: it is compared as such, which saves an instruction and
-    /// a register.
+    /// a register. Such an index is hardly ever too large: a branch that is not taken costs less than a choice, and loads
+    /// need not wait for it.
     pub(super) fn unsigned_min(&mut self, a: Value, b: Value) -> Value {
         if self.is_at_most(a, b) {
             return a;
         }
         let Some(last) = self.last_index(b) else { return self.ins().umin(a, b) };
+        let a = self.builder.func.dfg.resolve_aliases(a);
+        if let Some(clamped) = self.clamped.iter().find(|clamped| (clamped.index, clamped.last) == (a, last))
+        {
+            return clamped.value;
+        }
         let index = self.ins().uextend(types::I64, a);
-        let index = self.ins().umin(index, last);
-        let narrow = self.ins().ireduce(types::I32, index);
-        self.wide.insert(narrow, index);
+        let is_beyond = self.ins().icmp(IntCC::UnsignedGreaterThan, index, last);
+        let (beyond, then) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.set_cold_block(beyond);
+        let inside = self.builder.append_block_param(then, types::I64);
+        self.ins().brif(is_beyond, beyond, &[], then, &[index.into()]);
+        self.builder.seal_block(beyond);
+        self.builder.switch_to_block(beyond);
+        self.ins().jump(then, &[last.into()]);
+        self.builder.seal_block(then);
+        self.builder.switch_to_block(then);
+        let narrow = self.ins().ireduce(types::I32, inside);
+        self.wide.insert(narrow, inside);
+        self.clamped.push(Clamped { index: a, last, value: narrow });
         narrow
     }
 

@@ -55,14 +55,14 @@ impl<'p> Translator<'p, '_> {
     pub(super) fn block(&mut self, body: &mut Body<'p>, block: &'p Block) -> Result<bool, Refusal> {
         self.deeper()?;
         let mut is_reached = true;
-        let known = self.bounds.len();
+        let known = self.known();
         for statement in block {
             is_reached = self.statement(body, statement)?;
             if !is_reached {
                 break;
             }
         }
-        self.bounds.truncate(known);
+        self.forget(known);
         self.depth -= 1;
         Ok(is_reached)
     }
@@ -151,14 +151,14 @@ impl<'p> Translator<'p, '_> {
         }
         self.builder.seal_block(yes);
         self.builder.switch_to_block(yes);
-        let known = self.bounds.len();
+        let known = self.known();
         self.learn(condition);
         if self.block(body, accept)? {
             self.jump(&mut end);
         }
         // Behind a way that only leads here if the condition holds, it still does.
         if !is_certain {
-            self.bounds.truncate(known);
+            self.forget(known);
         }
         Ok(self.land(end))
     }

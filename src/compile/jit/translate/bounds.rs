@@ -94,18 +94,25 @@ impl Translator<'_, '_> {
     /// The smaller of two unsigned integers: the first, where that is known. If the second is the last index of a table,
     /// the first is an index, and addresses are made of 64 bits: it is compared as such, which saves an instruction and
     /// a register. Such an index is hardly ever too large: a branch that is not taken costs less than a choice, and loads
-    /// need not wait for it.
+    /// need not wait for it. Not where there is a state, which is kept in registers: there more branches make it worse (a
+    /// handler with a state and tables took twice as long).
     pub(super) fn unsigned_min(&mut self, a: Value, b: Value) -> Value {
         if self.is_at_most(a, b) {
             return a;
         }
         let Some(last) = self.last_index(b) else { return self.ins().umin(a, b) };
         let a = self.builder.func.dfg.resolve_aliases(a);
-        if let Some(clamped) = self.clamped.iter().find(|clamped| (clamped.index, clamped.last) == (a, last))
-        {
-            return clamped.value;
+        let mut clamped = self.clamped.iter();
+        if let Some(known) = clamped.find(|clamped| (clamped.index, clamped.last) == (a, last)) {
+            return known.value;
         }
         let index = self.ins().uextend(types::I64, a);
+        if self.program.state.is_some() {
+            let index = self.ins().umin(index, last);
+            let narrow = self.ins().ireduce(types::I32, index);
+            self.wide.insert(narrow, index);
+            return narrow;
+        }
         let is_beyond = self.ins().icmp(IntCC::UnsignedGreaterThan, index, last);
         let (beyond, then) = (self.builder.create_block(), self.builder.create_block());
         self.builder.set_cold_block(beyond);

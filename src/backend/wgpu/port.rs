@@ -435,6 +435,9 @@ impl Port for WgpuPort {
                 }
             }
         }
+    }
+
+    fn all_is_out(&mut self) {
         // What is kept until others have run again is not where it goes.
         if self.detours > 0 && self.held.is_empty() {
             self.lane.lock().detours -= std::mem::take(&mut self.detours);

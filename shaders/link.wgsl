@@ -66,6 +66,8 @@ var<workgroup> rt_link: RtLink;
 var<workgroup> rt_count: u32;
 var<workgroup> rt_stop: atomic<u32>;
 var<workgroup> rt_sums: array<u32, RT_LANES>;
+// Which of a tile's messages emitted something, where none emits more than one value.
+var<workgroup> rt_bits: array<atomic<u32>, 2>;
 var<workgroup> rt_chains: atomic<u32>;
 // Of the last message of an instance in a tile: which lanes have messages for that instance, in two words.
 var<workgroup> rt_same: array<atomic<u32>, 2u * RT_LANES>;
@@ -97,6 +99,8 @@ fn rt_bring(lane: u32) -> u32 {
             rt_count = rt_source[rt_link.count_at];
         }
         atomicStore(&rt_stop, RT_NONE);
+        atomicStore(&rt_bits[0], 0u);
+        atomicStore(&rt_bits[1], 0u);
     }
     workgroupBarrier();
     let link = rt_link;
@@ -119,19 +123,34 @@ fn rt_bring(lane: u32) -> u32 {
         if message >= stop {
             values = 0u;
         }
-        rt_sums[lane] = values;
-        workgroupBarrier();
-        // Hillis and Steele's scan: afterwards each sum has those before it in it.
-        for (var distance = 1u; distance < RT_LANES; distance <<= 1u) {
-            var sum = rt_sums[lane];
-            if lane >= distance {
-                sum += rt_sums[lane - distance];
+        // How many come before this message's, in the tile; and how many the tile has.
+        var earlier = 0u;
+        var all = 0u;
+        if link.most == 1u {
+            atomicOr(&rt_bits[lane / 32u], values << (lane % 32u));
+            workgroupBarrier();
+            let low = atomicLoad(&rt_bits[0]);
+            let high = atomicLoad(&rt_bits[1]);
+            let below = (1u << (lane % 32u)) - 1u;
+            earlier = select(countOneBits(low & below), countOneBits(low) + countOneBits(high & below), lane >= 32u);
+            all = countOneBits(low) + countOneBits(high);
+        } else {
+            rt_sums[lane] = values;
+            workgroupBarrier();
+            // Hillis and Steele's scan: afterwards each sum has those before it in it.
+            for (var distance = 1u; distance < RT_LANES; distance <<= 1u) {
+                var sum = rt_sums[lane];
+                if lane >= distance {
+                    sum += rt_sums[lane - distance];
+                }
+                workgroupBarrier();
+                rt_sums[lane] = sum;
+                workgroupBarrier();
             }
-            workgroupBarrier();
-            rt_sums[lane] = sum;
-            workgroupBarrier();
+            earlier = rt_sums[lane] - values;
+            all = rt_sums[RT_LANES - 1u];
         }
-        var to = link.messages + (before + rt_sums[lane] - values) * link.message_stride;
+        var to = link.messages + (before + earlier) * link.message_stride;
         var source = record + link.items;
         for (var value = 0u; value < values; value += 1u) {
             for (var word = 0u; word < link.item_size; word += 1u) {
@@ -140,9 +159,12 @@ fn rt_bring(lane: u32) -> u32 {
             to += link.message_stride;
             source += link.item_stride;
         }
-        before += rt_sums[RT_LANES - 1u];
+        before += all;
         // Before the next tile's sums.
         workgroupBarrier();
+        if lane < 2u {
+            atomicStore(&rt_bits[lane], 0u);
+        }
         if stop < tile + RT_LANES {
             break;
         }

@@ -149,6 +149,32 @@ fn what_faults_and_what_emits_nothing_or_more_leaves_the_order() {
 }
 
 #[test]
+fn a_detour_through_the_host_is_over_with_what_took_it() {
+    let Some(runtime) = runtime() else { return };
+    let (first, second) = (stage(&runtime, "first", SPREAD), stage(&runtime, "second", PASS));
+    let end = start(&runtime, counter("end"));
+    link(&runtime, &first, &second);
+    link(&runtime, &second, &end);
+    for round in 1..=5 {
+        // What is behind the fault of number 12.
+        first.send_many((0..20).map(item)).unwrap();
+        assert_eq!(receive(&end, spread(0..20).len()), spread(0..20));
+        let is_idle = || [first.telemetry(), second.telemetry()].iter().all(|books| books.pending == 0);
+        eventually("all is in the books", is_idle);
+        assert!(second.telemetry().arrived < second.telemetry().accepted, "round {round}");
+        // Its last steps are behind the books.
+        eventually("the next one goes by on the device", || {
+            let arrived = || [second.telemetry().arrived, end.telemetry().arrived];
+            let before = arrived();
+            first.send(item(1)).unwrap();
+            assert_eq!(receive(&end, 1), [1]);
+            arrived() == before.map(|before| before + 1)
+        });
+    }
+    check(&runtime);
+}
+
+#[test]
 fn a_serial_end_that_fails_half_way_keeps_the_rest() {
     let Some(runtime) = runtime() else { return };
     let first = stage(&runtime, "first", PASS);

@@ -2,7 +2,12 @@
 //
 // It runs between the two, in the same submission, as one workgroup, for any two kernels: it knows memory, and no types.
 // Values go over up to the first message that was not handled, packed, in the order of their messages; what is behind
-// that message goes through the host, which finds the same message by the same records.
+// that message goes through the host, which finds the same message by the same records. A value for an instance that the
+// next kernel does not have is the host's, too, and ends what goes over in the same way.
+//
+// For a kernel with instances the pass makes the chains of the next round as well: each instance's messages in the order
+// in which they were emitted. It needs neither a sort nor a look at messages more than once: an instance's end, which it
+// keeps from tile to tile, is the one before the first of the next tile, and inside of a tile bits say who is next.
 
 // The source's records, and the words of its round.
 @group(0) @binding(0) var<storage, read> rt_records: array<u32>;
@@ -11,12 +16,19 @@
 @group(0) @binding(2) var<storage, read_write> rt_sink: array<u32>;
 // The size of its dispatch.
 @group(0) @binding(3) var<storage, read_write> rt_size: array<u32>;
+// By instance: `base` and its last message; less than `base` if it has none in this round.
+@group(0) @binding(4) var<storage, read_write> rt_ends: array<atomic<u32>>;
 
 const RT_LANES: u32 = 64u;
 const RT_NONE: u32 = 0xffffffffu;
 
-// Where the next round's words say where the parameters are (in a round without links of instances nothing else is).
+// Words of a round, as in `shaders/ring.wgsl`. Until the pass has run, the parameters are where the chains' links will be
+// said to be.
+const RT_ITEMS: u32 = 0u;
+const RT_LINKS: u32 = 3u;
 const RT_PARAMETERS: u32 = 3u;
+const RT_FIRST_ITEM: u32 = 5u;
+const RT_ITEM_WORDS: u32 = 4u;
 
 // The parameters; `src/backend/wgpu/link.rs` writes them. Offsets and strides are in words.
 struct RtLink {
@@ -39,27 +51,56 @@ struct RtLink {
     message_stride: u32,
     messages_at: u32,
     workgroup: u32,
+    // How many instances there are (0: no such kernel), where a message says which one it is for, the state of the first
+    // one, and the first of those that replace them, or RT_NONE.
+    instances: u32,
+    instance_at: u32,
+    place: u32,
+    fallback: u32,
+    // Where the words have the chains' links.
+    links: u32,
+    base: u32,
 }
 
 var<workgroup> rt_link: RtLink;
 var<workgroup> rt_count: u32;
 var<workgroup> rt_stop: atomic<u32>;
 var<workgroup> rt_sums: array<u32, RT_LANES>;
+// Which of a tile's messages emitted something, where none emits more than one value.
+var<workgroup> rt_bits: array<atomic<u32>, 2>;
+var<workgroup> rt_chains: atomic<u32>;
+// Of the last message of an instance in a tile: which lanes have messages for that instance, in two words.
+var<workgroup> rt_same: array<atomic<u32>, 2u * RT_LANES>;
 
-@compute @workgroup_size(RT_LANES)
-fn rt_main(@builtin(local_invocation_index) lane: u32) {
+// Is one of these values for an instance that is not there?
+fn rt_is_astray(at: u32, values: u32) -> bool {
+    var is_astray = false;
+    if rt_link.instances != 0u {
+        for (var value = 0u; value < values; value += 1u) {
+            let instance = rt_records[at + value * rt_link.item_stride + rt_link.instance_at];
+            is_astray = is_astray || instance >= rt_link.instances;
+        }
+    }
+    return is_astray;
+}
+
+// Brings the values over; how many there are.
+fn rt_bring(lane: u32) -> u32 {
     if lane == 0u {
         let at = rt_sink[RT_PARAMETERS];
         rt_link = RtLink(
             rt_sink[at], rt_sink[at + 1u], rt_sink[at + 2u], rt_sink[at + 3u], rt_sink[at + 4u],
             rt_sink[at + 5u], rt_sink[at + 6u], rt_sink[at + 7u], rt_sink[at + 8u], rt_sink[at + 9u],
-            rt_sink[at + 10u], rt_sink[at + 11u], rt_sink[at + 12u], rt_sink[at + 13u],
+            rt_sink[at + 10u], rt_sink[at + 11u], rt_sink[at + 12u], rt_sink[at + 13u], rt_sink[at + 14u],
+            rt_sink[at + 15u], rt_sink[at + 16u], rt_sink[at + 17u], rt_sink[at + 18u], rt_sink[at + 19u],
         );
         rt_count = rt_link.count;
         if rt_count == RT_NONE {
             rt_count = rt_source[rt_link.count_at];
         }
         atomicStore(&rt_stop, RT_NONE);
+        atomicStore(&rt_bits[0], 0u);
+        atomicStore(&rt_bits[1], 0u);
     }
     workgroupBarrier();
     let link = rt_link;
@@ -72,7 +113,8 @@ fn rt_main(@builtin(local_invocation_index) lane: u32) {
         if message < count {
             if rt_records[record] == link.done {
                 values = min(rt_records[record + link.values], link.most);
-            } else {
+            }
+            if rt_records[record] != link.done || rt_is_astray(record + link.items, values) {
                 atomicMin(&rt_stop, message);
             }
         }
@@ -81,19 +123,34 @@ fn rt_main(@builtin(local_invocation_index) lane: u32) {
         if message >= stop {
             values = 0u;
         }
-        rt_sums[lane] = values;
-        workgroupBarrier();
-        // Hillis and Steele's scan: afterwards each sum has those before it in it.
-        for (var distance = 1u; distance < RT_LANES; distance <<= 1u) {
-            var sum = rt_sums[lane];
-            if lane >= distance {
-                sum += rt_sums[lane - distance];
+        // How many come before this message's, in the tile; and how many the tile has.
+        var earlier = 0u;
+        var all = 0u;
+        if link.most == 1u {
+            atomicOr(&rt_bits[lane / 32u], values << (lane % 32u));
+            workgroupBarrier();
+            let low = atomicLoad(&rt_bits[0]);
+            let high = atomicLoad(&rt_bits[1]);
+            let below = (1u << (lane % 32u)) - 1u;
+            earlier = select(countOneBits(low & below), countOneBits(low) + countOneBits(high & below), lane >= 32u);
+            all = countOneBits(low) + countOneBits(high);
+        } else {
+            rt_sums[lane] = values;
+            workgroupBarrier();
+            // Hillis and Steele's scan: afterwards each sum has those before it in it.
+            for (var distance = 1u; distance < RT_LANES; distance <<= 1u) {
+                var sum = rt_sums[lane];
+                if lane >= distance {
+                    sum += rt_sums[lane - distance];
+                }
+                workgroupBarrier();
+                rt_sums[lane] = sum;
+                workgroupBarrier();
             }
-            workgroupBarrier();
-            rt_sums[lane] = sum;
-            workgroupBarrier();
+            earlier = rt_sums[lane] - values;
+            all = rt_sums[RT_LANES - 1u];
         }
-        var to = link.messages + (before + rt_sums[lane] - values) * link.message_stride;
+        var to = link.messages + (before + earlier) * link.message_stride;
         var source = record + link.items;
         for (var value = 0u; value < values; value += 1u) {
             for (var word = 0u; word < link.item_size; word += 1u) {
@@ -102,17 +159,120 @@ fn rt_main(@builtin(local_invocation_index) lane: u32) {
             to += link.message_stride;
             source += link.item_stride;
         }
-        before += rt_sums[RT_LANES - 1u];
+        before += all;
         // Before the next tile's sums.
         workgroupBarrier();
+        if lane < 2u {
+            atomicStore(&rt_bits[lane], 0u);
+        }
         if stop < tile + RT_LANES {
             break;
         }
     }
     if lane == 0u {
         rt_sink[link.messages_at] = before;
-        rt_size[0] = (before + link.workgroup - 1u) / link.workgroup;
+    }
+    return before;
+}
+
+// Says how much the next dispatch has to do.
+fn rt_ask_for(lane: u32, items: u32) {
+    if lane == 0u {
+        rt_size[0] = (items + rt_link.workgroup - 1u) / rt_link.workgroup;
         rt_size[1] = 1u;
         rt_size[2] = 1u;
     }
+}
+
+// The lane that has the next message for the same instance, or RT_NONE. `last` has the last one of the tile.
+fn rt_next_lane(lane: u32, last: u32) -> u32 {
+    let word = lane / 32u;
+    let above = atomicLoad(&rt_same[2u * last + word]) & ~((2u << (lane % 32u)) - 1u);
+    if above != 0u {
+        return 32u * word + firstTrailingBit(above);
+    }
+    // Is `last` another one, then it is in the next word, with all that are between the two.
+    if last != lane {
+        return 32u + firstTrailingBit(atomicLoad(&rt_same[2u * last + 1u]));
+    }
+    return RT_NONE;
+}
+
+// Is there no message for the same instance before this one in the tile?
+fn rt_is_first(lane: u32, last: u32) -> bool {
+    let word = lane / 32u;
+    let below = atomicLoad(&rt_same[2u * last + word]) & ((1u << (lane % 32u)) - 1u);
+    return below == 0u && (word == 0u || atomicLoad(&rt_same[2u * last]) == 0u);
+}
+
+// Makes the chains of these messages, and the items of the next round out of them.
+fn rt_chain(lane: u32, count: u32) {
+    let link = rt_link;
+    for (var tile = 0u; tile < count; tile += RT_LANES) {
+        let message = tile + lane;
+        let is_there = message < count;
+        var instance = 0u;
+        var end = 0u;
+        if is_there {
+            instance = rt_sink[link.messages + message * link.message_stride + link.instance_at];
+            end = atomicLoad(&rt_ends[instance]);
+        }
+        atomicStore(&rt_same[2u * lane], 0u);
+        atomicStore(&rt_same[2u * lane + 1u], 0u);
+        storageBarrier();
+        workgroupBarrier();
+        if is_there {
+            // Messages count up, and `base` does from round to round.
+            atomicMax(&rt_ends[instance], link.base + message);
+        }
+        storageBarrier();
+        var last = 0u;
+        if is_there {
+            last = atomicLoad(&rt_ends[instance]) - link.base - tile;
+            atomicOr(&rt_same[2u * last + lane / 32u], 1u << (lane % 32u));
+        }
+        workgroupBarrier();
+        if is_there {
+            let next = rt_next_lane(lane, last);
+            rt_sink[link.links + message] = select(tile + next, RT_NONE, next == RT_NONE);
+            if rt_is_first(lane, last) {
+                if end >= link.base {
+                    rt_sink[link.links + end - link.base] = message;
+                } else {
+                    let at = RT_FIRST_ITEM + atomicAdd(&rt_chains, 1u) * RT_ITEM_WORDS;
+                    rt_sink[at] = message;
+                    rt_sink[at + 1u] = RT_NONE;
+                    rt_sink[at + 2u] = link.place + instance;
+                    rt_sink[at + 3u] = select(link.fallback + instance, RT_NONE, link.fallback == RT_NONE);
+                }
+            }
+        }
+        // Before the next tile's ends, and its first messages' links.
+        storageBarrier();
+        workgroupBarrier();
+    }
+}
+
+@compute @workgroup_size(RT_LANES)
+fn rt_main(@builtin(local_invocation_index) lane: u32) {
+    rt_ask_for(lane, rt_bring(lane));
+}
+
+// As `rt_main`, for a kernel with instances.
+@compute @workgroup_size(RT_LANES)
+fn rt_main_chained(@builtin(local_invocation_index) lane: u32) {
+    if lane == 0u {
+        atomicStore(&rt_chains, 0u);
+    }
+    let count = rt_bring(lane);
+    // What came over is there, and nobody needs the parameters any more, where the items go.
+    storageBarrier();
+    workgroupBarrier();
+    rt_chain(lane, count);
+    let chains = atomicLoad(&rt_chains);
+    if lane == 0u {
+        rt_sink[RT_ITEMS] = chains;
+        rt_sink[RT_LINKS] = rt_link.links;
+    }
+    rt_ask_for(lane, chains);
 }

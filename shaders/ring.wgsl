@@ -24,13 +24,13 @@ const RT_STATELESS: u32 = 0u;
 const RT_SERIAL: u32 = 1u;
 const RT_INSTANCES: u32 = 2u;
 
-// Words of `rt_round`: how many items there are, the stamp, how often the canary has to sing, and where the chains'
-// links begin; then the items.
+// Words of `rt_round`: how many items there are, the stamp, how often the canary has to sing, where the chains' links
+// begin, and how many messages came over a link; then the items.
 const RT_ITEMS: u32 = 0u;
 const RT_STAMP: u32 = 1u;
 const RT_TRIPS: u32 = 2u;
 const RT_LINKS: u32 = 3u;
-const RT_FIRST_ITEM: u32 = 4u;
+const RT_FIRST_ITEM: u32 = 5u;
 
 // Words of an item: its first message, one behind its last (RT_NONE in a chain that has links), its state, and the
 // state that replaces it when a message faults (RT_NONE: it stays as it was before that message).

@@ -413,9 +413,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // Outside of the mailbox's lock: a link's lock is held while its target's mailbox is locked, and the target
         // may be this kernel or one before it.
         let mut into_cycles = 0;
-        for (token, output, value) in emitted.iter() {
-            self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
-        }
+        // First: a round whose values go through the host may have come back with one before it whose values did not.
         port.pass_on(&mut |completion| match completion {
             Completion::Passed { output, count } => self.outlets[output].1.count_passed(count),
             Completion::Emit { token, output, value } => {
@@ -423,6 +421,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
             _ => unreachable!("results have been popped"),
         });
+        for (token, output, value) in emitted.iter() {
+            self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
+        }
+        port.all_is_out();
         let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
         if let Some(cycle) = &cycle {
             cycle.release(credits);

@@ -260,10 +260,12 @@ pub(crate) trait Port: Send {
     fn entry(&self) -> Option<Arc<dyn Entry>> {
         None
     }
-    /// What was popped is in the books, and what it emitted where it goes. Hands what went over links on the device to
-    /// the kernels there: a [`Completion::Passed`] says what is about to go, and [`Completion::Emit`]s of the same values
-    /// that nobody is there.
+    /// What was popped is in the books. Hands what went over links on the device to the kernels there: a
+    /// [`Completion::Passed`] says what is about to go, and [`Completion::Emit`]s of the same values that nobody is there.
+    /// These come before all [`Completion::Emit`]s that were popped.
     fn pass_on(&mut self, _sink: &mut dyn FnMut(Completion<'_>)) {}
+    /// All that was emitted by what was popped is where it goes.
+    fn all_is_out(&mut self) {}
     /// Nothing that comes back later is of interest.
     fn close(&mut self) {}
     /// Why nothing comes of this port any more.

@@ -187,6 +187,10 @@ impl Port for LeasedPort {
         self.port.pass_on(sink);
     }
 
+    fn all_is_out(&mut self) {
+        self.port.all_is_out();
+    }
+
     fn close(&mut self) {
         self.port.close();
     }

@@ -1,5 +1,6 @@
 //! What goes over links on the device, and that it comes out as if it had gone through the host.
 
+mod instances;
 mod random;
 
 use super::{AGAIN, LONG, runtime};
@@ -10,18 +11,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 message! {
-    /// A number, and how many kernels it has been through.
-    pub struct Item { pub number: u32, pub hops: u32 }
+    /// A number, how many kernels it has been through, an instance, and what the last kernel with instances had seen.
+    pub struct Item { pub number: u32, pub hops: u32, pub to: u32, pub seen: u32 }
     /// What a kernel has seen.
     pub struct Seen { pub count: u32, pub sum: u32 }
 }
 
-const PASS: &str = "fn on_message(m: Item) { emit_out(Item(m.number, m.hops + 1u)); }";
+const PASS: &str = "fn on_message(m: Item) { emit_out(Item(m.number, m.hops + 1u, m.to, m.seen)); }";
 /// Emits nothing, one or two values; faults at every thirteenth message.
 const SPREAD: &str = "
     fn on_message(m: Item) {
         if m.number % 13u == 12u { emit_out(m); emit_out(m); emit_out(m); }
-        for (var i = 0u; i < m.number % 3u; i++) { emit_out(Item(m.number, m.hops + 1u + i)); }
+        for (var i = 0u; i < m.number % 3u; i++) { emit_out(Item(m.number, m.hops + 1u + i, m.to, m.seen)); }
     }";
 const COUNT: &str = "
     fn on_message(m: Item, s: ptr<function, Seen>) -> Item {
@@ -39,7 +40,7 @@ const COUNT_AND_FAULT: &str = "
     }";
 
 fn item(number: u32) -> Item {
-    Item { number, hops: 0 }
+    Item { number, hops: 0, to: number % 5, seen: 0 }
 }
 
 /// Starts a kernel that emits.
@@ -144,6 +145,32 @@ fn what_faults_and_what_emits_nothing_or_more_leaves_the_order() {
     assert!(books.arrived > 0 && books.arrived < books.accepted, "some behind a fault: {books:#?}");
     assert_eq!((books.accepted, last.accepted), (wanted.len() as u64, wanted.len() as u64));
     assert!(last.arrived >= books.arrived, "{last:#?}");
+    check(&runtime);
+}
+
+#[test]
+fn a_detour_through_the_host_is_over_with_what_took_it() {
+    let Some(runtime) = runtime() else { return };
+    let (first, second) = (stage(&runtime, "first", SPREAD), stage(&runtime, "second", PASS));
+    let end = start(&runtime, counter("end"));
+    link(&runtime, &first, &second);
+    link(&runtime, &second, &end);
+    for round in 1..=5 {
+        // What is behind the fault of number 12.
+        first.send_many((0..20).map(item)).unwrap();
+        assert_eq!(receive(&end, spread(0..20).len()), spread(0..20));
+        let is_idle = || [first.telemetry(), second.telemetry()].iter().all(|books| books.pending == 0);
+        eventually("all is in the books", is_idle);
+        assert!(second.telemetry().arrived < second.telemetry().accepted, "round {round}");
+        // Its last steps are behind the books.
+        eventually("the next one goes by on the device", || {
+            let arrived = || [second.telemetry().arrived, end.telemetry().arrived];
+            let before = arrived();
+            first.send(item(1)).unwrap();
+            assert_eq!(receive(&end, 1), [1]);
+            arrived() == before.map(|before| before + 1)
+        });
+    }
     check(&runtime);
 }
 
@@ -345,7 +372,7 @@ fn a_kernel_on_a_device_that_was_replaced_still_hears_that_it_is_lost() {
 #[test]
 fn what_may_not_go_by_on_the_device_goes_through_the_host() {
     let Some(runtime) = runtime() else { return };
-    // To two kernels; to one that may drop; to one with instances; to one on the processor; in a cycle.
+    // To two kernels; to one that may drop; to one on the processor; in a cycle.
     let end = |name: &str| counter(name);
     let (two, left, right) =
         (stage(&runtime, "two", PASS), start(&runtime, end("left")), start(&runtime, end("right")));
@@ -371,7 +398,7 @@ fn what_may_not_go_by_on_the_device_goes_through_the_host() {
         stage(
             &runtime,
             "back",
-            "fn on_message(m: Item) { if m.hops < 9u { emit_out(Item(m.number, m.hops + 1u)); } }",
+            "fn on_message(m: Item) { if m.hops < 9u { emit_out(Item(m.number, m.hops + 1u, m.to, m.seen)); } }",
         ),
     );
     link(&runtime, &there, &back);

@@ -20,8 +20,8 @@ pub(super) const CUT_SHORT: u32 = 3;
 /// A message was handled.
 pub(super) const DONE: u32 = 4;
 /// Words before the items.
-pub(super) const FIRST_ITEM: usize = 4;
-const ITEM_WORDS: usize = 4;
+pub(super) const FIRST_ITEM: usize = 5;
+pub(super) const ITEM_WORDS: usize = 4;
 /// Trips that the canary has to make.
 const TRIPS: u32 = 3;
 
@@ -189,7 +189,7 @@ impl Group {
     /// The words of a round: see `shaders/ring.wgsl`. How many items they have.
     fn write_words(&self, words: &mut Vec<u32>, pieces: &[Piece], messages: u32, stamp: u32) -> u32 {
         words.clear();
-        words.extend([0, stamp, TRIPS, 0]);
+        words.extend([0, stamp, TRIPS, 0, 0]);
         let mut first = 0;
         for Piece { lane, batch, .. } in pieces {
             let place = lane.places.start;
@@ -211,6 +211,8 @@ impl Group {
         }
         let items = match self.shape {
             Shape::Stateless => messages,
+            // Chains are made when the messages are there: one for each, at most.
+            Shape::Instances { .. } if pieces.iter().any(|piece| piece.batch.linked.is_some()) => messages,
             _ => ((words.len() - FIRST_ITEM) / ITEM_WORDS) as u32,
         };
         words[0] = items;
@@ -227,11 +229,13 @@ impl Group {
     fn sheet(&self, arena: &Arena, capacity: u32, era: u32) -> Result<Sheet> {
         use wgpu::BufferUsages as Usage;
         let (gpu, capacity_bytes) = (&self.gpu, u64::from(capacity));
-        let words = match self.shape {
-            Shape::Stateless => (FIRST_ITEM + link::WORDS) as u64,
-            Shape::Serial => (FIRST_ITEM + link::WORDS) as u64 + capacity_bytes * ITEM_WORDS as u64,
-            Shape::Instances { .. } => FIRST_ITEM as u64 + capacity_bytes * (ITEM_WORDS as u64 + 1),
-        };
+        // The parameters of a link, too.
+        let words = (FIRST_ITEM + link::WORDS) as u64
+            + match self.shape {
+                Shape::Stateless => 0,
+                Shape::Serial => capacity_bytes * ITEM_WORDS as u64,
+                Shape::Instances { .. } => capacity_bytes * (ITEM_WORDS as u64 + 1),
+            };
         let align = u64::from(gpu.limits.min_storage_buffer_offset_alignment).max(16);
         let messages_at = (words * 4).next_multiple_of(align);
         let size = messages_at + (capacity_bytes * u64::from(self.shader.message_stride)).max(16);

@@ -1,6 +1,7 @@
 //! What a port and the pump share: the messages that wait for a round, and what came back of those before.
 
 use super::chains::Chains;
+use super::ends::Ends;
 use super::group::Group;
 use super::round::Landed;
 use crate::backend::{Onward, Packed, PortControl, Shape};
@@ -165,6 +166,8 @@ pub(super) struct Lane {
     pub most: u32,
     /// Where what it emits may go on the device.
     pub onward: Option<Arc<dyn Onward>>,
+    /// Of a kernel with instances.
+    pub ends: Option<Ends>,
     state: Mutex<LaneState>,
     /// Something came back.
     changed: Condvar,
@@ -177,6 +180,7 @@ impl Lane {
         control: Arc<PortControl>,
         most: u32,
         onward: Option<Arc<dyn Onward>>,
+        ends: Option<Ends>,
     ) -> Self {
         Self {
             group,
@@ -185,6 +189,7 @@ impl Lane {
             control,
             most,
             onward,
+            ends,
             state: Mutex::default(),
             changed: Condvar::new(),
         }

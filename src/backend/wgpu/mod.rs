@@ -9,6 +9,7 @@ mod adapter;
 mod arena;
 mod chains;
 mod compute;
+mod ends;
 mod gpu;
 mod group;
 mod lane;

@@ -1,6 +1,7 @@
 //! A kernel's port on a wgpu device: stages messages for the next round, and reads what rounds bring back.
 
 use super::chains::Table;
+use super::ends::Ends;
 use super::gpu::Gpu;
 use super::group::{CUT_SHORT, DONE, Group};
 use super::lane::{Batch, Lane, Part, Passing, Returned};
@@ -85,15 +86,17 @@ impl WgpuPort {
             }
             _ => None,
         };
-        let lane = Lane::new(group.clone(), places.clone(), spec.control, round as u32, onward);
+        let (table, ends) = match spec.shape {
+            Shape::Instances { count, field_offset } => {
+                (Some(Table::new(count, field_offset)), Some(Ends::new(count, field_offset)))
+            }
+            Shape::Stateless | Shape::Serial => (None, None),
+        };
+        let lane = Lane::new(group.clone(), places.clone(), spec.control, round as u32, onward, ends);
         let lane = Arc::new(lane);
         let states = spec.states.unwrap_or_else(|| spec.initial_state.repeat(instances as usize).into());
         group.write_states(places.start, &states, state_size)?;
         pump.watch(&lane);
-        let table = match spec.shape {
-            Shape::Instances { count, field_offset } => Some(Table::new(count, field_offset)),
-            Shape::Stateless | Shape::Serial => None,
-        };
         Ok(Self {
             pump,
             gpu,
@@ -432,6 +435,9 @@ impl Port for WgpuPort {
                 }
             }
         }
+    }
+
+    fn all_is_out(&mut self) {
         // What is kept until others have run again is not where it goes.
         if self.detours > 0 && self.held.is_empty() {
             self.lane.lock().detours -= std::mem::take(&mut self.detours);

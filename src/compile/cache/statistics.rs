@@ -52,28 +52,24 @@ pub struct CacheStatistics {
 impl fmt::Display for CacheStatistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { hits, misses, evictions, entries, capacity, .. } = self;
-        write!(
-            f,
-            "memory: {entries} of {capacity} handlers, {hits} hits, {misses} misses, {evictions} evictions; "
-        )?;
-        let Some(folder) = &self.disk_folder else {
-            return write!(f, "disk: off ({})", self.disk_problem.as_deref().unwrap_or("no reason"));
+        let disk = match &self.disk_folder {
+            None => format!("off ({})", self.disk_problem.as_deref().unwrap_or("no reason")),
+            Some(folder) => format!(
+                "{} bytes in {}, {} hits, {} misses, {} writes, {} unwritten, {} rejected, {} evictions{}",
+                self.disk_bytes,
+                folder.display(),
+                self.disk_hits,
+                self.disk_misses,
+                self.disk_writes,
+                self.disk_unwritten,
+                self.disk_rejected,
+                self.disk_evictions,
+                self.disk_problem.as_ref().map_or(String::new(), |problem| format!("; {problem}"))
+            ),
         };
         write!(
             f,
-            "disk: {} bytes in {}, {} hits, {} misses, {} writes, {} unwritten, {} rejected, {} evictions",
-            self.disk_bytes,
-            folder.display(),
-            self.disk_hits,
-            self.disk_misses,
-            self.disk_writes,
-            self.disk_unwritten,
-            self.disk_rejected,
-            self.disk_evictions
-        )?;
-        if let Some(problem) = &self.disk_problem {
-            write!(f, "; {problem}")?;
-        }
-        Ok(())
+            "memory: {entries} of {capacity} handlers, {hits} hits, {misses} misses, {evictions} evictions; disk: {disk}"
+        )
     }
 }

@@ -9,6 +9,7 @@ mod compiled;
 pub(crate) mod device;
 mod fission;
 pub(crate) mod group;
+pub(in crate::compile) mod inline;
 mod invocations;
 mod segment;
 pub(in crate::compile) mod uniform;

@@ -6,7 +6,7 @@ use super::scan::{Scan, Word, declaration, scan};
 use super::{CAPABILITIES, explain, overrides, refuse};
 use crate::compile::compute::{
     Access, Binding, Builtin, ComputeSource, MOST_ALONG, MOST_BINDINGS, MOST_INVOCATIONS,
-    MOST_WORKGROUP_MEMORY, Parameter, uniform,
+    MOST_WORKGROUP_MEMORY, Parameter, inline, uniform,
 };
 use crate::compile::uses::{self, visit};
 use crate::error::Result;
@@ -73,7 +73,7 @@ pub(in crate::compile) fn parse_compute(source: &ComputeSource<'_>) -> Result<Pa
         .validate(&module)
         .map_err(|error| explain::validation_error(&error, &module, &words, &report))?;
     check_values(&module, &info, &layouter, &report)?;
-    let has_barriers = check_barriers(&module, &functions, function, &parameters, &report)?;
+    let (info, has_barriers) = barriers(&mut module, info, function, &parameters, &report)?;
     Ok(ParsedCompute {
         name: source.name.to_string(),
         text,
@@ -359,56 +359,62 @@ fn parameters(
     function.arguments.iter().map(one).collect()
 }
 
-/// Are there barriers, each in the entry point itself and reached by all invocations together?
-fn check_barriers(
-    module: &Module,
-    functions: &[Handle<Function>],
+/// Are there barriers? Then they are in the entry point itself, where all invocations reach each of them together.
+fn barriers(
+    module: &mut Module,
+    mut info: ModuleInfo,
     entry: Handle<Function>,
     parameters: &[Parameter],
     report: &Reporter<'_>,
-) -> Result<bool> {
-    let mut found = None;
-    for handle in functions {
-        let function = &module.functions[*handle];
-        let mut has_any = false;
-        visit(&function.body, &mut |statement| has_any |= uniform::is_barrier(statement));
-        if has_any && *handle != entry {
-            let name = function.name.as_deref().unwrap_or("_");
-            return Err(report.span(
-                module.functions.get_span(*handle),
-                format_args!(
-                    "the function `{name}` has a barrier; write barriers in the entry point itself, around the call"
-                ),
-            ));
-        }
-        if has_any {
-            found = uniform::check(module, function, parameters);
-        }
-        if let Some(uniform::Violation { barrier, cause, leaves_switch }) = found {
-            let line =
-                cause.to_range().map_or(1, |range| report.text()[..range.start].matches('\n').count() + 1);
-            if leaves_switch {
-                return Err(report.span(
-                    barrier,
-                    format_args!(
-                        "some invocations of a workgroup leave the `switch` around this barrier by a `break`, and others \
-                         do not: it depends on the condition in line {line}, which differs between them; write `if` \
-                         instead of the `break`, or move the barrier out of the `switch`"
-                    ),
-                ));
-            }
-            return Err(report.span(
-                barrier,
-                format_args!(
-                    "not all invocations of a workgroup reach this barrier together: it depends on the condition in \
-                     line {line}, which differs between them; move the barrier out of there, or let the condition \
-                     depend on `workgroup_id`, constants, uniforms or `workgroupUniformLoad` only"
-                ),
-            ));
-        }
-        if has_any {
-            return Ok(true);
-        }
+) -> Result<(ModuleInfo, bool)> {
+    let before = module.functions[entry].expressions.len();
+    inline::inline(module, entry).map_err(|function| {
+        let name = module.functions[function].name.as_deref().unwrap_or("_");
+        report.span(
+            module.functions.get_span(function),
+            format_args!(
+                "the function `{name}` has a barrier, and so becomes a part of whoever calls it; with those that call \
+                 each other that is more than {} times; call them in a loop",
+                inline::MOST_CALLS
+            ),
+        )
+    })?;
+    if module.functions[entry].expressions.len() != before {
+        info = Validator::new(ValidationFlags::all(), CAPABILITIES).validate(module).map_err(|error| {
+            let what = error.emit_to_string(report.text());
+            report.whole(format_args!(
+                "calls with barriers made an invalid module ({what}); please report this shader"
+            ))
+        })?;
     }
-    Ok(false)
+    let function = &module.functions[entry];
+    let mut has_any = false;
+    visit(&function.body, &mut |statement| has_any |= uniform::is_barrier(statement));
+    if !has_any {
+        return Ok((info, false));
+    }
+    let Some(uniform::Violation { barrier, cause, leaves_switch }) =
+        uniform::check(module, function, parameters)
+    else {
+        return Ok((info, true));
+    };
+    let line = cause.to_range().map_or(1, |range| report.text()[..range.start].matches('\n').count() + 1);
+    if leaves_switch {
+        return Err(report.span(
+            barrier,
+            format_args!(
+                "some invocations of a workgroup leave the `switch` around this barrier by a `break`, and others do not: \
+                 it depends on the condition in line {line}, which differs between them; write `if` instead of the \
+                 `break`, or move the barrier out of the `switch`"
+            ),
+        ));
+    }
+    Err(report.span(
+        barrier,
+        format_args!(
+            "not all invocations of a workgroup reach this barrier together: it depends on the condition in line {line}, \
+             which differs between them; move the barrier out of there, or let the condition depend on `workgroup_id`, \
+             constants, uniforms or `workgroupUniformLoad` only"
+        ),
+    ))
 }

@@ -22,10 +22,13 @@ pub(super) fn parse_error(error: &ParseError, report: &Reporter<'_>, generated: 
     let span = spans().next().unwrap_or_default();
     let what = error.message();
     if spans().next().is_none() {
-        let what = if what.starts_with("internal") {
-            "an expression is nested too deeply; use variables"
-        } else {
-            what
+        let index = what.strip_prefix("Index ").and_then(|rest| rest.split_once(" is out of bounds"));
+        let what = match index {
+            _ if what.starts_with("internal") => {
+                "an expression is nested too deeply; use variables".to_string()
+            }
+            Some((index, _)) => format!("the index {index} is past the end; write a smaller one"),
+            None => without_handles(what),
         };
         return report.whole(what);
     }

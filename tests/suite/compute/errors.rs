@@ -174,11 +174,6 @@ fn what_not_every_backend_has() {
           @compute @workgroup_size(1) fn main() { x[0] = y[0]; }",
             "are both `@group(0) @binding(0)`",
         ),
-        (
-            "fn wait() { workgroupBarrier(); }
-          @compute @workgroup_size(1) fn main() { wait(); }",
-            "write barriers in the entry point itself",
-        ),
     ];
     for (text, part) in cases {
         mentions(orchestrator.kernel(text, "main"), Error::is_rejected, &["<compute \"main\">:", part]);
@@ -242,6 +237,69 @@ fn barriers_that_not_all_reach() {
 }
 
 #[test]
+fn barriers_in_functions_that_not_all_reach() {
+    let (_runtime, orchestrator) = both();
+    let text = |helper: &str, call: &str| {
+        format!(
+            "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+             var<workgroup> w: array<u32, 64>;
+             fn helper(i: u32) -> u32 {{
+                 {helper}
+             }}
+             @compute @workgroup_size(64)
+             fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) g: vec3<u32>) {{
+                 w[i] = i;
+                 {call}
+             }}"
+        )
+    };
+    let refused = [
+        (
+            "workgroupBarrier(); return 1u;",
+            "if i < 32u { x[i] = helper(i); }",
+            "<compute \"main\">:4:",
+            "line 9",
+        ),
+        (
+            "if i < 5u { workgroupBarrier(); } return 1u;",
+            "x[i] = helper(i);",
+            "<compute \"main\">:4:",
+            "line 4",
+        ),
+        ("if i < 5u { return 2u; } workgroupBarrier(); return 1u;", "x[i] = helper(i);", ":4:", "line 4"),
+        (
+            "for (var k = 0u; k < 9u; k++) { if k == i { return 2u; } workgroupBarrier(); } return 1u;",
+            "x[i] = helper(i);",
+            ":4:",
+            "line 4",
+        ),
+        ("workgroupBarrier(); return i;", "if helper(i) == 3u { storageBarrier(); }", ":9:", "line 9"),
+    ];
+    for (helper, call, place, line) in refused {
+        let parts = [place, "not all invocations of a workgroup reach this barrier together", line];
+        mentions(orchestrator.kernel(&text(helper, call), "main"), Error::is_rejected, &parts);
+    }
+    let accepted = [
+        ("if i < 5u { workgroupBarrier(); } return 1u;", "x[i] = helper(g.x);"),
+        (
+            "workgroupBarrier(); if w[i] == 5u { return 2u; } return 1u;",
+            "x[i] = helper(i); workgroupBarrier();",
+        ),
+        ("workgroupBarrier(); return i;", "if helper(g.x) == 3u { storageBarrier(); }"),
+    ];
+    for (helper, call) in accepted {
+        assert!(orchestrator.kernel(&text(helper, call), "main").is_ok(), "{helper} {call}");
+    }
+    // Each calls the one before it twice.
+    let many: String = (1..=10).map(|n| format!("fn f{n}() {{ f{}(); f{}(); }}\n", n - 1, n - 1)).collect();
+    let many = format!(
+        "fn f0() {{ workgroupBarrier(); }}\n{many}@compute @workgroup_size(1) fn main() {{ f10(); }}"
+    );
+    let parts = ["has a barrier", "more than 1000 times", "call them in a loop"];
+    mentions(orchestrator.kernel(&many, "main"), Error::is_rejected, &parts);
+}
+
+#[test]
 fn constants_that_are_none() {
     let text = "override N: u32;
         override F = 1.5f;
@@ -277,6 +335,54 @@ fn constants_that_are_none() {
     );
     kernel.constant("N", 2.0).constant("F", -0.25).dispatch([1, 1, 1]).unwrap();
     assert_eq!(x.to_vec().unwrap(), [-0.25]);
+}
+
+#[test]
+fn constants_that_their_types_do_not_have() {
+    let text = "@id(7) override STEP: i32 = 2;
+        @id(1300)
+        override
+            SCALE: f32;
+        override REVERSED: bool = false;
+        @group(0) @binding(0) var<storage, read_write> x: array<f32>;
+        @compute @workgroup_size(1) fn main() { x[0] = select(1.0, -1.0, REVERSED) * SCALE * f32(STEP); }";
+    let (runtime, orchestrator) = both();
+    let x = runtime.buffer(&[0.0f32]).unwrap();
+    let kernel = orchestrator.kernel(text, "main").unwrap().bind("x", &x);
+    // By number as well as by name, and never by both.
+    kernel.clone().constant("1300", 0.25).constant("7", -3.0).dispatch([1, 1, 1]).unwrap();
+    assert_eq!(x.to_vec().unwrap(), [-0.75]);
+    let named = kernel.clone().constant("SCALE", 1.5).constant("REVERSED", 1.0);
+    named.dispatch([1, 1, 1]).unwrap();
+    assert_eq!(x.to_vec().unwrap(), [-3.0]);
+    kernel
+        .clone()
+        .constant("SCALE", f32::MAX.into())
+        .constant("STEP", i32::MIN.into())
+        .dispatch([1, 1, 1])
+        .unwrap();
+    for (name, value, part) in [
+        ("STEP", 3e9, "the constant `STEP` is 3000000000, which is no `i32`; set one that is"),
+        ("7", 0.5, "the constant `STEP` is 0.5, which is no `i32`; set one that is"),
+        ("SCALE", 1e39, "which is no `f32`; set one that is"),
+        ("SCALE", f64::NAN, "the constant `SCALE` is NaN, which is no `f32`; set one that is"),
+    ] {
+        mentions(kernel.clone().constant(name, value).dispatch([1, 1, 1]), Error::is_invalid, &[part]);
+    }
+    mentions(
+        kernel.clone().constant("8", 1.0).dispatch([1, 1, 1]),
+        Error::is_rejected,
+        &["there is no `override 8`, for which a constant is set"],
+    );
+    // Lines stay where they were.
+    let wrong = text.replace("f32(STEP);", "f32(STEP) + 1u;");
+    mentions(
+        orchestrator
+            .kernel(&wrong, "main")
+            .and_then(|kernel| kernel.bind("x", &x).constant("SCALE", 1.0).dispatch([1, 1, 1])),
+        Error::is_rejected,
+        &["<compute \"main\">:7:"],
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod alone;
 mod errors;
 mod groups;
+mod helpers;
 mod language;
 mod sorting;
 

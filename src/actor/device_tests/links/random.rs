@@ -2,6 +2,7 @@
 //! it went over links on the device or through the host, whoever was deactivated, and whatever device was lost meanwhile.
 
 use super::super::{AGAIN, LONG, runtime};
+use super::instances::{KEEP, LAST, at_the_end, kept};
 use super::{COUNT, Item, PASS, SPREAD, Seen, check, eventually, item, link, start};
 use crate::{Handle, RingKernel, Runtime, SendError};
 use proptest::prelude::*;
@@ -12,7 +13,14 @@ use std::time::Duration;
 enum Stage {
     Pass,
     Spread,
+    /// [`KEEP`] with one state.
+    Serial,
+    /// … and with [`INSTANCES`].
+    Instances,
 }
+
+/// One fewer than `KEEP` and `LAST` may be told of.
+const INSTANCES: u32 = 5;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -23,11 +31,15 @@ enum Step {
     Resume,
     Sleep(u64),
     Destroy,
+    /// From now on there is no memory for such a part of a link's rounds; then they do not come about.
+    Refuse(Option<&'static str>),
 }
 
 #[derive(Clone, Debug)]
 struct History {
     stages: Vec<Stage>,
+    /// Has the end instances?
+    is_split: bool,
     capacity: usize,
     /// Of the end's queue of replies.
     unread: usize,
@@ -41,53 +53,75 @@ fn histories() -> impl Strategy<Value = History> {
         1 => Just(Step::Resume),
         2 => (0..1500u64).prop_map(Step::Sleep),
         1 => Just(Step::Destroy),
+        2 => prop::sample::select(vec![None, Some("the size of a round"), Some("the ends of chains")])
+            .prop_map(Step::Refuse),
     ];
-    let stage = prop_oneof![2 => Just(Stage::Pass), 1 => Just(Stage::Spread)];
+    let stage = prop_oneof![
+        2 => Just(Stage::Pass),
+        1 => Just(Stage::Spread),
+        1 => Just(Stage::Serial),
+        2 => Just(Stage::Instances),
+    ];
     (
         prop::collection::vec(stage, 1..4),
+        any::<bool>(),
         prop_oneof![Just(4usize), Just(64), Just(1024)],
         prop_oneof![Just(3usize), Just(1024)],
         prop::collection::vec(step, 1..30),
     )
-        .prop_map(|(stages, capacity, unread, steps)| History { stages, capacity, unread, steps })
+        .prop_map(|(stages, is_split, capacity, unread, steps)| History {
+            stages,
+            is_split,
+            capacity,
+            unread,
+            steps,
+        })
 }
 
-/// What comes out of the chain for the message with this number.
-fn expected(stages: &[Stage], number: u32) -> Vec<Item> {
-    let mut items = vec![item(number)];
-    for stage in stages {
-        items = items
+/// What comes to the end of the chain for these messages.
+fn expected(stages: &[Stage], items: Vec<Item>) -> Vec<Item> {
+    stages.iter().fold(items, |items, stage| match stage {
+        Stage::Pass => items.into_iter().map(|one| Item { hops: one.hops + 1, ..one }).collect(),
+        Stage::Spread => items
             .into_iter()
             .flat_map(|one| {
-                let (copies, spreads) = match stage {
-                    Stage::Pass => (1, 0),
-                    // The others fault.
-                    Stage::Spread if one.number % 13 == 12 => (0, 0),
-                    Stage::Spread => (one.number % 3, 1),
-                };
-                (0..copies).map(move |copy| Item { number: one.number, hops: one.hops + 1 + copy * spreads })
+                // The others fault.
+                let copies = if one.number % 13 == 12 { 0 } else { one.number % 3 };
+                (0..copies).map(move |copy| Item { hops: one.hops + 1 + copy, ..one })
             })
-            .collect();
-    }
-    items
+            .collect(),
+        Stage::Serial => kept(items, None),
+        Stage::Instances => kept(items, Some(INSTANCES)),
+    })
 }
 
-fn run(history: &History, runtime: &Runtime) {
+/// How many messages came to kernels over links, and how many of them on the device.
+fn run(history: &History, runtime: &Runtime) -> [u64; 2] {
     let stages: Vec<Handle<Item, ()>> = (0..)
         .zip(&history.stages)
         .map(|(number, stage)| {
-            let handler = match stage {
-                Stage::Pass => PASS,
-                Stage::Spread => SPREAD,
+            let name = format!("stage {number}");
+            let keep = || RingKernel::<Item, ()>::wgsl(&*name, KEEP).initial_state(Seen::default());
+            let kernel = match stage {
+                Stage::Pass => RingKernel::wgsl(&*name, PASS),
+                Stage::Spread => RingKernel::wgsl(&*name, SPREAD),
+                Stage::Serial => keep(),
+                Stage::Instances => keep().instances(INSTANCES),
             };
-            let kernel = RingKernel::<Item, ()>::wgsl(format!("stage {number}"), handler);
-            let kernel = kernel.output_many::<Item>("out", 2).queue_capacity(history.capacity).restart(AGAIN);
+            // One value at most goes another way through the pass than two.
+            let most = if matches!(stage, Stage::Spread) { 2 } else { 1 };
+            let kernel = kernel.output_many::<Item>("out", most);
+            let kernel = kernel.queue_capacity(history.capacity).restart(AGAIN);
             let kernel = runtime.launch(kernel).unwrap();
             kernel.activate().unwrap();
             kernel
         })
         .collect();
-    let end = RingKernel::wgsl("end", COUNT).initial_state(Seen::default()).restart(AGAIN);
+    let end = match history.is_split {
+        false => RingKernel::wgsl("end", COUNT).initial_state(Seen::default()),
+        true => RingKernel::wgsl("end", LAST).initial_state(Seen::default()).instances(INSTANCES),
+    };
+    let end = end.restart(AGAIN);
     let end: Handle<Item, Item> =
         start(runtime, end.queue_capacity(history.capacity).output_capacity(history.unread));
     for (number, stage) in stages.iter().enumerate() {
@@ -98,12 +132,18 @@ fn run(history: &History, runtime: &Runtime) {
     }
     let sent: u32 =
         history.steps.iter().map(|step| if let Step::Send(count) = step { *count } else { 0 }).sum();
-    let expected: Vec<Item> = (0..sent).flat_map(|number| expected(&history.stages, number)).collect();
+    let arrivals = expected(&history.stages, (0..sent).map(item).collect());
+    let accepted = arrivals.len() as u64;
+    let expected = if history.is_split { at_the_end(arrivals, INSTANCES) } else { arrivals };
+    // A device that is lost takes the states with it.
+    let has_states = !history.steps.iter().any(|step| matches!(step, Step::Destroy));
+    let seen = |items: &[Item]| -> Vec<Item> {
+        items.iter().map(|item| Item { seen: if has_states { item.seen } else { 0 }, ..*item }).collect()
+    };
     std::thread::scope(|scope| {
         let received = scope.spawn(|| {
-            let one =
-                |_: &Item| end.recv_timeout(LONG).map_err(|error| format!("{error}; {:#?}", end.telemetry()));
-            expected.iter().map(one).collect::<Result<Vec<_>, _>>()
+            let one = |_| end.recv_timeout(LONG).map_err(|error| format!("{error}; {:#?}", end.telemetry()));
+            (0..expected.len()).map(one).collect::<Result<Vec<_>, _>>()
         });
         // Sends wait while the chain is stalled, so they have a thread of their own.
         let (sender, numbers) = std::sync::mpsc::channel::<std::ops::Range<u32>>();
@@ -150,12 +190,13 @@ fn run(history: &History, runtime: &Runtime) {
                 Step::Resume => resume(),
                 Step::Sleep(micros) => std::thread::sleep(Duration::from_micros(*micros)),
                 Step::Destroy => runtime.device().destroy(),
+                Step::Refuse(part) => runtime.device().refuse(*part),
             }
         }
         resume();
         drop(sender);
         match received.join().unwrap() {
-            Ok(received) => assert_eq!(received, expected),
+            Ok(received) => assert_eq!(seen(&received), seen(&expected)),
             Err(error) => {
                 let all = runtime.telemetry();
                 // Whoever still sends has to end too.
@@ -170,9 +211,17 @@ fn run(history: &History, runtime: &Runtime) {
         assert_eq!(books.undeliverable, 0);
         assert_eq!(books.accepted, books.handled + books.dead_letters.total());
     }
+    for (place, stage) in stages.iter().enumerate() {
+        let emitted = self::expected(&history.stages[..=place], (0..sent).map(item).collect()).len() as u64;
+        assert_eq!(stage.telemetry().emitted, emitted, "by stage {place}");
+    }
+    // What is for an instance that is not there is refused behind the messages that emitted it, and gives no reply.
+    eventually("each value has arrived", || end.telemetry().accepted >= accepted);
     let last = end.telemetry();
-    assert_eq!((last.accepted, last.handled), (expected.len() as u64, expected.len() as u64));
+    assert_eq!((last.accepted, last.handled), (accepted, expected.len() as u64));
     check(runtime);
+    let ends = stages[1..].iter().map(Handle::telemetry).chain([last]);
+    ends.map(|books| [books.accepted, books.arrived]).fold([0; 2], |[a, b], [c, d]| [a + c, b + d])
 }
 
 #[test]
@@ -181,6 +230,7 @@ fn chains_do_what_a_plain_loop_does() {
         return;
     }
     let cases = std::env::var("RINGWORK_GENERATED").ok().and_then(|cases| cases.parse().ok()).unwrap_or(25);
+    let total = std::cell::Cell::new([0u64; 2]);
     let mut runner = TestRunner::new(Config {
         cases,
         failure_persistence: None,
@@ -189,8 +239,15 @@ fn chains_do_what_a_plain_loop_does() {
     });
     runner
         .run(&histories(), |history| {
-            run(&history, &runtime().expect("there was one"));
+            let [accepted, arrived] = run(&history, &runtime().expect("there was one"));
+            total.set([total.get()[0] + accepted, total.get()[1] + arrived]);
             Ok(())
         })
         .unwrap();
+    let [accepted, arrived] = total.get();
+    println!("{arrived} of {accepted} arrived on the device");
+    assert!(
+        arrived > accepted / 50,
+        "{arrived} of {accepted}: what always goes through the host tests no links"
+    );
 }

@@ -43,6 +43,11 @@ fn what_is_larger_than_all_that_may_be_kept_is_not_kept() {
     assert_eq!((told.disk_writes, told.disk_unwritten, told.disk_evictions), (1, 2, 0));
     let problem = "an artefact of 1001 bytes is more than all of the 1000 that may be kept";
     assert_eq!(told.disk_problem.as_deref(), Some(problem));
+    let shown = told.to_string();
+    assert!(
+        shown.ends_with(&format!("1 writes, 2 unwritten, 0 rejected, 0 evictions; {problem}")),
+        "{shown}"
+    );
     assert!(!ask(&store, 1, file(1000)), "it did not have to go for what has no room anyway");
     // Kept by a process with more room: not even read.
     assert!(ask(&folder.store(2000), 2, file(1001)));

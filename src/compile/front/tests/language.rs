@@ -315,3 +315,57 @@ fn a_continue_past_what_continuing_uses_is_refused() {
         crate::compile::compile(&source(&inside(body))).unwrap_or_else(|error| panic!("{error}"));
     }
 }
+
+#[test]
+fn mistakes_in_results_conditions_and_indices() {
+    for (body, wanted) in [
+        ("r[0] = m.a[0] / 0u;", "3:12: in `m.a[0] / 0u`: this divides by zero; write another divisor"),
+        (
+            "let x = i32(m.a[0]) % 0; r[0] = u32(x);",
+            "3:13: in `i32(m.a[0]) % 0`: this divides by zero; write another divisor",
+        ),
+        (
+            "switch i32(m.a[0]) { case -1: {} case -1: {} default: {} }",
+            "1:4: the `switch` has the case -1 twice; remove one",
+        ),
+        ("continue;", "3:5: in `continue;`: this `continue` is in no loop; remove it"),
+        (
+            "loop { continuing { continue; } }",
+            "3:25: in `continue;`: this `continue` is in no loop; remove it",
+        ),
+        (
+            "let p = &r; (*p) = 1u;",
+            "3:24: in `1u`: the value's type is not the variable's; convert it, as in `f32(x)`",
+        ),
+        ("if vec2(true) { }", "3:8: in `vec2(true)`: a condition must be a `bool`; write a comparison"),
+        ("let x = vec2(m.a[0], 2u)[5]; r[0] = x;", "1:1: the index 5 is past the end; write a smaller one"),
+        ("r[0] = select(1u, 2u, m.a[0]);", "3:12: in `select`: this is not valid WGSL for a handler"),
+        ("let x = m.a[1.5]; r[0] = x;", "3:13: in `m.a[1.5]`: Accessing with index can't be done"),
+    ] {
+        refused(inside(body), wanted);
+    }
+    for (function, wanted) in [
+        (
+            "fn f() { return 1u; }",
+            "1:17: in `1u`: this function has no result; declare one with `->` or write `return;`",
+        ),
+        (
+            "fn f() -> u32 { return; }",
+            "1:17: in `return;`: this function can end without a result; end it with a `return` of a `u32`",
+        ),
+        (
+            "fn f() -> @location(0) u32 { return 1u; }",
+            "1:4: a plain function has no `@builtin` or `@location`; a handler gets all it needs in its message",
+        ),
+        (
+            "fn f(x: atomic<u32>) {}",
+            "1:4: the parameter `x` has a type that cannot be passed; pass a value of a fixed size",
+        ),
+        (
+            "fn f(n: i32) -> bool { return n < 1.5f; }",
+            "1:31: in `n < 1.5f`: the operator does not take `i32` and `f32`; convert one of them, as in `f32(x)`",
+        ),
+    ] {
+        refused(before(function), wanted);
+    }
+}

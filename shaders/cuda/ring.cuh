@@ -6,7 +6,9 @@
 //   RT_SHAPE                                 one of the three below
 //   RT_MESSAGE_WORDS, RT_REPLY_WORDS, RT_STATE_WORDS   sizes in words, as the host has them
 //   RT_SLOT_GRANULES, RT_RECORD_GRANULES     granules of a slot on the way in, and of a record on the way out
-//   RT_BATCH                                 messages that are taken at once, at most, and no more than lanes
+//   RT_WARPS                                 warps of a block, at most; one if the shape is serial
+//   RT_BATCH                                 messages that are taken at once, at most, and no more than those have lanes
+//   RT_MESSAGE_SPACE                         bytes of a message in shared memory
 //   RT_INSTANCE_WORD                         the word of a message that names its instance
 //   RT_HEARTBEAT                             where the heartbeat is, in words behind the stop word
 //   RT_TABLES, RT_OUTPUTS                    how many there are
@@ -104,6 +106,11 @@ RT_FN rt_u64 rt_now() {
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
   return ns;
 }
+// Shared memory whose size the launch says: for as many messages as its block takes at once.
+RT_FN rt_u32* rt_shared() {
+  extern __shared__ uint4 rt_of_the_launch[];
+  return (rt_u32*)rt_of_the_launch;
+}
 #endif
 
 RT_FN rt_u32 rt_lap(const RtLaunch& launch, rt_u64 position) {
@@ -127,10 +134,58 @@ RT_FN rt_u32 rt_least(rt_u32 value) {
   return value;
 }
 
-// A message in shared memory: as many words as the larger of both sides' ideas of it, and aligned for any type.
-#define RT_SHARED_MESSAGE ((sizeof(RtMessage) > RT_MESSAGE_WORDS * 4 ? sizeof(RtMessage) : RT_MESSAGE_WORDS * 4) + 15) / 16 * 4
+// Words of a message in shared memory: as many as the larger of both sides' ideas of it, and aligned for any type.
+#define RT_SHARED_MESSAGE (RT_MESSAGE_SPACE / 4u)
+static_assert(RT_MESSAGE_SPACE % 16 == 0 && sizeof(RtMessage) <= RT_MESSAGE_SPACE && RT_MESSAGE_WORDS * 4 <= RT_MESSAGE_SPACE,
+              "the host says how much shared memory there is");
 
-// Copies up to `want` messages from the ring; how many were complete, from the first on. All lanes call it.
+// What the warps of a block tell each other, in shared memory.
+struct RtRound {
+  rt_u64 head;           // for a round of all: the position of its first message,
+  rt_u32 want;           // how many messages it is for, at most,
+  rt_u32 leave;          // or why there is none
+  rt_u32 has_faulted;
+  // A handler was left in the middle; by turns, so that nobody sees in one turn what comes in the next.
+  rt_u32 interrupted[2];
+  // Each warp's part of what they agree on, first before and then behind the handlers: nobody writes to one of these
+  // while somebody still reads it.
+  rt_u32 least[2][RT_WARPS];
+};
+
+// Who calls.
+struct RtThread {
+  rt_u32 lane, warp;
+  bool is_wide;          // this round is for all warps of the block
+  RtRound* round;
+};
+
+// Known to the compiler where there is one warp.
+RT_FN bool rt_is_wide(const RtThread& thread) { return RT_WARPS > 1 && thread.is_wide; }
+
+// Does anybody in this round say so? What they wrote to memory before is there for all.
+RT_FN bool rt_any(const RtThread& thread, bool vote) {
+  if (rt_is_wide(thread)) return __syncthreads_or(vote) != 0;
+  __syncwarp();
+  return __any_sync(RT_ALL_LANES, vote);
+}
+
+// The least of everybody's values in this round. As above.
+RT_FN rt_u32 rt_agree(const RtThread& thread, rt_u32 value, rt_u32 time) {
+  value = rt_least(value);
+  if (rt_is_wide(thread)) {
+    if (thread.lane == 0) thread.round->least[time][thread.warp] = value;
+    __syncthreads();
+    for (rt_u32 warp = 0; warp < blockDim.x / RT_LANES; warp++) {
+      const rt_u32 other = thread.round->least[time][warp];
+      value = other < value ? other : value;
+    }
+  } else {
+    __syncwarp();
+  }
+  return value;
+}
+
+// Copies up to `want` messages from the ring; how many were complete, from the first on. All lanes of a warp call it.
 RT_FN rt_u32 rt_receive(const RtLaunch& launch, rt_u64 head, rt_u32 want, rt_u32* messages, rt_u32 lane) {
   rt_u32 missing = want;
   const rt_u32 granules = want * RT_SLOT_GRANULES;
@@ -249,12 +304,23 @@ RT_FN rt_u32 rt_message(const RtLaunch& launch, rt_u64 position, const rt_u32* m
   return code;
 }
 
+// How many messages of this batch before one of another warp go to the same instance.
+RT_FN rt_u32 rt_before(const RtThread& thread, const rt_u32* messages, rt_u32 instance) {
+  rt_u32 count = 0;
+#if RT_SHAPE == RT_INSTANCES
+  for (rt_u32 index = 0; index < thread.warp * RT_LANES; index++) {
+    count += messages[index * RT_SHARED_MESSAGE + RT_INSTANCE_WORD] == instance ? 1u : 0u;
+  }
+#endif
+  return count;
+}
+
 // The messages of one batch: how many are over, from the first on, and in `leave` why no more are to be begun.
 RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const rt_u32* messages, rt_u32* state,
-                      rt_u32 lane, rt_u32* leave) {
+                      const RtThread& thread, rt_u32* leave) {
 #if RT_SHAPE == RT_SERIAL
   rt_u32 over = 0, why = 0;
-  if (lane == 0) {
+  if (thread.lane == 0) {
     rt_u64 looked = 0;
     while (over < ready && why == 0) {
       if (over > 0) {
@@ -279,33 +345,32 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
       if (code != RT_RECORD_DONE) why = RT_EXIT_FAULT;
     }
   }
+  __syncwarp();
   *leave = __shfl_sync(RT_ALL_LANES, why, 0);
   return __shfl_sync(RT_ALL_LANES, over, 0);
 #else
-  const rt_u64 position = head + lane;
-  const rt_u32* message = messages + lane * (RT_SHARED_MESSAGE);
-  const bool mine = lane < ready;
+  const rt_u32 index = thread.warp * RT_LANES + thread.lane;
+  const rt_u64 position = head + index;
+  const rt_u32* message = messages + index * RT_SHARED_MESSAGE;
+  const bool mine = index < ready;
   bool has_faulted = false;
-  if (lane == 0) rt_begun(launch, head + ready);
+  if (index == 0) rt_begun(launch, head + ready);
   bool is_over = !mine || rt_is_over(launch, position);
 #if RT_SHAPE == RT_INSTANCES
   // Messages of one instance run one after the other: each waits for as many turns as there are such before it.
   const rt_u32 instance = mine ? message[RT_INSTANCE_WORD] : 0;
-  const rt_u32 peers = __match_any_sync(RT_ALL_LANES, instance) & (ready == 32 ? RT_ALL_LANES : (1u << ready) - 1u);
-  rt_u32 turn = __popc(peers & ((1u << lane) - 1u));
-  bool interrupted = false;
-  for (rt_u32 now = 0; !interrupted; now++) {
-    bool waits = mine && turn >= now;
-    if (!__any_sync(RT_ALL_LANES, waits)) break;
-    if (waits && turn == now && !is_over) {
+  const rt_u32 peers = __match_any_sync(RT_ALL_LANES, instance) & __ballot_sync(RT_ALL_LANES, mine);
+  const rt_u32 turn = __popc(peers & ((1u << thread.lane) - 1u)) + rt_before(thread, messages, instance);
+  for (rt_u32 now = 0;; now++) {
+    if (mine && turn == now && !is_over) {
       const rt_u32 at = instance * RT_STATE_WORDS;
       const rt_u32 code =
           rt_message(launch, position, message, state + at, launch.fallback ? launch.fallback + at : nullptr);
       is_over = code != RT_RUN_INTERRUPTED;
       has_faulted = is_over && code != RT_RECORD_DONE;
+      if (!is_over) thread.round->interrupted[now % 2] = 1;
     }
-    __syncwarp();
-    interrupted = __any_sync(RT_ALL_LANES, waits && turn == now && !is_over);
+    if (!rt_any(thread, mine && turn > now) || thread.round->interrupted[now % 2] != 0) break;
   }
 #else
   if (!is_over) {
@@ -315,45 +380,70 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
   }
   __syncwarp();
 #endif
-  const rt_u32 first = rt_least(is_over ? ready : lane);
   // The kernel may fail by a fault: nothing behind its neighbours must have run then.
-  const bool any = __any_sync(RT_ALL_LANES, has_faulted);
-  *leave = first < ready ? RT_EXIT_INTERRUPTED : any ? RT_EXIT_FAULT : 0;
+  if (has_faulted) thread.round->has_faulted = 1;
+  const rt_u32 first = rt_agree(thread, is_over ? ready : index, 1);
+  *leave = first < ready ? RT_EXIT_INTERRUPTED : thread.round->has_faulted ? RT_EXIT_FAULT : 0;
   return first;
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(RT_LANES) rt_resident(RtLaunch launch) {
-  __shared__ uint4 shared_messages[RT_BATCH * (RT_SHARED_MESSAGE) / 4];
-  rt_u32* messages = (rt_u32*)shared_messages;
-  const rt_u32 lane = threadIdx.x;
+extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtLaunch launch) {
+  __shared__ RtRound round;
+  RtThread thread = {threadIdx.x % RT_LANES, threadIdx.x / RT_LANES, false, &round};
+  const bool is_first = threadIdx.x == 0;
+  rt_u32* messages = rt_shared();
 #if RT_SHAPE == RT_SERIAL && RT_STATE_WORDS > 0
-  // Only lane 0 touches it.
+  // Only the first thread touches it.
   __shared__ rt_u32 state[RT_STATE_WORDS];
-  if (lane == 0) rt_copy<RT_STATE_WORDS>(state, launch.states);
+  if (is_first) rt_copy<RT_STATE_WORDS>(state, launch.states);
 #else
   rt_u32* state = launch.states;
 #endif
+  const rt_u32 most = blockDim.x < RT_BATCH ? blockDim.x : RT_BATCH;
   rt_u64 head = launch.first, idle_since = 0;
   rt_u32 want = 1, empty = 0, leave = 0;
-  if (lane == 0) rt_beat(launch, 1);
-  while (leave == 0) {
+  if (is_first) {
+    rt_beat(launch, 1);
+    round.has_faulted = round.interrupted[0] = round.interrupted[1] = 0;
+  }
+  __syncwarp();
+  for (;;) {
+    if (RT_WARPS > 1) {
+      // Of warps other than the first one each round is wide.
+      thread.is_wide = thread.warp > 0 || want > RT_LANES || (leave != 0 && blockDim.x > RT_LANES);
+      if (thread.is_wide) {
+        if (is_first) {
+          round.head = head;
+          round.want = want;
+          round.leave = leave;
+        }
+        __syncthreads();
+        head = round.head;
+        want = round.want;
+        leave = round.leave;
+      }
+    }
+    if (leave != 0) break;
     // Both loads are under way at the same time.
-    const rt_u32 stop = lane == 0 ? rt_load_word(launch.stop) : 0;
-    const rt_u32 ready = rt_receive(launch, head, want, messages, lane);
-    if (__shfl_sync(RT_ALL_LANES, stop, 0) != 0) {
+    const rt_u32 stop = is_first ? rt_load_word(launch.stop) : 0;
+    const rt_u32 from = thread.warp * RT_LANES;
+    const rt_u32 part = want < from ? 0 : want - from < RT_LANES ? want - from : RT_LANES;
+    rt_u32 ready = rt_receive(launch, head + from, part, messages + from * RT_SHARED_MESSAGE, thread.lane);
+    const bool stops = __shfl_sync(RT_ALL_LANES, stop, 0) != 0;
+    if (rt_is_wide(thread)) ready = rt_agree(thread, stops ? 0 : ready < part ? from + ready : want, 0);
+    if (stops) {
       leave = RT_EXIT_STOPPED;
     } else if (ready > 0) {
-      head += rt_batch(launch, head, ready, messages, state, lane, &leave);
-      // Nothing reads the copies any more when the next ones come.
-      __syncwarp();
-      want = ready < want ? ready : want * 2 < RT_BATCH ? want * 2 : RT_BATCH;
+      // Nothing reads the copies any more when this comes back.
+      head += rt_batch(launch, head, ready, messages, state, thread, &leave);
+      want = ready < want ? ready : want * 2 < most ? want * 2 : most;
       empty = 0;
-    } else {
+    } else if (thread.warp == 0) {
       want = 1;
       empty++;
       if (empty % 64u == 0) {
-        if (lane == 0) rt_beat(launch, empty);
+        if (is_first) rt_beat(launch, empty);
         const rt_u64 now = __shfl_sync(RT_ALL_LANES, rt_now(), 0);
         if (empty == 64u) idle_since = now;
         if (now - idle_since > launch.idle_ns) leave = RT_EXIT_IDLE;
@@ -361,8 +451,7 @@ extern "C" __global__ void __launch_bounds__(RT_LANES) rt_resident(RtLaunch laun
       if (empty > RT_SPINS) rt_sleep(empty > RT_SPINS * 16u ? 1000u : 100u);
     }
   }
-  __syncwarp();
-  if (lane == 0) {
+  if (is_first) {
 #if RT_SHAPE == RT_SERIAL && RT_STATE_WORDS > 0
     rt_copy<RT_STATE_WORDS>(launch.states, state);
 #endif
@@ -370,8 +459,8 @@ extern "C" __global__ void __launch_bounds__(RT_LANES) rt_resident(RtLaunch laun
     launch.leave[1] = (rt_u32)(head >> 32);
     launch.leave[2] = leave;
   }
-  // What the other lanes wrote comes before the epoch, too.
+  // What the other threads wrote comes before the epoch, too.
   rt_fence();
-  __syncwarp();
-  if (lane == 0) rt_publish_word(launch.leave + 3, launch.epoch);
+  __syncthreads();
+  if (is_first) rt_publish_word(launch.leave + 3, launch.epoch);
 }

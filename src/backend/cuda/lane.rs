@@ -4,7 +4,7 @@
 //! there was nothing to do for a while; then whoever looks after it starts it again as soon as there is. What it had not
 //! begun lies in the ring, and what it had lies in the other one: neither leaving nor coming back moves anything.
 
-use super::driver::{self, CUstream};
+use super::driver::{self, Block, CUstream};
 use super::gpu::{DeviceMemory, Gpu, HostMemory, Shared};
 use super::kernel::Code;
 use super::layout::{
@@ -78,6 +78,10 @@ pub(super) struct Lane {
     states: DeviceMemory,
     states_size: usize,
     stream: Shared<CUstream>,
+    /// What it is launched as.
+    block: Block,
+    /// Messages that it takes at once, at most.
+    batch: u32,
     pub control: Arc<PortControl>,
     tables: Vec<Arc<dyn DeviceStorage>>,
     /// Its heart beats in loops, too; what the user wrote in CUDA may have loops of its own.
@@ -91,8 +95,14 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Everything a kernel needs, with its states as the spec has them. It is not started.
-    pub fn new(gpu: &Arc<Gpu>, code: Arc<Code>, layout: Layout, spec: &LaunchSpec) -> Result<Arc<Self>> {
+    /// Everything a kernel needs, with its states as the spec has them, for a block of so many warps. It is not started.
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        code: Arc<Code>,
+        layout: Layout,
+        warps: u32,
+        spec: &LaunchSpec,
+    ) -> Result<Arc<Self>> {
         let instances = if let Shape::Instances { count, .. } = spec.shape { count as usize } else { 1 };
         let rings = (layout.slot + layout.record) * layout.places() * 8;
         let host = gpu.host_memory(RINGS_AT + rings)?;
@@ -108,6 +118,8 @@ impl Lane {
             states,
             states_size,
             stream: gpu.stream()?,
+            block: Block { threads: warps * LANES, shared: layout.shared(warps) },
+            batch: layout.batch(warps),
             control: spec.control.clone(),
             tables: spec.tables.clone(),
             counts_loops: spec.twin.is_none(),
@@ -256,7 +268,7 @@ impl Lane {
         run.first = word(HEAD) | word(HEAD + 1) << 32;
         let reason = left[REASON].load(Ordering::Relaxed);
         run.is_cut_short = reason == EXIT_INTERRUPTED;
-        run.again = if run.is_cut_short { run.first + u64::from(LANES) } else { 0 };
+        run.again = if run.is_cut_short { run.first + u64::from(self.batch) } else { 0 };
         // What a fault means for those behind it, the layer above decides: it says so by making progress, which it may
         // have done already, if it saw the record before this.
         run.is_wanted &= reason != EXIT_FAULT || run.taken == run.first;
@@ -436,7 +448,7 @@ impl Lane {
             tables,
         };
         // SAFETY: the code takes this parameter; what it points to is this lane's, which stays until the kernel has left.
-        let started = unsafe { driver::launch(self.code.function.0, LANES, self.stream.0, &mut launch) };
+        let started = unsafe { driver::launch(self.code.function.0, self.block, self.stream.0, &mut launch) };
         if let Err(refusal) = started {
             self.gpu.lose("a resident kernel does not start", &refusal);
             return;

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The resident driver's text.
 pub(super) const RING: &str = include_str!("../../../shaders/cuda/ring.cuh");
-/// Lanes of a kernel's one block.
+/// Lanes of a warp.
 pub(super) const LANES: u32 = 32;
-/// Bytes of shared memory for messages that are taken at once; every device has three times as much.
+/// Warps of a kernel's one block, at most.
+const MOST_WARPS: u32 = 8;
+/// Bytes of shared memory for messages that are taken at once, at most; every device has three times as much.
 const SHARED: u32 = 16 << 10;
 /// Bytes of the larger ring of a kernel, at most.
 const MOST_RING: usize = 1 << 20;
@@ -75,7 +77,11 @@ pub(super) struct Layout {
     pub record: usize,
     /// Both rings have `1 << shift` places.
     pub shift: u32,
+    /// Warps of a block that the code is for, at most, and messages that it takes at once then.
+    pub most_warps: u32,
     batch: u32,
+    /// Bytes of a message in shared memory.
+    space: u32,
     shape: Shape,
     tables: usize,
 }
@@ -90,7 +96,12 @@ impl Layout {
         let most = (MOST_RING / 8 / slot.max(record)).max(1);
         let places = (spec.round.max(1) as usize).next_power_of_two();
         let shift = places.ilog2().min(most.ilog2());
-        let shared = 4 * message_words.next_multiple_of(4).max(4) as u32;
+        let space = 4 * message_words.next_multiple_of(4).max(4) as u32;
+        let fitting = SHARED / space;
+        let most_warps = match spec.shape {
+            Shape::Serial => 1,
+            _ => (fitting / LANES).clamp(1, MOST_WARPS),
+        };
         Self {
             message_words,
             reply_words,
@@ -99,7 +110,9 @@ impl Layout {
             slot,
             record,
             shift,
-            batch: (SHARED / shared).clamp(1, LANES),
+            most_warps,
+            batch: fitting.clamp(1, most_warps * LANES),
+            space,
             shape: spec.shape,
             tables: spec.tables.len(),
         }
@@ -108,6 +121,28 @@ impl Layout {
     /// Messages that may be on their way at once.
     pub fn places(&self) -> usize {
         1 << self.shift
+    }
+
+    /// Warps that this kernel has work for: no more than its code is for, no more than there are instances for, and no more
+    /// than take half of what is on its way, so that the other half comes meanwhile.
+    pub fn warps(&self) -> u32 {
+        let messages = match self.shape {
+            Shape::Serial => 1,
+            Shape::Stateless => u32::MAX,
+            Shape::Instances { count, .. } => count,
+        };
+        let half = u32::try_from(self.places() / 2).unwrap_or(u32::MAX);
+        messages.div_ceil(LANES).min(half / LANES).clamp(1, self.most_warps)
+    }
+
+    /// Messages that a block of so many warps takes at once, at most.
+    pub fn batch(&self, warps: u32) -> u32 {
+        self.batch.min(warps * LANES)
+    }
+
+    /// Bytes of shared memory that a block of so many warps needs for them.
+    pub fn shared(&self, warps: u32) -> u32 {
+        self.batch(warps) * self.space
     }
 
     /// The whole text: a head, the handler, the resident driver. Kernels with equal texts share their code.
@@ -125,7 +160,9 @@ impl Layout {
             ("STATE_WORDS", self.state_words as u32),
             ("SLOT_GRANULES", self.slot as u32),
             ("RECORD_GRANULES", self.record as u32),
+            ("WARPS", self.most_warps),
             ("BATCH", self.batch),
+            ("MESSAGE_SPACE", self.space),
             ("INSTANCE_WORD", instance),
             ("HEARTBEAT", HEARTBEAT as u32),
             ("TABLES", self.tables as u32),

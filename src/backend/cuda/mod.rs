@@ -43,6 +43,8 @@ const SOURCE: &str = "handler.wgsl";
 pub(crate) struct CudaDevice {
     capabilities: Capabilities,
     gpu: Arc<Gpu>,
+    /// Tests say how many warps a kernel has, as far as its code can have so many; else its shape does.
+    warps: Option<u32>,
 }
 
 impl CudaDevice {
@@ -57,7 +59,7 @@ impl CudaDevice {
 
     fn open_here(found: &Found) -> Result<Self> {
         let gpu = Gpu::open(found.device, found.architecture.clone())?;
-        Ok(Self { capabilities: found.capabilities(), gpu })
+        Ok(Self { capabilities: found.capabilities(), gpu, warps: None })
     }
 
     /// A kernel that runs this text; see `ring.cuh` for what it has to define.
@@ -76,7 +78,11 @@ impl CudaDevice {
             }
         };
         let code = self.gpu.code(layout.text(handler), SOURCE, c"rt_resident", build, &refused)?;
-        let lane = Lane::new(&self.gpu, code, layout, spec)?;
+        let warps = match self.warps {
+            Some(warps) => warps.min(layout.most_warps),
+            None => layout.warps(),
+        };
+        let lane = Lane::new(&self.gpu, code, layout, warps, spec)?;
         Ok(Box::new(port::CudaPort::new(lane)))
     }
 }

@@ -9,3 +9,4 @@ mod monitor;
 mod places;
 mod rings;
 mod seeded;
+mod warps;

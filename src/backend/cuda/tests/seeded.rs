@@ -1,7 +1,8 @@
 //! Faults that the emulation makes on purpose. Each in a process of its own, for the seeds are read once.
 
-use super::kit::{Kernel, LONG, device};
+use super::kit::{Kernel, LONG, device, devices};
 use super::rings::{INSTANCES, counter, echo, handled, message};
+use crate::backend::cuda::CudaDevice;
 use crate::backend::{Progress, Shape};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,10 +29,13 @@ fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
 }
 
 fn many_messages_in_every_shape() {
-    let device = device().expect("the emulation is there");
-    let mut echoing = Kernel::launch(&device, echo());
-    let mut serial = Kernel::launch(&device, counter(Shape::Serial));
-    let mut instances = Kernel::launch(&device, counter(INSTANCES));
+    devices().for_each(|device| many_messages_on(&device));
+}
+
+fn many_messages_on(device: &CudaDevice) {
+    let mut echoing = Kernel::launch(device, echo());
+    let mut serial = Kernel::launch(device, counter(Shape::Serial));
+    let mut instances = Kernel::launch(device, counter(INSTANCES));
     let messages: Vec<_> = (0..2000).map(|number| message(number % 5, 0, number)).collect();
     let ends = echoing.run(&messages);
     assert!(ends.iter().zip(0..).all(|(end, number)| *end == handled(number, 0)));

@@ -271,6 +271,18 @@ RT_FN bool rt_is_over(const RtLaunch& launch, rt_u64 position) {
 // Tells the host that all messages before this position have been begun: they do not count as queued any more.
 RT_FN void rt_begun(const RtLaunch& launch, rt_u64 position) { rt_store_word(launch.leave + 4, (rt_u32)position); }
 
+// Goes past messages that are over: the host may have taken their records as soon as it had the one before them, and may
+// have put others into their slots. Behind the first that is not over there is none of those. All lanes of a warp call it.
+RT_FN rt_u64 rt_skip(const RtLaunch& launch, rt_u64 head, rt_u32 lane) {
+  if (RT_SHAPE == RT_SERIAL || head >= launch.again) return head;
+  rt_u64 next = head;
+  if (lane == 0) {
+    while (rt_is_over(launch, next)) next++;
+    if (next != head) rt_begun(launch, next);
+  }
+  return __shfl_sync(RT_ALL_LANES, next, 0);
+}
+
 // Tells the host that the kernel runs, by a value other than the last one: when it comes, while it has nothing to do, and
 // in handlers with loops. Between messages the positions that have been begun say so.
 RT_FN void rt_beat(const RtLaunch& launch, rt_u32 value) {
@@ -409,6 +421,7 @@ extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtL
   }
   __syncwarp();
   for (;;) {
+    if (thread.warp == 0) head = rt_skip(launch, head, thread.lane);
     if (RT_WARPS > 1) {
       // Of warps other than the first one each round is wide.
       thread.is_wide = thread.warp > 0 || want > RT_LANES || (leave != 0 && blockDim.x > RT_LANES);

@@ -4,13 +4,14 @@
 //! there was nothing to do for a while; then whoever looks after it starts it again as soon as there is. What it had not
 //! begun lies in the ring, and what it had lies in the other one: neither leaving nor coming back moves anything.
 
-use super::driver::{self, Block, CUstream};
+use super::driver::{self, Block, CUstream, Refusal};
 use super::gpu::{DeviceMemory, Gpu, HostMemory, Shared};
 use super::kernel::Code;
 use super::layout::{
     EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LANES, LEAVE, Launch, Layout, STOP, Table,
 };
 use super::pulse::{MOST_DEAF, Pulse};
+use super::room::Part;
 use super::storage::CudaStorage;
 use crate::backend::{DeviceStorage, LaunchSpec, PortControl, STOP_AFTER_MESSAGE, STOP_NOW, Shape};
 use crate::error::{Error, Result};
@@ -27,6 +28,10 @@ const IDLE: Duration = Duration::from_millis(100);
 const TURN: Duration = Duration::from_millis(10);
 /// How often the driver is asked whether a kernel is still there.
 const LIVENESS: Duration = Duration::from_millis(1);
+
+/// Blocks as large as a kernel's that a multiprocessor has room for, at least, if it has more than one warp: large ones
+/// find none so easily, and leave none.
+const NEIGHBOURS: u32 = 4;
 
 /// A kernel that is started only to be stopped has left by then.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -78,8 +83,9 @@ pub(super) struct Lane {
     states: DeviceMemory,
     states_size: usize,
     stream: Shared<CUstream>,
-    /// What it is launched as.
+    /// What it is launched as, and how much of the device that takes.
     block: Block,
+    part: Part,
     /// Messages that it takes at once, at most.
     batch: u32,
     pub control: Arc<PortControl>,
@@ -94,8 +100,30 @@ pub(super) struct Lane {
     run: Mutex<Run>,
 }
 
+fn block(layout: &Layout, warps: u32) -> Block {
+    Block { threads: warps * LANES, shared: layout.shared(warps) }
+}
+
+/// So many warps, or a half of them, and so on, until there is room for some such blocks beside each other.
+fn fitting(gpu: &Gpu, code: &Code, layout: &Layout, warps: u32) -> Result<(u32, Part)> {
+    gpu.bind()?;
+    let halves = std::iter::successors(Some(warps), |warps| (*warps > 1).then_some(warps / 2));
+    let mut found = None;
+    for warps in halves {
+        // SAFETY: the code is loaded.
+        let blocks = unsafe { driver::blocks(code.function.0, block(layout, warps)) };
+        let blocks = blocks.map_err(|refusal| gpu.refused("the room for a resident kernel", refusal))?;
+        found = Some((warps, Part::of(blocks)));
+        if blocks >= NEIGHBOURS {
+            break;
+        }
+    }
+    Ok(found.expect("a block has at least one warp"))
+}
+
 impl Lane {
-    /// Everything a kernel needs, with its states as the spec has them, for a block of so many warps. It is not started.
+    /// Everything a kernel needs, with its states as the spec has them, for a block of so many warps, or of fewer if so
+    /// many took too much of a multiprocessor. It is not started.
     pub fn new(
         gpu: &Arc<Gpu>,
         code: Arc<Code>,
@@ -103,6 +131,7 @@ impl Lane {
         warps: u32,
         spec: &LaunchSpec,
     ) -> Result<Arc<Self>> {
+        let (warps, part) = fitting(gpu, &code, &layout, warps)?;
         let instances = if let Shape::Instances { count, .. } = spec.shape { count as usize } else { 1 };
         let rings = (layout.slot + layout.record) * layout.places() * 8;
         let host = gpu.host_memory(RINGS_AT + rings)?;
@@ -118,7 +147,8 @@ impl Lane {
             states,
             states_size,
             stream: gpu.stream()?,
-            block: Block { threads: warps * LANES, shared: layout.shared(warps) },
+            block: block(&layout, warps),
+            part,
             batch: layout.batch(warps),
             control: spec.control.clone(),
             tables: spec.tables.clone(),
@@ -268,7 +298,10 @@ impl Lane {
         run.first = word(HEAD) | word(HEAD + 1) << 32;
         let reason = left[REASON].load(Ordering::Relaxed);
         run.is_cut_short = reason == EXIT_INTERRUPTED;
-        run.again = if run.is_cut_short { run.first + u64::from(self.batch) } else { 0 };
+        if run.is_cut_short {
+            // It stays: the next launch may have to leave before it comes to them.
+            run.again = (run.first + u64::from(self.batch)).min(self.tail.load(Ordering::Relaxed));
+        }
         // What a fault means for those behind it, the layer above decides: it says so by making progress, which it may
         // have done already, if it saw the record before this.
         run.is_wanted &= reason != EXIT_FAULT || run.taken == run.first;
@@ -286,13 +319,9 @@ impl Lane {
     fn set_running(&self, run: &mut Run, is_running: bool) {
         debug_assert_ne!(run.is_running, is_running);
         run.is_running = is_running;
-        // Relaxed: a count.
-        let resident = &self.gpu.resident;
-        if is_running {
-            resident.fetch_add(1, Ordering::Relaxed)
-        } else {
-            resident.fetch_sub(1, Ordering::Relaxed)
-        };
+        if !is_running {
+            self.gpu.give_room_of(self.part);
+        }
     }
 
     /// The port wants its messages handled from now on; `false` if there is something to take first.
@@ -402,28 +431,37 @@ impl Lane {
         // Somebody does something quietly, or wants the tables for itself: whoever looks after this looks again.
         let Ok(_gate) = self.gpu.gate.try_read() else { return };
         // SeqCst pairs with `hold`: either this is seen to run there, or the hold here.
-        if self.holds.load(Ordering::SeqCst) > 0 || !self.gpu.has_room() || self.gpu.bind().is_err() {
+        if self.holds.load(Ordering::SeqCst) > 0
+            || self.gpu.bind().is_err()
+            || !self.gpu.has_room_for(self.part)
+        {
             return;
         }
-        self.begin(run, GO_ON);
+        if let Err(refusal) = self.begin(run, GO_ON) {
+            self.gpu.lose("a resident kernel does not start", &refusal);
+        }
     }
 
     /// Runs the code for the first time, to no purpose but that the driver gives it what it needs: that may wait for
     /// kernels.
     fn warm_up(&self) -> Result<()> {
         let begins = || {
+            self.gpu.bind()?;
+            self.gpu.take_room_for(self.part);
             let mut run = lock(&self.run);
-            self.begin(&mut run, STOP);
+            let begun = self.begin(&mut run, STOP);
+            begun.map_err(|refusal| self.gpu.refused("a resident kernel does not start", refusal))
         };
-        if !self.code.is_warm.swap(true, Ordering::Relaxed) {
-            self.gpu.quietly(begins);
+        if !self.code.is_warm.load(Ordering::Relaxed) {
+            self.gpu.quietly(begins)?;
             self.stop_for("launch", WARM_UP)?;
+            self.code.is_warm.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Starts the kernel, with this stop word.
-    fn begin(&self, run: &mut Run, stop: u32) {
+    /// Starts the kernel, for which there is room, with this stop word.
+    fn begin(&self, run: &mut Run, stop: u32) -> std::result::Result<(), Refusal> {
         run.epoch = run.epoch.wrapping_add(1).max(1);
         self.stop_word().store(stop, Ordering::Relaxed);
         self.host.words(LEAVE_AT, 5)[BEGUN].store(run.first as u32, Ordering::Relaxed);
@@ -450,14 +488,15 @@ impl Lane {
         // SAFETY: the code takes this parameter; what it points to is this lane's, which stays until the kernel has left.
         let started = unsafe { driver::launch(self.code.function.0, self.block, self.stream.0, &mut launch) };
         if let Err(refusal) = started {
-            self.gpu.lose("a resident kernel does not start", &refusal);
-            return;
+            self.gpu.give_room_of(self.part);
+            return Err(refusal);
         }
         self.set_running(run, true);
         run.is_cut_short = false;
         run.started = Instant::now();
         run.asked = run.started;
         run.pulse = Pulse::new(run.started);
+        Ok(())
     }
 
     /// Asks the kernel to begin no more messages, for whatever reason; it is started again if it is wanted.

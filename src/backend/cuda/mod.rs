@@ -19,6 +19,7 @@ mod monitor;
 mod nvrtc;
 mod port;
 mod pulse;
+mod room;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -58,7 +59,7 @@ impl CudaDevice {
     }
 
     fn open_here(found: &Found) -> Result<Self> {
-        let gpu = Gpu::open(found.device, found.architecture.clone())?;
+        let gpu = Gpu::open(found.device, found.architecture.clone(), found.accelerator().compute_units)?;
         Ok(Self { capabilities: found.capabilities(), gpu, warps: None })
     }
 

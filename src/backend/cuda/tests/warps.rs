@@ -1,6 +1,6 @@
 //! Blocks of several warps: who runs what, and that nobody can tell from what comes back.
 
-use super::kit::{Kernel, Launch, deadline, device_of, devices};
+use super::kit::{End, Kernel, LONG, Launch, deadline, device_of, devices};
 use super::rings::{counter, handled, message};
 use crate::backend::{Fault, Limits, Progress, STOP_NOW, Shape, Until};
 use proptest::prelude::*;
@@ -97,15 +97,17 @@ fn a_kernel_has_as_many_warps_as_its_shape_and_its_ring_have_work_for() {
     assert_eq!(warps(Shape::Stateless, 1024, 1 << 16), 1);
 }
 
-/// Has the kernel begin all its messages but so many.
-fn wait_until_waiting(kernel: &mut Kernel, most: usize) {
+/// Has the kernel begin all its messages but so many; what ended meanwhile.
+fn wait_until_waiting(kernel: &mut Kernel, most: usize) -> Vec<End> {
     let until = Until { token: None, limits: Limits::NONE, patience: None };
-    let begun = Instant::now();
+    let (mut ends, begun) = (Vec::new(), Instant::now());
     while kernel.control.waiting.load(Ordering::Relaxed) > most {
         assert_ne!(kernel.port.progress(&until), Progress::Lost);
-        assert!(begun.elapsed() < super::kit::LONG);
+        ends.extend(kernel.pop());
+        assert!(begun.elapsed() < LONG);
         std::thread::yield_now();
     }
+    ends
 }
 
 #[test]
@@ -117,30 +119,31 @@ fn what_ran_beside_a_message_that_was_interrupted_never_runs_again() {
         let messages: Vec<_> =
             (0..count).map(|number| message(number, if number == 180 { 4 } else { 0 }, number)).collect();
         assert_eq!(kernel.push(&messages), messages.len());
-        wait_until_waiting(&mut kernel, 0);
+        let mut ends = wait_until_waiting(&mut kernel, 0);
         std::thread::sleep(Duration::from_millis(10));
         kernel.control.stop.store(STOP_NOW, Ordering::Relaxed);
         assert!(kernel.port.recall(Some(deadline())));
         assert!(kernel.port.is_cut_short());
-        let mut ends = kernel.pop();
+        ends.extend(kernel.pop());
         assert_eq!(ends.len(), 180);
         kernel.control.stop.store(0, Ordering::Relaxed);
         // It is begun alone, and the kernel has to leave before it comes to the others.
         let until = Until { token: None, limits: Limits::NONE, patience: None };
         assert_eq!(kernel.port.progress(&until), Progress::UnderWay);
-        wait_until_waiting(&mut kernel, count as usize - 181);
+        ends.extend(wait_until_waiting(&mut kernel, count as usize - 181));
         assert!(kernel.port.recall(Some(deadline())));
         assert!(!kernel.port.is_cut_short());
         ends.extend(kernel.pop());
-        let begun = Instant::now();
-        while ends.len() < messages.len() {
-            assert_ne!(kernel.progress(), Progress::Lost);
-            ends.extend(kernel.pop());
-            assert!(begun.elapsed() < super::kit::LONG, "{} of {count} messages ended", ends.len());
-        }
+        assert_eq!(ends.len(), messages.len(), "the others were over before");
         assert!(ends.iter().zip(0..).all(|(end, number)| *end == handled(number, 1)), "{ends:?}");
+        // What is over is not begun again by what comes behind it, which lies in its slots.
+        let more: Vec<_> = (0..300).map(|_| message(255, 0, 7)).collect();
+        let ends = kernel.run(&more);
+        assert!(ends.iter().zip(1..).all(|(end, number)| *end == handled(7, number)), "{ends:?}");
+        assert_eq!(kernel.control.waiting.load(Ordering::Relaxed), 0);
         let states = kernel.states();
-        assert!(states.chunks(2).take(count as usize).all(|state| state[0] == 1), "each has run once");
+        let counts: Vec<_> = states.chunks(2).map(|state| state[0]).take(count as usize).collect();
+        assert_eq!(counts, vec![1; count as usize], "each has run once");
     }
 }
 
@@ -152,13 +155,13 @@ struct Plain {
 }
 
 impl Plain {
-    fn run(&mut self, action: u32, number: u32, keeps: bool) -> super::kit::End {
+    fn run(&mut self, action: u32, number: u32, keeps: bool) -> End {
         let old = *self;
         self.count = if keeps { self.count + 1 } else { 1 };
         self.sum = self.sum.wrapping_mul(31).wrapping_add(number);
         if action == 1 {
             *self = old;
-            return super::kit::End { fault: Some(Fault::LoopBudget), ..Default::default() };
+            return End { fault: Some(Fault::LoopBudget), ..Default::default() };
         }
         handled(number, self.count)
     }

@@ -273,7 +273,7 @@ RT_FN void rt_begun(const RtLaunch& launch, rt_u64 position) { rt_store_word(lau
 
 // Goes past messages that are over: the host may have taken their records as soon as it had the one before them, and may
 // have put others into their slots. Behind the first that is not over there is none of those. All lanes of a warp call it.
-RT_FN rt_u64 rt_skip(const RtLaunch& launch, rt_u64 head, rt_u32 lane) {
+RT_FN rt_u64 rt_go_past(const RtLaunch& launch, rt_u64 head, rt_u32 lane) {
   if (RT_SHAPE == RT_SERIAL || head >= launch.again) return head;
   rt_u64 next = head;
   if (lane == 0) {
@@ -421,7 +421,7 @@ extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtL
   }
   __syncwarp();
   for (;;) {
-    if (thread.warp == 0) head = rt_skip(launch, head, thread.lane);
+    if (thread.warp == 0) head = rt_go_past(launch, head, thread.lane);
     if (RT_WARPS > 1) {
       // Of warps other than the first one each round is wide.
       thread.is_wide = thread.warp > 0 || want > RT_LANES || (leave != 0 && blockDim.x > RT_LANES);

@@ -4,6 +4,7 @@
 mod absent;
 #[path = "../../../tests/cuda/build.rs"]
 mod build;
+mod crowd;
 mod kit;
 mod monitor;
 mod places;

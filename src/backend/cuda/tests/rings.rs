@@ -1,6 +1,6 @@
 //! Messages in, records out: every shape, faults, interruptions, coming and going.
 
-use super::kit::{End, Kernel, Launch, deadline, device, devices, table};
+use super::kit::{End, Kernel, Launch, deadline, devices, table};
 use crate::backend::{Device, Fault, Limits, Progress, STOP_AFTER_MESSAGE, STOP_NOW, Shape, Until};
 use crate::compile::EmitSlot;
 use std::sync::atomic::Ordering;
@@ -299,17 +299,6 @@ fn tables_are_the_hosts_while_it_uses_them() {
             let mut found = [0u32; 100];
             storage.read(0, bytemuck::cast_slice_mut(&mut found), deadline()).unwrap();
             assert_eq!((found[3], found[4]), (round + 50, 104));
-        }
-    }
-}
-
-#[test]
-fn more_kernels_than_fit_take_turns() {
-    let Some(device) = device() else { return };
-    let mut kernels: Vec<_> = (0..120).map(|_| Kernel::launch(&device, counter(Shape::Serial))).collect();
-    for round in 1..=2 {
-        for kernel in &mut kernels {
-            assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, round)]);
         }
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 /// Set for the child: which of the tests it is.
 const CHILD: &str = "RINGWORK_TEST_SEEDED";
 
-/// Runs a test of this module again, with these seeds; here, or in the child.
-fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
+/// Runs a test again, with these seeds; here, or in the child. Its name says the module, if it is not this one.
+pub fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
     if let Err(reason) = super::build::emulation() {
         return println!("SKIPPED: {reason}");
     }
@@ -20,7 +20,8 @@ fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
     }
     let own = std::env::current_exe().expect("a test is a program");
     let mut child = Command::new(own);
-    let path = format!("backend::cuda::tests::seeded::{name}");
+    let module = if name.contains("::") { "" } else { "seeded::" };
+    let path = format!("backend::cuda::tests::{module}{name}");
     child.args(["--exact", &path, "--nocapture"]).env(CHILD, name).env("RINGWORK_EMULATION", seeds);
     let output = child.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -23,6 +23,12 @@
 // slot is complete when all its granules have the stamp of its lap, in whatever order they came. There is no index to
 // publish, and no fence on a message's way, except where the handler has tables. A granule is only written again when
 // the message it was for is over, which is known from the record, whose writing depends on what was read.
+//
+// A kernel is one block, whose first warp leads. It looks into the ring, and as long as it finds no more than it has lanes
+// for, it goes alone: the others wait at a barrier, where they cost nothing, and a message on its own meets none of them.
+// When it has found as much as it could take, the next round is wide: each warp copies the messages of its lanes, all agree
+// on the first one that is missing, and each thread runs the message of its number. Which messages those are, and whose
+// turn it is in an instance, follows from positions alone, however many warps there are.
 
 typedef unsigned int rt_u32;
 typedef unsigned long long rt_u64;

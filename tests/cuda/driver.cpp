@@ -51,6 +51,7 @@ struct Seeds {
         if (one.rfind(name, 0) == 0) into = (unsigned)atoi(one.c_str() + strlen(name));
       };
       torn |= one == "torn";
+      emulated::is_shuffled |= one == "shuffled";
       stale |= one == "stale";
       no_device |= one == "no-device";
       no_driver |= one == "no-driver";

@@ -117,6 +117,11 @@ struct Block {
 
 inline thread_local Fiber* current = nullptr;
 
+// Lanes that can go on do so in no order, and in another one each time; else in that of their numbers. Where they should
+// wait for each other and do not, it shows.
+inline bool is_shuffled = false;
+inline thread_local unsigned random_state = 1;
+
 inline void go(Fiber* to) {
   Fiber* from = current;
   current = to;
@@ -138,6 +143,10 @@ inline bool can_go_on(const Fiber& lane) {
 // The next lane that can go on, or this one, or home if there is none any more.
 inline Fiber* next_lane(Block* block, unsigned after) {
   const unsigned count = (unsigned)block->lanes.size();
+  if (is_shuffled) {
+    random_state = random_state * 1664525u + 1013904223u;
+    after += random_state >> 16;
+  }
   for (unsigned i = 1; i <= count; i++) {
     Fiber* lane = &block->lanes[(after + i) % count];
     if (can_go_on(*lane)) return lane;

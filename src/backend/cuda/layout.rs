@@ -12,7 +12,7 @@ pub(super) const RING: &str = include_str!("../../../shaders/cuda/ring.cuh");
 /// Lanes of a warp.
 pub(super) const LANES: u32 = 32;
 /// Warps of a kernel's one block, at most.
-const MOST_WARPS: u32 = 8;
+pub(super) const MOST_WARPS: u32 = 8;
 /// Bytes of shared memory for messages that are taken at once, at most; every device has three times as much.
 const SHARED: u32 = 16 << 10;
 /// Bytes of the larger ring of a kernel, at most.

@@ -53,7 +53,7 @@ fn many_messages_on(device: &CudaDevice) {
 #[test]
 fn granules_that_come_one_by_one_and_late_are_waited_for() {
     let name = "granules_that_come_one_by_one_and_late_are_waited_for";
-    seeded(name, "torn,stale", many_messages_in_every_shape);
+    seeded(name, "torn,stale,shuffled", many_messages_in_every_shape);
 }
 
 #[test]

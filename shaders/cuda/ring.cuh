@@ -408,7 +408,8 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
 
 extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtLaunch launch) {
   __shared__ RtRound round;
-  RtThread thread = {threadIdx.x % RT_LANES, threadIdx.x / RT_LANES, false, &round};
+  const rt_u32 warp = RT_WARPS > 1 ? threadIdx.x / RT_LANES : 0;
+  RtThread thread = {threadIdx.x - warp * RT_LANES, warp, false, &round};
   const bool is_first = threadIdx.x == 0;
   rt_u32* messages = rt_shared();
 #if RT_SHAPE == RT_SERIAL && RT_STATE_WORDS > 0
@@ -418,7 +419,7 @@ extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtL
 #else
   rt_u32* state = launch.states;
 #endif
-  const rt_u32 most = blockDim.x < RT_BATCH ? blockDim.x : RT_BATCH;
+  const rt_u32 most = RT_WARPS > 1 && blockDim.x < RT_BATCH ? blockDim.x : RT_BATCH;
   rt_u64 head = launch.first, idle_since = 0;
   rt_u32 want = 1, empty = 0, leave = 0;
   if (is_first) {
@@ -447,7 +448,7 @@ extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtL
     // Both loads are under way at the same time.
     const rt_u32 stop = is_first ? rt_load_word(launch.stop) : 0;
     const rt_u32 from = thread.warp * RT_LANES;
-    const rt_u32 part = want < from ? 0 : want - from < RT_LANES ? want - from : RT_LANES;
+    const rt_u32 part = RT_WARPS == 1 ? want : want < from ? 0 : want - from < RT_LANES ? want - from : RT_LANES;
     rt_u32 ready = rt_receive(launch, head + from, part, messages + from * RT_SHARED_MESSAGE, thread.lane);
     const bool stops = __shfl_sync(RT_ALL_LANES, stop, 0) != 0;
     if (rt_is_wide(thread)) ready = rt_agree(thread, stops ? 0 : ready < part ? from + ready : want, 0);

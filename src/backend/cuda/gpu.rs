@@ -205,7 +205,7 @@ impl Gpu {
     pub fn has_room_for(&self, part: Part) -> bool {
         let has_room = lock(&self.room).enter(part);
         if !has_room {
-            self.watch.make_room(lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
+            self.watch.make_room(|| lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
         }
         has_room
     }

@@ -68,11 +68,16 @@ impl Watch {
         self.changed.notify_one();
     }
 
-    /// Asks kernels to leave because another one waits for room. Not done by whoever found that out: it holds locks.
-    pub fn make_room(&self, all: Vec<Arc<Lane>>) {
-        // Those that have not been looked at stay, too: the last of a kernel that has gone meanwhile gives its memory
-        // back, which is not for here.
-        lock(&self.watched).crowd.extend(all);
+    /// Asks kernels to leave because another one waits for room. Not done by whoever found that out: it holds locks. Many
+    /// may find that out before this looks, and one is enough.
+    pub fn make_room(&self, all: impl FnOnce() -> Vec<Arc<Lane>>) {
+        let mut watched = lock(&self.watched);
+        if watched.crowd.is_empty() {
+            // They stay until they have been looked at: the last of a kernel that has gone meanwhile gives its memory
+            // back, which is not for here.
+            watched.crowd = all();
+        }
+        drop(watched);
         self.changed.notify_one();
     }
 

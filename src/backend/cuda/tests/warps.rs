@@ -79,7 +79,7 @@ fn a_kernel_has_as_many_warps_as_its_shape_and_its_ring_have_work_for() {
         let layout = Layout::new(&launch.spec(Default::default()), &[]);
         let warps = layout.warps();
         assert!(layout.batch(warps) <= 32 * warps && layout.shared(warps) <= 16 << 10);
-        assert_eq!(layout.batch(warps) > 32 * (warps - 1), true, "all warps have lanes with work");
+        assert!(layout.batch(warps) > 32 * (warps - 1), "all warps have lanes with work");
         warps
     };
     assert_eq!(warps(Shape::Serial, 3, 1 << 16), 1);

@@ -517,7 +517,10 @@ pub(crate) struct LaunchSpec {
     /// In the order of the program's tables.
     pub tables: Vec<Arc<dyn DeviceStorage>>,
     /// Where what the handler emits goes, by output.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU has no links of its own")
+    )]
     pub onward: Vec<Arc<dyn Onward>>,
     /// Messages the port should take at once, at most.
     pub round: u32,

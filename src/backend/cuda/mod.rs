@@ -15,6 +15,7 @@ mod gpu;
 mod kernel;
 mod lane;
 mod layout;
+mod link;
 mod monitor;
 mod nvrtc;
 mod port;

@@ -23,6 +23,21 @@ message! {
 /// Long enough for anything that ends at all, on a machine that is busy.
 const LONG: Duration = Duration::from_secs(20);
 
+/// Loads the emulated driver into this process, so that it is what is found by its name.
+pub(super) fn load() -> Result<(), String> {
+    static LOADED: std::sync::OnceLock<Result<(), String>> = std::sync::OnceLock::new();
+    let load = || {
+        let folder = build::emulation()?;
+        for library in ["libcuda.so", "libnvrtc.so"] {
+            // SAFETY: the emulation's libraries have no initialisers that matter.
+            let library = unsafe { libloading::Library::new(folder.join(library)) };
+            std::mem::forget(library.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    };
+    LOADED.get_or_init(load).clone()
+}
+
 /// Set for the child: the folder of the cache, and what is expected of it.
 const FOLDER: &str = "RINGWORK_TEST_WARM";
 

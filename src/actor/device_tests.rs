@@ -1,9 +1,14 @@
-//! What becomes of kernels whose device is lost, and what others leave behind on one. On software Vulkan, if it is there.
+//! What becomes of kernels whose device is lost, and what others leave behind on one. On software Vulkan, if it is there;
+//! in a build without wgpu, on the emulated CUDA driver (`tests/cuda`).
 
+#[cfg(feature = "wgpu")]
 mod again;
+#[cfg(feature = "wgpu")]
 mod churn;
+#[cfg(feature = "wgpu")]
 mod limits;
 mod links;
+#[cfg(feature = "wgpu")]
 mod pipelines;
 
 use crate::backend::{BackendKind, DeviceStorage};
@@ -28,7 +33,20 @@ const LONG: Duration = Duration::from_secs(20);
 const AGAIN: RestartPolicy =
     RestartPolicy::OneForOne { max: u32::MAX, within: LONG, state: RestartState::Initial };
 
+/// A runtime on what pretends to be a GPU of NVIDIA's; `None` where there is no g++ to build that.
+#[cfg(not(feature = "wgpu"))]
+fn runtime() -> Option<Runtime> {
+    if let Err(reason) = super::cuda_tests::load() {
+        println!("SKIPPED: {reason}");
+        return None;
+    }
+    let runtime = RuntimeBuilder::default().backend(BackendKind::Cuda).build().expect("it is in this build");
+    runtime.capabilities().expect("the emulation has a device");
+    Some(runtime)
+}
+
 /// A runtime on a GPU, or on what pretends to be one; `None` where there is none, unless one is required.
+#[cfg(feature = "wgpu")]
 fn runtime() -> Option<Runtime> {
     let runtime = RuntimeBuilder::default().backend(BackendKind::Wgpu).build().expect("it is in this build");
     match runtime.capabilities() {
@@ -49,6 +67,7 @@ fn adder(runtime: &Runtime, restart: RestartPolicy) -> Handle<Number, Sum> {
     kernel
 }
 
+#[cfg(feature = "wgpu")]
 /// What the runtime's device holds, once that is no more of anything than this: who is done with a kernel may let go of
 /// it a moment later.
 fn holds_no_more_than(runtime: &Runtime, most: &[(&'static str, isize)]) -> Vec<(&'static str, isize)> {

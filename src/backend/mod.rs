@@ -399,7 +399,7 @@ pub(crate) trait Device: Send + Sync {
         false
     }
     /// Loses the device on purpose.
-    #[cfg(all(test, feature = "wgpu"))]
+    #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
     fn destroy(&self) {}
     /// From now on there is no memory for buffers with this in their name.
     #[cfg(all(test, feature = "wgpu"))]

@@ -127,7 +127,7 @@ impl Device for CudaDevice {
         self.gpu.is_lost()
     }
 
-    #[cfg(all(test, feature = "wgpu"))]
+    #[cfg(test)]
     fn destroy(&self) {
         self.gpu.lose("on purpose", &"a test");
     }

@@ -33,16 +33,31 @@ const LONG: Duration = Duration::from_secs(20);
 const AGAIN: RestartPolicy =
     RestartPolicy::OneForOne { max: u32::MAX, within: LONG, state: RestartState::Initial };
 
+/// A runtime that has its device for itself: on CUDA all runtimes of a process share one, and these tests lose it.
+#[cfg(not(feature = "wgpu"))]
+struct Alone(Runtime, #[expect(dead_code, reason = "held")] std::sync::MutexGuard<'static, ()>);
+
+#[cfg(not(feature = "wgpu"))]
+impl std::ops::Deref for Alone {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.0
+    }
+}
+
 /// A runtime on what pretends to be a GPU of NVIDIA's; `None` where there is no g++ to build that.
 #[cfg(not(feature = "wgpu"))]
-fn runtime() -> Option<Runtime> {
+fn runtime() -> Option<Alone> {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Err(reason) = super::cuda_tests::load() {
         println!("SKIPPED: {reason}");
         return None;
     }
     let runtime = RuntimeBuilder::default().backend(BackendKind::Cuda).build().expect("it is in this build");
     runtime.capabilities().expect("the emulation has a device");
-    Some(runtime)
+    Some(Alone(runtime, guard))
 }
 
 /// A runtime on a GPU, or on what pretends to be one; `None` where there is none, unless one is required.

@@ -77,9 +77,8 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         // show below, and the entry does not open before what was in it has got to them.
         let admitted = self.outlets.iter().map(|(_, outlet)| outlet.admit()).min().unwrap_or(usize::MAX);
         let mut mailbox = lock(&self.mailbox);
-        let is_next = mailbox.state == KernelState::Active
-            && mailbox.cycle.is_none()
-            && mailbox.queued() == 0;
+        let is_next =
+            mailbox.state == KernelState::Active && mailbox.cycle.is_none() && mailbox.queued() == 0;
         let in_port = mailbox.in_port();
         let all = in_port + mailbox.awaited + most;
         let has_room = mailbox.room(self.waiting()) >= most

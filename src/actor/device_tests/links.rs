@@ -175,11 +175,14 @@ fn a_serial_end_that_fails_half_way_keeps_the_rest() {
     let end = RingKernel::wgsl("end", COUNT_AND_FAULT).initial_state(Seen::default()).loop_budget(50);
     let end: Handle<Item, Item> = start(&runtime, end.queue_capacity(1024));
     link(&runtime, &first, &end);
+    let opened = open(&first, &end, || end.telemetry().arrived);
+    let before = end.telemetry().arrived;
     first.send_many((0..20).map(item)).unwrap();
     eventually("it fails", || end.lifecycle() == KernelState::Failed);
     eventually("its source is done", || first.telemetry().pending == 0);
     let books = end.telemetry();
-    assert_eq!((books.arrived, books.handled, books.pending), (20, 5, 14), "{books:#?}");
+    let arrived = books.arrived - before;
+    assert_eq!((arrived, books.handled - opened, books.pending), (20, 5, 14), "{books:#?}");
     assert_eq!(books.dead_letters.get(DeadLetterReason::Fault), 1);
     check(&runtime);
     let rest: Vec<_> = end.terminate(LONG).unwrap().returned.iter().map(|rest| rest.payload.number).collect();
@@ -195,10 +198,12 @@ fn a_serial_end_that_goes_on_after_a_fault_handles_the_rest() {
     let end = RingKernel::wgsl("end", COUNT_AND_FAULT).initial_state(Seen::default()).loop_budget(50);
     let end: Handle<Item, Item> = start(&runtime, end.queue_capacity(1024).restart(AGAIN));
     link(&runtime, &first, &end);
+    open(&first, &end, || end.telemetry().arrived);
+    let before = end.telemetry().arrived;
     first.send_many((0..20).map(item)).unwrap();
     assert!(receive(&end, 19).into_iter().eq((0..20).filter(|number| *number != 5)));
     assert_eq!(end.read_state::<Seen>().unwrap().count, 14, "from the initial state on");
-    assert_eq!((end.telemetry().arrived, end.telemetry().restarts), (20, 1));
+    assert_eq!((end.telemetry().arrived - before, end.telemetry().restarts), (20, 1));
     // Once more, with what is sent meanwhile behind it.
     first.send_many((5..10).map(item)).unwrap();
     assert!(receive(&end, 4).into_iter().eq(6..10));
@@ -220,7 +225,9 @@ fn what_has_no_room_waits_and_comes_in_order() {
         assert_eq!(books.handled, 5, "no more begin than there is room for: {books:#?}");
         assert!(receive(&end, 200).into_iter().eq(0..200));
     });
-    assert!(end.telemetry().arrived > 0, "{:#?}", end.telemetry());
+    // Which of the two links has room for all that may come, depends.
+    let arrived = second.telemetry().arrived + end.telemetry().arrived;
+    assert!(arrived > 0, "{:#?}", end.telemetry());
     check(&runtime);
 }
 

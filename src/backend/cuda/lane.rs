@@ -108,6 +108,8 @@ impl Lane {
         let initial = spec.states.clone().unwrap_or_else(|| spec.initial_state.repeat(instances).into());
         gpu.upload(&states, 0, &initial)?;
         let now = Instant::now();
+        // Release: as in `count_waiting`. What a port before this one had is with the layer above.
+        spec.control.waiting.store(0, Ordering::Release);
         let lane = Arc::new(Self {
             gpu: gpu.clone(),
             code,
@@ -254,6 +256,10 @@ impl Lane {
     pub fn count_waiting(&self) -> bool {
         let mut run = lock(&self.run);
         self.note_exit(&mut run);
+        if self.gpu.is_lost() {
+            // The kernel has another port by now, or will have one that counts from nothing.
+            return false;
+        }
         let tail = self.tail.load(Ordering::Relaxed);
         let first = if run.is_running {
             // Relaxed: a count that the device writes, and which is late at worst. Of both only the low words are there.
@@ -325,6 +331,12 @@ impl Lane {
         if let Some(position) = self.call_off(run.first, run.again) {
             run.routed = position;
         }
+    }
+
+    /// Has the kernel, which has left, handled messages of which nobody has heard?
+    pub fn is_ahead(&self) -> bool {
+        let first = lock(&self.run).first;
+        !self.gpu.is_lost() && self.links.is_unknown_before(first)
     }
 
     /// Is it to run when there are messages?

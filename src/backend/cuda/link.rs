@@ -248,6 +248,15 @@ impl Links {
         !self.are_used() || !matches!(lock(&self.inbound).get(position), Some(Place::Open))
     }
 
+    /// Has nobody heard yet what is in some place before this position?
+    pub fn is_unknown_before(&self, position: u64) -> bool {
+        self.are_used() && {
+            let inbound = lock(&self.inbound);
+            let before = position.saturating_sub(inbound.first) as usize;
+            inbound.places.iter().take(before).any(|place| matches!(place, Place::Open))
+        }
+    }
+
     /// Tells the layer above of messages that came, each with its token. The port's.
     pub fn tell(&self, tokens: &mut dyn FnMut(Token), sink: &mut dyn FnMut(Completion<'_>)) {
         if !self.are_used() {
@@ -361,9 +370,8 @@ impl Lane {
     fn enter_route(&self, leg: &Leg, next: u32) -> u32 {
         let offset = leg.place.wrapping_sub(leg.messages.start.wrapping_mul(self.layout.most_emitted()));
         let mut outbound = lock(&self.links.outbound);
-        let is_same = |known: &Route| {
-            Arc::ptr_eq(&known.to, &leg.to) && (known.offset, known.next) == (offset, next)
-        };
+        let is_same =
+            |known: &Route| Arc::ptr_eq(&known.to, &leg.to) && (known.offset, known.next) == (offset, next);
         let number = match &outbound.newest {
             Some((known, number)) if is_same(known) => *number,
             other => other.as_ref().map_or(0, |(_, number)| *number).wrapping_add(1).max(1),

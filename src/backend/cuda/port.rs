@@ -99,7 +99,12 @@ impl CudaPort {
     }
 
     /// Hands out the next record, with its message's token; what it emitted over a link is kept until it is in the books.
-    fn hand_out(&mut self, token: Token, way: Option<(Arc<Lane>, u64)>, sink: &mut dyn FnMut(Completion<'_>)) {
+    fn hand_out(
+        &mut self,
+        token: Token,
+        way: Option<(Arc<Lane>, u64)>,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) {
         let Some((to, place)) = way else { return self.lane.hand_out(token, &self.words, sink) };
         let mut words = Vec::new();
         self.lane.hand_out(token, &self.words, &mut |completion| match completion {
@@ -269,7 +274,8 @@ impl Port for CudaPort {
         // Nobody makes progress while a stop is asked for, and the watch forgets whom it has told, if only that a message
         // has begun: what a handler still comes to has to be told, too. Asked before the records are looked at: a kernel
         // that has left by now has written them all.
-        let is_owed = self.lane.control.stop_requested() && !self.tokens.is_empty() || self.lane.links.are_open();
+        let is_owed =
+            self.lane.control.stop_requested() && !self.tokens.is_empty() || self.lane.links.are_open();
         let is_owed = is_owed && self.lane.is_running();
         let tokens = &mut self.tokens;
         let mut enter = |first| tokens.push_back(Tokens { first, count: 1, are_run: false });
@@ -324,6 +330,14 @@ impl Port for CudaPort {
     fn recall(&mut self, deadline: Option<Instant>) -> bool {
         let has_left = self.lane.stop(deadline);
         self.lane.count_waiting();
+        let begun = Instant::now();
+        // What it has handled is to be in the books: the kernel before is about to be heard.
+        while has_left && self.lane.is_ahead() {
+            if passed(deadline) || begun.elapsed() >= PATIENCE {
+                return false;
+            }
+            rest(begun);
+        }
         has_left
     }
 

@@ -121,7 +121,8 @@ impl Watch {
             if !news.is_empty() || !left.is_empty() {
                 let mut watched = lock(&self.watched);
                 watched.lanes.retain(|lane| !news.iter().any(|other| Arc::ptr_eq(lane, other)));
-                let is_left = |(lane, _): &mut (Arc<Lane>, _)| left.iter().any(|other| Arc::ptr_eq(lane, other));
+                let is_left =
+                    |(lane, _): &mut (Arc<Lane>, _)| left.iter().any(|other| Arc::ptr_eq(lane, other));
                 let over: Vec<_> = watched.orphans.extract_if(.., is_left).collect();
                 drop(watched);
                 over.into_iter().for_each(|(lane, tokens)| lane.settle_links(tokens.into_iter()));

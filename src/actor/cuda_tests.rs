@@ -234,6 +234,31 @@ fn in_a_child(what: &str, seeds: &str) {
     assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
 }
 
+/// As it is where granules become visible late and in any order, and old ones are seen again.
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn links_on_a_device_lose_nothing_where_granules_come_late() {
+    let folder = match build::emulation() {
+        Ok(folder) => folder,
+        Err(reason) => return println!("SKIPPED: {reason}"),
+    };
+    let mut child = Command::new(std::env::current_exe().expect("a test is a program"));
+    child.args(["--exact", "--nocapture"]);
+    let tests = [
+        "what_faults_and_what_emits_nothing_or_more_leaves_the_order",
+        "random::chains_do_what_a_plain_loop_does",
+    ];
+    child.args(tests.map(|test| format!("actor::device_tests::links::{test}")));
+    child
+        .env("LD_LIBRARY_PATH", folder)
+        .env("RINGWORK_EMULATION", "torn,stale")
+        .env("RINGWORK_GENERATED", "5");
+    let output = child.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("2 passed"), "{text}{errors}");
+}
+
 #[test]
 fn a_hanging_device_is_an_error_in_time_and_kernels_restart_under_their_policies() {
     in_a_child("hang", "stall=4");

@@ -214,6 +214,7 @@ fn a_policy_that_wants_the_lost_state_fails_and_says_so() {
     kernel.ask(Number { value: 5 }, LONG).unwrap();
     runtime.device().destroy();
     let error = kernel.ask(Number { value: 5 }, LONG).unwrap_err();
-    assert!(error.is_device_lost() && error.to_string().contains("state"), "{error:?}");
+    // The kernel may have heard of it first.
+    assert!((error.is_device_lost() || error.is_failed()) && error.to_string().contains("state"), "{error:?}");
     assert_eq!(kernel.lifecycle(), KernelState::Failed);
 }

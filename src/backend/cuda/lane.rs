@@ -8,8 +8,10 @@ use super::driver::{self, Block, CUstream, Refusal};
 use super::gpu::{DeviceMemory, Gpu, HostMemory, Shared};
 use super::kernel::Code;
 use super::layout::{
-    EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LANES, LEAVE, Launch, Layout, STOP, Table,
+    EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LANES, LEAVE, Launch, Layout, ROUTE_WORDS,
+    ROUTES, STOP, Table,
 };
+use super::link::Links;
 use super::pulse::{MOST_DEAF, Pulse};
 use super::room::Part;
 use super::storage::CudaStorage;
@@ -66,6 +68,8 @@ struct Run {
     again: u64,
     /// The message at `first` was left in the middle.
     is_cut_short: bool,
+    /// What messages before this position emit goes through the host.
+    routed: u64,
     fallback: Option<DeviceMemory>,
     pulse: Pulse,
     /// Messages before this position had been written when it was last started.
@@ -97,6 +101,7 @@ pub(super) struct Lane {
     next: AtomicU64,
     /// Who wants it off the device for now.
     holds: AtomicUsize,
+    pub links: Links,
     run: Mutex<Run>,
 }
 
@@ -133,13 +138,17 @@ impl Lane {
     ) -> Result<Arc<Self>> {
         let (warps, part) = fitting(gpu, &code, &layout, warps)?;
         let instances = if let Shape::Instances { count, .. } = spec.shape { count as usize } else { 1 };
-        let rings = (layout.slot + layout.record) * layout.places() * 8;
-        let host = gpu.host_memory(RINGS_AT + rings)?;
+        let routes = if layout.is_routed { ROUTES * ROUTE_WORDS } else { 0 };
+        let rings = (layout.slot + layout.record) * layout.places();
+        let host = gpu.host_memory(RINGS_AT + (rings + routes) * 8)?;
+        let onward = spec.onward.first().filter(|_| layout.is_routed).cloned();
         let states_size = spec.initial_state.len() * instances;
         let states = gpu.device_memory(states_size)?;
         let initial = spec.states.clone().unwrap_or_else(|| spec.initial_state.repeat(instances).into());
         gpu.upload(&states, 0, &initial)?;
         let now = Instant::now();
+        // Release: as in `count_waiting`. What a port before this one had is with the layer above.
+        spec.control.waiting.store(0, Ordering::Release);
         let lane = Arc::new(Self {
             gpu: gpu.clone(),
             code,
@@ -156,6 +165,7 @@ impl Lane {
             tail: AtomicU64::new(0),
             next: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
+            links: Links::new(onward),
             run: Mutex::new(Run {
                 is_running: false,
                 epoch: 0,
@@ -166,6 +176,7 @@ impl Lane {
                 first: 0,
                 again: 0,
                 is_cut_short: false,
+                routed: 0,
                 fallback: None,
                 pulse: Pulse::new(now),
                 due: 0,
@@ -177,13 +188,13 @@ impl Lane {
         lane.tables.iter().for_each(|table| CudaStorage::of(table).enter(&lane));
         if let Err(error) = lane.warm_up() {
             lane.abandon();
-            gpu.watch.adopt(lane);
+            gpu.watch.adopt(lane, Vec::new());
             return Err(error);
         }
         Ok(lane)
     }
 
-    fn input(&self) -> &[AtomicU64] {
+    pub fn input(&self) -> &[AtomicU64] {
         self.host.granules(RINGS_AT, self.layout.slot * self.layout.places())
     }
 
@@ -191,15 +202,45 @@ impl Lane {
         RINGS_AT + self.layout.slot * self.layout.places() * 8
     }
 
-    fn output(&self) -> &[AtomicU64] {
+    pub fn output(&self) -> &[AtomicU64] {
         self.host.granules(self.output_at(), self.layout.record * self.layout.places())
+    }
+
+    fn routes_at(&self) -> usize {
+        self.output_at() + self.layout.record * self.layout.places() * 8
+    }
+
+    /// The table of routes of a kernel that has them.
+    pub fn routes(&self) -> &[AtomicU64] {
+        self.host.granules(self.routes_at(), ROUTES * ROUTE_WORDS)
     }
 
     fn stop_word(&self) -> &AtomicU32 {
         &self.host.words(STOP_AT, 1)[0]
     }
 
-    /// Messages that have been written and whose records have not been taken.
+    /// Where the next message goes.
+    pub fn tail(&self) -> u64 {
+        // Relaxed: as in `pending`.
+        self.tail.load(Ordering::Relaxed)
+    }
+
+    /// Where the next record is.
+    pub fn next_position(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Gives the next places to somebody else than the port; under the lock that keeps the port from giving messages.
+    pub fn give_out(&self, places: usize) {
+        self.tail.store(self.tail() + places as u64, Ordering::Relaxed);
+    }
+
+    /// Is there a record in this place, whatever is before it?
+    pub fn has_record(&self, position: u64) -> bool {
+        self.layout.has_begun(self.output(), position)
+    }
+
+    /// Places that have been given to messages, and whose records have not been taken.
     pub fn pending(&self) -> usize {
         // Relaxed: written by the port, read by it, and by others as a hint.
         (self.tail.load(Ordering::Relaxed) - self.next.load(Ordering::Relaxed)) as usize
@@ -211,12 +252,12 @@ impl Lane {
     }
 
     /// Writes messages behind those that are there, and returns how many; the port's, which has seen that there are places.
-    pub fn write<'a>(&self, messages: impl Iterator<Item = &'a [u8]>) -> usize {
+    pub fn write<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, route: u32) -> usize {
         let (input, tail) = (self.input(), self.tail.load(Ordering::Relaxed));
         let mut count = 0;
         for message in messages {
             assert!(self.pending() + count < self.layout.places(), "a full ring was pushed to");
-            self.layout.write(input, tail + count as u64, message);
+            self.layout.write(input, tail + count as u64, message, route);
             count += 1;
         }
         // Relaxed, and once for all: it is no index that the device sees.
@@ -227,7 +268,9 @@ impl Lane {
     /// Is there a record for the port?
     pub fn has_news(&self) -> bool {
         let next = self.next.load(Ordering::Relaxed);
-        next < self.tail.load(Ordering::Relaxed) && self.layout.has_begun(self.output(), next)
+        next < self.tail.load(Ordering::Relaxed)
+            && self.layout.has_begun(self.output(), next)
+            && self.links.is_settled(next)
     }
 
     /// Takes the next record, if it is complete; the port's.
@@ -255,14 +298,22 @@ impl Lane {
     pub fn count_waiting(&self) -> bool {
         let mut run = lock(&self.run);
         self.note_exit(&mut run);
+        if self.gpu.is_lost() {
+            // The kernel has another port by now, or will have one that counts from nothing.
+            return false;
+        }
         let tail = self.tail.load(Ordering::Relaxed);
-        let waiting = if run.is_running {
+        let first = if run.is_running {
             // Relaxed: a count that the device writes, and which is late at worst. Of both only the low words are there.
             let begun = self.host.words(LEAVE_AT, 5)[BEGUN].load(Ordering::Relaxed);
-            (tail as u32).wrapping_sub(begun) as usize
+            tail.saturating_sub(u64::from((tail as u32).wrapping_sub(begun)))
         } else {
-            (tail - run.first).saturating_sub(u64::from(run.is_cut_short)) as usize
+            run.first
         };
+        let cut_short = usize::from(run.is_cut_short && !run.is_running);
+        let unheard = self.links.unheard(first) + cut_short;
+        let staged = self.links.staged.load(Ordering::Relaxed);
+        let waiting = ((tail - first) as usize).saturating_sub(unheard) + staged;
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free. Under the lock:
         // the port's holder counts, and the watch.
         self.control.waiting.swap(waiting, Ordering::Release) > waiting
@@ -305,6 +356,9 @@ impl Lane {
         // What a fault means for those behind it, the layer above decides: it says so by making progress, which it may
         // have done already, if it saw the record before this.
         run.is_wanted &= reason != EXIT_FAULT || run.taken == run.first;
+        if self.control.stop_requested() || reason == EXIT_FAULT && !run.is_wanted {
+            self.call_off_rest(run);
+        }
         // What was written before a launch is there for it. One look too early is forgiven.
         let is_deaf = reason == EXIT_IDLE && run.first < run.due;
         run.deaf = if is_deaf { run.deaf + 1 } else { 0 };
@@ -314,6 +368,25 @@ impl Lane {
                 &"it does not see messages that were written before it was started",
             );
         }
+    }
+
+    /// Nobody on the device is to wait for what has not been begun.
+    fn call_off_rest(&self, run: &mut Run) {
+        debug_assert!(!run.is_running);
+        if let Some(position) = self.call_off(run.first, run.again) {
+            run.routed = position;
+        }
+    }
+
+    /// Has the kernel, which has left, handled messages of which nobody has heard?
+    pub fn is_ahead(&self) -> bool {
+        let first = lock(&self.run).first;
+        !self.gpu.is_lost() && self.links.is_unknown_before(first)
+    }
+
+    /// Is it to run when there are messages?
+    pub fn is_wanted(&self) -> bool {
+        lock(&self.run).is_wanted
     }
 
     fn set_running(&self, run: &mut Run, is_running: bool) {
@@ -372,8 +445,12 @@ impl Lane {
             }
             return;
         }
+        if self.control.stop_requested() {
+            self.call_off_rest(run);
+            return;
+        }
         let has_messages = self.tail.load(Ordering::Relaxed) > run.first;
-        if run.is_wanted && has_messages && !self.control.stop_requested() {
+        if run.is_wanted && has_messages {
             self.start(run);
         }
     }
@@ -466,7 +543,9 @@ impl Lane {
         self.stop_word().store(stop, Ordering::Relaxed);
         self.host.words(LEAVE_AT, 5)[BEGUN].store(run.first as u32, Ordering::Relaxed);
         self.host.words(STOP_AT, HEARTBEAT + 1)[HEARTBEAT].store(0, Ordering::Relaxed);
-        run.due = self.tail.load(Ordering::Relaxed);
+        let linked = self.links.ring();
+        // What other kernels have not written yet is not there.
+        run.due = if self.links.are_awaited() { run.first } else { self.tail.load(Ordering::Relaxed) };
         let mut tables = [Table::default(); crate::compile::MOST_TABLES];
         for (table, bound) in tables.iter_mut().zip(&self.tables) {
             *table = CudaStorage::of(bound).table();
@@ -483,6 +562,9 @@ impl Lane {
             idle_ns: IDLE.as_nanos() as u64,
             shift: self.layout.shift,
             epoch: run.epoch,
+            linked,
+            routes: self.host.address(if self.layout.is_routed { self.routes_at() } else { STOP_AT }),
+            routed: run.routed,
             tables,
         };
         // SAFETY: the code takes this parameter; what it points to is this lane's, which stays until the kernel has left.
@@ -519,6 +601,9 @@ impl Lane {
             run.is_wanted = false;
             self.note_exit(&mut run);
             if !run.is_running {
+                if self.control.stop_requested() && !self.gpu.is_lost() {
+                    self.call_off_rest(&mut run);
+                }
                 return true;
             }
             self.look(&mut run);
@@ -573,6 +658,7 @@ impl Lane {
         let tail = self.tail.load(Ordering::Relaxed);
         self.next.store(tail, Ordering::Relaxed);
         (run.first, run.again, run.is_cut_short) = (tail, 0, false);
+        self.links.forget_before(tail);
     }
 
     /// The states; the kernel has been [stopped](Self::stop).

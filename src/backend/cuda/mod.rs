@@ -16,6 +16,7 @@ mod gpu;
 mod kernel;
 mod lane;
 mod layout;
+mod link;
 mod monitor;
 mod nvrtc;
 mod port;
@@ -134,7 +135,7 @@ impl Device for CudaDevice {
         self.gpu.is_lost()
     }
 
-    #[cfg(all(test, feature = "wgpu"))]
+    #[cfg(test)]
     fn destroy(&self) {
         self.gpu.lose("on purpose", &"a test");
     }

@@ -78,7 +78,7 @@ fn a_kernel_has_as_many_warps_as_its_shape_and_its_ring_have_work_for() {
         let launch = Launch { message_words, round, ..launch(shape) };
         let layout = Layout::new(&launch.spec(Default::default()), &[]);
         let warps = layout.warps();
-        assert!(layout.batch(warps) <= 32 * warps && layout.shared(warps) <= 16 << 10);
+        assert!(layout.batch(warps) <= 32 * warps && layout.shared(warps) <= 20 << 10);
         assert!(layout.batch(warps) > 32 * (warps - 1), "all warps have lanes with work");
         warps
     };

@@ -107,6 +107,7 @@ step "unit tests and handlers, without features" cargo test --no-default-feature
 step "integration tests, without features" cargo test --no-default-features --test suite
 # The backend's own code on a driver that tests/cuda emulates: no GPU is needed, and nothing is said about one.
 step "unit tests of CUDA, emulated" cargo test --no-default-features --features jit,cuda --lib cuda
+step "links and lost devices on CUDA, emulated" cargo test --no-default-features --features jit,cuda --lib device_tests
 step "suite for CUDA" cargo test --no-default-features --features jit,cuda --test suite --no-run
 step "integration tests on emulated CUDA" env RINGWORK_REQUIRE=cpu cargo test --no-default-features --features jit,cuda --test cuda
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -41,7 +41,7 @@ grep -q "WARNING: ThreadSanitizer: data race" <<< "$planted" ||
 echo "=== the planted race is reported"
 
 status=0
-tested "unit tests of the backend" cargo test "${options[@]}" --lib -- cuda::tests actor::cuda_tests || status=$?
+tested "unit tests of the backend" cargo test "${options[@]}" --lib -- cuda::tests actor::cuda_tests device_tests || status=$?
 RINGWORK_REQUIRE=cpu tested "suite on emulated CUDA" \
     cargo test "${options[@]}" --test cuda -- "${1:-}" --test-threads 2 || status=$?
 exit $status

@@ -6,11 +6,14 @@
 //   RT_SHAPE                                 one of the three below
 //   RT_MESSAGE_WORDS, RT_REPLY_WORDS, RT_STATE_WORDS   sizes in words, as the host has them
 //   RT_SLOT_GRANULES, RT_RECORD_GRANULES     granules of a slot on the way in, and of a record on the way out
-//   RT_BATCH                                 messages that are taken at once, at most, and no more than lanes
+//   RT_WARPS                                 warps of a block, at most; one if the shape is serial
+//   RT_BATCH                                 messages that are taken at once, at most, and no more than those have lanes
+//   RT_MESSAGE_SPACE                         bytes of a message in shared memory
 //   RT_INSTANCE_WORD                         the word of a message that names its instance
 //   RT_HEARTBEAT                             where the heartbeat is, in words behind the stop word
 //   RT_TABLES, RT_OUTPUTS                    how many there are
 //   RT_OUTPUT_PLACES                         where the values of each are in RtPrivates: a list of RtOutput
+//   RT_ROUTED                                1 if what it emits may go over a link on the device
 //
 // The host writes messages into a ring of slots and reads records from a ring with as many places: message `n` is in
 // slot `n & mask`, its record in place `n & mask`. The host puts no message into a slot before it has taken the record
@@ -21,6 +24,22 @@
 // slot is complete when all its granules have the stamp of its lap, in whatever order they came. There is no index to
 // publish, and no fence on a message's way, except where the handler has tables. A granule is only written again when
 // the message it was for is over, which is known from the record, whose writing depends on what was read.
+//
+// A kernel is one block, whose first warp leads. It looks into the ring, and as long as it finds no more than it has lanes
+// for, it goes alone: the others wait at a barrier, where they cost nothing, and a message on its own meets none of them.
+// When it has found as much as it could take, the next round is wide: each warp copies the messages of its lanes, all agree
+// on the first one that is missing, and each thread runs the message of its number. Which messages those are, and whose
+// turn it is in an instance, follows from positions alone, however many warps there are.
+//
+// Links. What other kernels of the device emit comes through a second ring of slots, in device memory, which has the same
+// places, positions and stamps as the host's: a position is in one of the two, and the one that has its stamp is it. Who
+// writes where, the host has laid down before the message begins that emits: it keeps room for all that may be emitted,
+// so that no kernel ever waits for another one's. Item `i` of message `n` has the position `n * most + offset + i` of the
+// ring at the link's end, whoever else is at work, and however often the message runs. What a message does not emit
+// becomes a slot that is skipped, which a bit of its stamps says; it has a record, too.
+//
+// The slots of a kernel that may emit so have one more granule: the number of a route, or 0 if what the message emits goes
+// through the host. The host keeps routes in a table of granules whose stamps are the route's number.
 
 typedef unsigned int rt_u32;
 typedef unsigned long long rt_u64;
@@ -34,6 +53,8 @@ typedef unsigned long long rt_u64;
 
 // What a record begins with: a fault's code, 1 or 2, or this.
 #define RT_RECORD_DONE 4u
+// … and this, of a slot that is skipped.
+#define RT_RECORD_SKIPPED 5u
 // What rt_run says of a message that the stop word ended: nothing of it counts, it has no record, and runs again.
 #define RT_RUN_INTERRUPTED 3u
 
@@ -42,6 +63,13 @@ typedef unsigned long long rt_u64;
 #define RT_EXIT_INTERRUPTED 2u
 #define RT_EXIT_IDLE 3u
 #define RT_EXIT_FAULT 4u
+
+// The bit of a slot's stamp that says that there is nothing in it: laps are counted in those below.
+#define RT_SKIPPED 0x80000000u
+
+// Routes that are known at once, and granules of each.
+#define RT_ROUTES 16u
+#define RT_ROUTE_GRANULES 8u
 
 // A message runs for as long as it runs; between two that were taken together the stop word is looked at this often.
 #define RT_LOOK_NS 20000ull
@@ -59,10 +87,24 @@ struct RtLaunch {
   rt_u64 idle_ns;           // with nothing to do for so long, it ends
   rt_u32 shift;             // places of the rings are 1 << shift
   rt_u32 epoch;             // tells this launch from those before it
+  const rt_u64* linked;     // the other ring of slots, which kernels write; null: there is none
+  const rt_u64* routes;     // mapped: the table of routes
+  rt_u64 routed;            // what messages before this position emit goes through the host, whatever their slots say
   RtTable tables[4];
 };
 static_assert(sizeof(RtTable) == 16, "a table is an address and a length");
-static_assert(sizeof(RtLaunch) == 144, "the host writes it");
+static_assert(sizeof(RtLaunch) == 168, "the host writes it");
+
+// A route, as it is in the table.
+struct RtRoute {
+  rt_u32 ring[2];    // the address of the ring at the link's end
+  rt_u32 offset[2];  // see above
+  rt_u32 next;       // the route of what comes of the values there
+  rt_u32 shift;      // places of the ring are 1 << shift
+  rt_u32 granules;   // of a slot there
+  rt_u32 number;     // its own
+};
+static_assert(sizeof(RtRoute) == RT_ROUTE_GRANULES * 4, "a granule has a word of it");
 
 struct RtOutput {
   rt_u32 count_offset, items_offset, stride, words, most;
@@ -104,6 +146,11 @@ RT_FN rt_u64 rt_now() {
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
   return ns;
 }
+// Shared memory whose size the launch says: for as many messages as its block takes at once.
+RT_FN rt_u32* rt_shared() {
+  extern __shared__ uint4 rt_of_the_launch[];
+  return (rt_u32*)rt_of_the_launch;
+}
 #endif
 
 RT_FN rt_u32 rt_lap(const RtLaunch& launch, rt_u64 position) {
@@ -127,10 +174,64 @@ RT_FN rt_u32 rt_least(rt_u32 value) {
   return value;
 }
 
-// A message in shared memory: as many words as the larger of both sides' ideas of it, and aligned for any type.
-#define RT_SHARED_MESSAGE ((sizeof(RtMessage) > RT_MESSAGE_WORDS * 4 ? sizeof(RtMessage) : RT_MESSAGE_WORDS * 4) + 15) / 16 * 4
+// Words of a message in shared memory: as many as the larger of both sides' ideas of it, and aligned for any type.
+#define RT_SHARED_MESSAGE (RT_MESSAGE_SPACE / 4u)
+static_assert(RT_MESSAGE_SPACE % 16 == 0 && sizeof(RtMessage) <= RT_MESSAGE_SPACE && RT_MESSAGE_WORDS * 4 <= RT_MESSAGE_SPACE,
+              "the host says how much shared memory there is");
 
-// Copies up to `want` messages from the ring; how many were complete, from the first on. All lanes call it.
+// What the warps of a block tell each other, in shared memory.
+struct RtRound {
+  rt_u64 head;           // for a round of all: the position of its first message,
+  rt_u32 want;           // how many messages it is for, at most,
+  rt_u32 leave;          // or why there is none
+  rt_u32 has_faulted;
+  // A handler was left in the middle; by turns, so that nobody sees in one turn what comes in the next.
+  rt_u32 interrupted[2];
+  // Each warp's part of what they agree on, first before and then behind the handlers: nobody writes to one of these
+  // while somebody still reads it.
+  rt_u32 least[2][RT_WARPS];
+};
+
+// Who calls.
+struct RtThread {
+  rt_u32 lane, warp;
+  bool is_wide;          // this round is for all warps of the block
+  RtRound* round;
+};
+
+// Known to the compiler where there is one warp.
+RT_FN bool rt_is_wide(const RtThread& thread) { return RT_WARPS > 1 && thread.is_wide; }
+
+// Does anybody in this round say so? What they wrote to memory before is there for all.
+RT_FN bool rt_any(const RtThread& thread, bool vote) {
+  if (rt_is_wide(thread)) return __syncthreads_or(vote) != 0;
+  __syncwarp();
+  return __any_sync(RT_ALL_LANES, vote);
+}
+
+// The least of everybody's values in this round. As above.
+RT_FN rt_u32 rt_agree(const RtThread& thread, rt_u32 value, rt_u32 time) {
+  value = rt_least(value);
+  if (rt_is_wide(thread)) {
+    if (thread.lane == 0) thread.round->least[time][thread.warp] = value;
+    __syncthreads();
+    for (rt_u32 warp = 0; warp < blockDim.x / RT_LANES; warp++) {
+      const rt_u32 other = thread.round->least[time][warp];
+      value = other < value ? other : value;
+    }
+  } else {
+    __syncwarp();
+  }
+  return value;
+}
+
+// Behind it are four words more: is it skipped, and its route.
+#define RT_SHARED_STRIDE (RT_SHARED_MESSAGE + 4)
+
+// Is this a granule of a slot of that lap?
+RT_FN bool rt_is_of(rt_u64 granule, rt_u32 lap) { return (((rt_u32)(granule >> 32) ^ lap) & ~RT_SKIPPED) == 0; }
+
+// Copies up to `want` messages from the rings; how many were complete, from the first on. All lanes of a warp call it.
 RT_FN rt_u32 rt_receive(const RtLaunch& launch, rt_u64 head, rt_u32 want, rt_u32* messages, rt_u32 lane) {
   rt_u32 missing = want;
   const rt_u32 granules = want * RT_SLOT_GRANULES;
@@ -138,15 +239,24 @@ RT_FN rt_u32 rt_receive(const RtLaunch& launch, rt_u64 head, rt_u32 want, rt_u32
     const rt_u32 index = base + lane;
     if (index < granules) {
       const rt_u32 slot = index / RT_SLOT_GRANULES, part = index % RT_SLOT_GRANULES;
-      const rt_u64 granule =
-          rt_load_granule(launch.input + rt_place(launch, head + slot) * RT_SLOT_GRANULES + part);
-      if ((rt_u32)(granule >> 32) != rt_lap(launch, head + slot)) {
-        missing = slot < missing ? slot : missing;
+      const rt_u64 at = rt_place(launch, head + slot) * RT_SLOT_GRANULES + part;
+      const rt_u32 lap = rt_lap(launch, head + slot);
+      rt_u64 granule = rt_load_granule(launch.input + at);
+#if RT_SHAPE != RT_INSTANCES
+      if (launch.linked) {
+        // Both loads are under way at the same time.
+        const rt_u64 linked = rt_load_granule(launch.linked + at);
+        if (rt_is_of(linked, lap)) granule = linked;
       }
+#endif
+      rt_u32* message = messages + slot * (RT_SHARED_STRIDE);
+      if (!rt_is_of(granule, lap)) missing = slot < missing ? slot : missing;
+      if (part == 0) message[RT_SHARED_MESSAGE] = ((rt_u32)(granule >> 32) ^ lap) & RT_SKIPPED;
+#if RT_ROUTED
+      if (part == RT_SLOT_GRANULES - 1) message[RT_SHARED_MESSAGE + 1] = (rt_u32)granule;
+#endif
 #if RT_MESSAGE_WORDS > 0
-      else if (part < RT_MESSAGE_WORDS) {
-        messages[slot * (RT_SHARED_MESSAGE) + part] = (rt_u32)granule;
-      }
+      if (part < RT_MESSAGE_WORDS) message[part] = (rt_u32)granule;
 #endif
     }
     // Nobody pays for the rest of a long message that has not come.
@@ -205,6 +315,48 @@ RT_FN void rt_record(const RtLaunch& launch, rt_u64 position, rt_u32 status, con
   rt_store_granule(at, stamp | status);
 }
 
+#if RT_ROUTED
+// Finds out where what a message emits goes; `false` if it goes through the host.
+RT_FN bool rt_find_route(const RtLaunch& launch, rt_u64 position, rt_u32 number, RtRoute& route) {
+  if (number == 0 || position < launch.routed) return false;
+  const rt_u64* from = launch.routes + number % RT_ROUTES * RT_ROUTE_GRANULES;
+  while (route.number != number) {
+    // It was written before the slot that has its number, and is complete as soon as it can be seen.
+    rt_u32 words[RT_ROUTE_GRANULES];
+    bool is_whole = true;
+    for (rt_u32 i = 0; i < RT_ROUTE_GRANULES; i++) {
+      const rt_u64 granule = rt_load_granule(from + i);
+      words[i] = (rt_u32)granule;
+      is_whole = is_whole && (rt_u32)(granule >> 32) == number;
+    }
+    if (is_whole) memcpy(&route, words, sizeof(route));
+  }
+  return true;
+}
+
+// Puts what a message emitted, its first `count` values, into the ring at the link's end; all that it might have emitted
+// besides is skipped there.
+RT_FN void rt_pass(const RtRoute& route, rt_u64 position, rt_u32 count, const RtPrivates* privates) {
+  const RtOutput facts = rt_outputs[0];
+  rt_u64* ring = (rt_u64*)(route.ring[0] | (rt_u64)route.ring[1] << 32);
+  const rt_u64 first = position * facts.most + (route.offset[0] | (rt_u64)route.offset[1] << 32);
+  for (rt_u32 item = 0; item < facts.most; item++) {
+    const rt_u64 to = first + item;
+    const bool is_skipped = item >= count;
+    rt_u64* at = ring + (to & ((1ull << route.shift) - 1ull)) * route.granules;
+    const rt_u64 stamp = (rt_u64)(((rt_u32)(to >> route.shift) + 1u) ^ (is_skipped ? RT_SKIPPED : 0u)) << 32;
+    for (rt_u32 i = 0; i < route.granules; i++) {
+      // Behind the value there may be the route of the message that it is.
+      rt_u32 word = i < facts.words ? 0 : route.next;
+      if (i < facts.words && !is_skipped) {
+        memcpy(&word, (const unsigned char*)privates + facts.items_offset + item * facts.stride + i * 4, 4);
+      }
+      rt_store_granule(at + i, stamp | word);
+    }
+  }
+}
+#endif
+
 // Is there a record of this message already? The launch before this one was interrupted among messages that it ran at
 // the same time, and some of them came to their end.
 RT_FN bool rt_is_over(const RtLaunch& launch, rt_u64 position) {
@@ -216,15 +368,40 @@ RT_FN bool rt_is_over(const RtLaunch& launch, rt_u64 position) {
 // Tells the host that all messages before this position have been begun: they do not count as queued any more.
 RT_FN void rt_begun(const RtLaunch& launch, rt_u64 position) { rt_store_word(launch.leave + 4, (rt_u32)position); }
 
+// Goes past messages that are over: the host may have taken their records as soon as it had the one before them, and may
+// have put others into their slots. Behind the first that is not over there is none of those. All lanes of a warp call it.
+RT_FN rt_u64 rt_go_past(const RtLaunch& launch, rt_u64 head, rt_u32 lane) {
+  if (RT_SHAPE == RT_SERIAL || head >= launch.again) return head;
+  rt_u64 next = head;
+  if (lane == 0) {
+    while (rt_is_over(launch, next)) next++;
+    if (next != head) rt_begun(launch, next);
+  }
+  return __shfl_sync(RT_ALL_LANES, next, 0);
+}
+
 // Tells the host that the kernel runs, by a value other than the last one: when it comes, while it has nothing to do, and
 // in handlers with loops. Between messages the positions that have been begun say so.
 RT_FN void rt_beat(const RtLaunch& launch, rt_u32 value) {
   rt_store_word((rt_u32*)launch.stop + RT_HEARTBEAT, value);
 }
 
+// A slot with nothing in it has a record, and what there is for the kernel behind this one has nothing in it either.
+RT_FN void rt_skip(const RtLaunch& launch, rt_u64 position, const rt_u32* message, RtRoute& route) {
+#if RT_ROUTED
+  if (rt_find_route(launch, position, message[RT_SHARED_MESSAGE + 1], route)) rt_pass(route, position, 0, nullptr);
+#endif
+  rt_store_granule(launch.output + rt_place(launch, position) * RT_RECORD_GRANULES,
+                   (rt_u64)rt_lap(launch, position) << 32 | RT_RECORD_SKIPPED);
+}
+
 // Runs one message; its state, in memory, changes only if all goes well, or to what replaces it. The code it ended with.
 RT_FN rt_u32 rt_message(const RtLaunch& launch, rt_u64 position, const rt_u32* message, rt_u32* state,
-                        const rt_u32* fallback) {
+                        const rt_u32* fallback, RtRoute& route) {
+  if (message[RT_SHARED_MESSAGE] != 0) {
+    rt_skip(launch, position, message, route);
+    return RT_RECORD_DONE;
+  }
   RtState copy;
   RtReply reply;
   RtPrivates privates;
@@ -245,16 +422,34 @@ RT_FN rt_u32 rt_message(const RtLaunch& launch, rt_u64 position, const rt_u32* m
   } else if (fallback) {
     rt_copy<RT_STATE_WORDS>(state, fallback);
   }
+#if RT_ROUTED
+  if (rt_find_route(launch, position, message[RT_SHARED_MESSAGE + 1], route)) {
+    rt_u32 count = 0;
+    if (code == RT_RECORD_DONE) memcpy(&count, (const unsigned char*)&privates + rt_outputs[0].count_offset, 4);
+    rt_pass(route, position, count, &privates);
+  }
+#endif
   rt_record(launch, position, code, reply, privates);
   return code;
 }
 
+// How many messages of this batch before one of another warp go to the same instance.
+RT_FN rt_u32 rt_before(const RtThread& thread, const rt_u32* messages, rt_u32 instance) {
+  rt_u32 count = 0;
+#if RT_SHAPE == RT_INSTANCES
+  for (rt_u32 index = 0; index < thread.warp * RT_LANES; index++) {
+    count += messages[index * RT_SHARED_STRIDE + RT_INSTANCE_WORD] == instance ? 1u : 0u;
+  }
+#endif
+  return count;
+}
+
 // The messages of one batch: how many are over, from the first on, and in `leave` why no more are to be begun.
 RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const rt_u32* messages, rt_u32* state,
-                      rt_u32 lane, rt_u32* leave) {
+                      const RtThread& thread, rt_u32* leave, RtRoute& route) {
 #if RT_SHAPE == RT_SERIAL
   rt_u32 over = 0, why = 0;
-  if (lane == 0) {
+  if (thread.lane == 0) {
     rt_u64 looked = 0;
     while (over < ready && why == 0) {
       if (over > 0) {
@@ -269,7 +464,8 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
         }
       }
       rt_begun(launch, head + over + 1);
-      const rt_u32 code = rt_message(launch, head + over, messages + over * (RT_SHARED_MESSAGE), state, launch.fallback);
+      const rt_u32 code =
+          rt_message(launch, head + over, messages + over * (RT_SHARED_STRIDE), state, launch.fallback, route);
       if (code == RT_RUN_INTERRUPTED) {
         why = RT_EXIT_INTERRUPTED;
         break;
@@ -279,81 +475,109 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
       if (code != RT_RECORD_DONE) why = RT_EXIT_FAULT;
     }
   }
+  __syncwarp();
   *leave = __shfl_sync(RT_ALL_LANES, why, 0);
   return __shfl_sync(RT_ALL_LANES, over, 0);
 #else
-  const rt_u64 position = head + lane;
-  const rt_u32* message = messages + lane * (RT_SHARED_MESSAGE);
-  const bool mine = lane < ready;
+  const rt_u32 index = thread.warp * RT_LANES + thread.lane;
+  const rt_u64 position = head + index;
+  const rt_u32* message = messages + index * RT_SHARED_STRIDE;
+  const bool mine = index < ready;
   bool has_faulted = false;
-  if (lane == 0) rt_begun(launch, head + ready);
+  if (index == 0) rt_begun(launch, head + ready);
   bool is_over = !mine || rt_is_over(launch, position);
 #if RT_SHAPE == RT_INSTANCES
   // Messages of one instance run one after the other: each waits for as many turns as there are such before it.
   const rt_u32 instance = mine ? message[RT_INSTANCE_WORD] : 0;
-  const rt_u32 peers = __match_any_sync(RT_ALL_LANES, instance) & (ready == 32 ? RT_ALL_LANES : (1u << ready) - 1u);
-  rt_u32 turn = __popc(peers & ((1u << lane) - 1u));
-  bool interrupted = false;
-  for (rt_u32 now = 0; !interrupted; now++) {
-    bool waits = mine && turn >= now;
-    if (!__any_sync(RT_ALL_LANES, waits)) break;
-    if (waits && turn == now && !is_over) {
+  const rt_u32 peers = __match_any_sync(RT_ALL_LANES, instance) & __ballot_sync(RT_ALL_LANES, mine);
+  const rt_u32 turn = __popc(peers & ((1u << thread.lane) - 1u)) + rt_before(thread, messages, instance);
+  for (rt_u32 now = 0;; now++) {
+    if (mine && turn == now && !is_over) {
       const rt_u32 at = instance * RT_STATE_WORDS;
       const rt_u32 code =
-          rt_message(launch, position, message, state + at, launch.fallback ? launch.fallback + at : nullptr);
+          rt_message(launch, position, message, state + at, launch.fallback ? launch.fallback + at : nullptr, route);
       is_over = code != RT_RUN_INTERRUPTED;
       has_faulted = is_over && code != RT_RECORD_DONE;
+      if (!is_over) thread.round->interrupted[now % 2] = 1;
     }
-    __syncwarp();
-    interrupted = __any_sync(RT_ALL_LANES, waits && turn == now && !is_over);
+    if (!rt_any(thread, mine && turn > now) || thread.round->interrupted[now % 2] != 0) break;
   }
 #else
   if (!is_over) {
-    const rt_u32 code = rt_message(launch, position, message, state, nullptr);
+    const rt_u32 code = rt_message(launch, position, message, state, nullptr, route);
     is_over = code != RT_RUN_INTERRUPTED;
     has_faulted = is_over && code != RT_RECORD_DONE;
   }
   __syncwarp();
 #endif
-  const rt_u32 first = rt_least(is_over ? ready : lane);
   // The kernel may fail by a fault: nothing behind its neighbours must have run then.
-  const bool any = __any_sync(RT_ALL_LANES, has_faulted);
-  *leave = first < ready ? RT_EXIT_INTERRUPTED : any ? RT_EXIT_FAULT : 0;
+  if (has_faulted) thread.round->has_faulted = 1;
+  const rt_u32 first = rt_agree(thread, is_over ? ready : index, 1);
+  *leave = first < ready ? RT_EXIT_INTERRUPTED : thread.round->has_faulted ? RT_EXIT_FAULT : 0;
   return first;
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(RT_LANES) rt_resident(RtLaunch launch) {
-  __shared__ uint4 shared_messages[RT_BATCH * (RT_SHARED_MESSAGE) / 4];
-  rt_u32* messages = (rt_u32*)shared_messages;
-  const rt_u32 lane = threadIdx.x;
+extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtLaunch launch) {
+  __shared__ RtRound round;
+  const rt_u32 warp = RT_WARPS > 1 ? threadIdx.x / RT_LANES : 0;
+  RtThread thread = {threadIdx.x - warp * RT_LANES, warp, false, &round};
+  const bool is_first = threadIdx.x == 0;
+  rt_u32* messages = rt_shared();
 #if RT_SHAPE == RT_SERIAL && RT_STATE_WORDS > 0
-  // Only lane 0 touches it.
+  // Only the first thread touches it.
   __shared__ rt_u32 state[RT_STATE_WORDS];
-  if (lane == 0) rt_copy<RT_STATE_WORDS>(state, launch.states);
+  if (is_first) rt_copy<RT_STATE_WORDS>(state, launch.states);
 #else
   rt_u32* state = launch.states;
 #endif
+  const rt_u32 most = RT_WARPS > 1 && blockDim.x < RT_BATCH ? blockDim.x : RT_BATCH;
   rt_u64 head = launch.first, idle_since = 0;
   rt_u32 want = 1, empty = 0, leave = 0;
-  if (lane == 0) rt_beat(launch, 1);
-  while (leave == 0) {
+  // The one that this thread's messages took last.
+  RtRoute route = {};
+  if (is_first) {
+    rt_beat(launch, 1);
+    round.has_faulted = round.interrupted[0] = round.interrupted[1] = 0;
+  }
+  __syncwarp();
+  for (;;) {
+    if (thread.warp == 0) head = rt_go_past(launch, head, thread.lane);
+    if (RT_WARPS > 1) {
+      // Of warps other than the first one each round is wide.
+      thread.is_wide = thread.warp > 0 || want > RT_LANES || (leave != 0 && blockDim.x > RT_LANES);
+      if (thread.is_wide) {
+        if (is_first) {
+          round.head = head;
+          round.want = want;
+          round.leave = leave;
+        }
+        __syncthreads();
+        head = round.head;
+        want = round.want;
+        leave = round.leave;
+      }
+    }
+    if (leave != 0) break;
     // Both loads are under way at the same time.
-    const rt_u32 stop = lane == 0 ? rt_load_word(launch.stop) : 0;
-    const rt_u32 ready = rt_receive(launch, head, want, messages, lane);
-    if (__shfl_sync(RT_ALL_LANES, stop, 0) != 0) {
+    const rt_u32 stop = is_first ? rt_load_word(launch.stop) : 0;
+    const rt_u32 from = thread.warp * RT_LANES;
+    const rt_u32 part = RT_WARPS == 1 ? want : want < from ? 0 : want - from < RT_LANES ? want - from : RT_LANES;
+    rt_u32 ready = rt_receive(launch, head + from, part, messages + from * RT_SHARED_STRIDE, thread.lane);
+    const bool stops = __shfl_sync(RT_ALL_LANES, stop, 0) != 0;
+    if (rt_is_wide(thread)) ready = rt_agree(thread, stops ? 0 : ready < part ? from + ready : want, 0);
+    if (stops) {
       leave = RT_EXIT_STOPPED;
     } else if (ready > 0) {
-      head += rt_batch(launch, head, ready, messages, state, lane, &leave);
-      // Nothing reads the copies any more when the next ones come.
-      __syncwarp();
-      want = ready < want ? ready : want * 2 < RT_BATCH ? want * 2 : RT_BATCH;
+      // Nothing reads the copies any more when this comes back.
+      head += rt_batch(launch, head, ready, messages, state, thread, &leave, route);
+      want = ready < want ? ready : want * 2 < most ? want * 2 : most;
       empty = 0;
-    } else {
+    } else if (thread.warp == 0) {
       want = 1;
       empty++;
       if (empty % 64u == 0) {
-        if (lane == 0) rt_beat(launch, empty);
+        if (is_first) rt_beat(launch, empty);
         const rt_u64 now = __shfl_sync(RT_ALL_LANES, rt_now(), 0);
         if (empty == 64u) idle_since = now;
         if (now - idle_since > launch.idle_ns) leave = RT_EXIT_IDLE;
@@ -361,8 +585,7 @@ extern "C" __global__ void __launch_bounds__(RT_LANES) rt_resident(RtLaunch laun
       if (empty > RT_SPINS) rt_sleep(empty > RT_SPINS * 16u ? 1000u : 100u);
     }
   }
-  __syncwarp();
-  if (lane == 0) {
+  if (is_first) {
 #if RT_SHAPE == RT_SERIAL && RT_STATE_WORDS > 0
     rt_copy<RT_STATE_WORDS>(launch.states, state);
 #endif
@@ -370,8 +593,8 @@ extern "C" __global__ void __launch_bounds__(RT_LANES) rt_resident(RtLaunch laun
     launch.leave[1] = (rt_u32)(head >> 32);
     launch.leave[2] = leave;
   }
-  // What the other lanes wrote comes before the epoch, too.
+  // What the other threads wrote comes before the epoch, too.
   rt_fence();
-  __syncwarp();
-  if (lane == 0) rt_publish_word(launch.leave + 3, launch.epoch);
+  __syncthreads();
+  if (is_first) rt_publish_word(launch.leave + 3, launch.epoch);
 }

@@ -299,7 +299,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let (cut_short, settled) = unsafe {
             self.engine.with(|engine| {
                 let settled = self.settle(engine, grace);
-                if !settled && let Some(port) = &mut engine.port {
+                if let Some(port) = &mut engine.port {
                     port.close();
                     // What came up to now, over links too.
                     self.hand_out(engine);

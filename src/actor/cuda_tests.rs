@@ -23,6 +23,21 @@ message! {
 /// Long enough for anything that ends at all, on a machine that is busy.
 const LONG: Duration = Duration::from_secs(20);
 
+/// Loads the emulated driver into this process, so that it is what is found by its name.
+pub(super) fn load() -> Result<(), String> {
+    static LOADED: std::sync::OnceLock<Result<(), String>> = std::sync::OnceLock::new();
+    let load = || {
+        let folder = build::emulation()?;
+        for library in ["libcuda.so", "libnvrtc.so"] {
+            // SAFETY: the emulation's libraries have no initialisers that matter.
+            let library = unsafe { libloading::Library::new(folder.join(library)) };
+            std::mem::forget(library.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    };
+    LOADED.get_or_init(load).clone()
+}
+
 /// Set for the child: the folder of the cache, and what is expected of it.
 const FOLDER: &str = "RINGWORK_TEST_WARM";
 
@@ -217,6 +232,31 @@ fn in_a_child(what: &str, seeds: &str) {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
+}
+
+/// As it is where granules become visible late and in any order, and old ones are seen again.
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn links_on_a_device_lose_nothing_where_granules_come_late() {
+    let folder = match build::emulation() {
+        Ok(folder) => folder,
+        Err(reason) => return println!("SKIPPED: {reason}"),
+    };
+    let mut child = Command::new(std::env::current_exe().expect("a test is a program"));
+    child.args(["--exact", "--nocapture"]);
+    let tests = [
+        "what_faults_and_what_emits_nothing_or_more_leaves_the_order",
+        "random::chains_do_what_a_plain_loop_does",
+    ];
+    child.args(tests.map(|test| format!("actor::device_tests::links::{test}")));
+    child
+        .env("LD_LIBRARY_PATH", folder)
+        .env("RINGWORK_EMULATION", "torn,stale")
+        .env("RINGWORK_GENERATED", "5");
+    let output = child.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("2 passed"), "{text}{errors}");
 }
 
 #[test]

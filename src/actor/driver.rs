@@ -429,7 +429,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if let Some(cycle) = &cycle {
             cycle.release(credits);
         }
-        let moved = ended > 0;
+        let moved = ended + link_over > 0;
         self.deliver(settled, faulted);
         if moved {
             self.flush_outlets();

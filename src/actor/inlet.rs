@@ -77,16 +77,18 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         // show below, and the entry does not open before what was in it has got to them.
         let admitted = self.outlets.iter().map(|(_, outlet)| outlet.admit()).min().unwrap_or(usize::MAX);
         let mut mailbox = lock(&self.mailbox);
-        let is_next = mailbox.state == KernelState::Active
-            && mailbox.cycle.is_none()
-            && mailbox.queued() == 0
-            && mailbox.in_port() == 0;
-        let all = mailbox.awaited + most;
+        let is_next =
+            mailbox.state == KernelState::Active && mailbox.cycle.is_none() && mailbox.queued() == 0;
+        let in_port = mailbox.in_port();
+        let all = in_port + mailbox.awaited + most;
         let has_room = mailbox.room(self.waiting()) >= most
             && admitted >= all
             && (!self.facts.has_reply || self.replies.room() >= all);
-        let entry = mailbox.entry.clone().filter(|entry| is_next && has_room && entry.open(source, most))?;
-        mailbox.awaited = all;
+        let entry = mailbox.entry.clone().filter(|entry| {
+            let is_behind = in_port == 0 || entry.queues();
+            is_next && has_room && is_behind && entry.open(source, most)
+        })?;
+        mailbox.awaited += most;
         // There is something to do here, and the device will tell.
         self.hot.gate.set(gate::QUEUED | gate::AWAY);
         Some(entry)

@@ -166,9 +166,10 @@ impl<In, Out> Mailbox<In, Out> {
         self.in_flight.len() + self.flying.iter().map(Batch::len).sum::<usize>()
     }
 
-    /// Places left; `waiting` messages in the port still count, for their handlers have not begun.
+    /// Places left; `waiting` messages in the port still count, for their handlers have not begun, and so do places that
+    /// are kept for what comes over links on the device.
     pub(crate) fn room(&self, waiting: usize) -> usize {
-        self.capacity.saturating_sub(self.queued + waiting)
+        self.capacity.saturating_sub(self.queued + waiting + self.awaited)
     }
 
     /// The places there are.

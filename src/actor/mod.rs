@@ -13,7 +13,7 @@ mod core;
 #[cfg(all(test, feature = "cuda", not(loom)))]
 mod cuda_tests;
 mod dead_letters;
-#[cfg(all(test, feature = "wgpu", not(loom)))]
+#[cfg(all(test, any(feature = "cuda", feature = "wgpu"), not(loom)))]
 mod device_tests;
 mod devices;
 mod direct;

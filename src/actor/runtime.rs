@@ -269,7 +269,7 @@ impl Runtime {
     }
 
     /// The device, to do things to it that nobody else may.
-    #[cfg(all(test, feature = "wgpu", not(loom)))]
+    #[cfg(all(test, any(feature = "cuda", feature = "wgpu"), not(loom)))]
     pub(super) fn device(&self) -> Arc<dyn crate::backend::Device> {
         self.0.devices.device().expect("a device opens")
     }

@@ -399,7 +399,7 @@ pub(crate) trait Device: Send + Sync {
         false
     }
     /// Loses the device on purpose.
-    #[cfg(all(test, feature = "wgpu"))]
+    #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
     fn destroy(&self) {}
     /// From now on there is no memory for buffers with this in their name.
     #[cfg(all(test, feature = "wgpu"))]
@@ -517,7 +517,10 @@ pub(crate) struct LaunchSpec {
     /// In the order of the program's tables.
     pub tables: Vec<Arc<dyn DeviceStorage>>,
     /// Where what the handler emits goes, by output.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU has no links of its own")
+    )]
     pub onward: Vec<Arc<dyn Onward>>,
     /// Messages the port should take at once, at most.
     pub round: u32,

@@ -1,7 +1,7 @@
 //! Links between kernels of one device, as a backend sees them: what a kernel emits may go into the round of the kernel at
 //! the link's end without a visit to the host.
 //!
-//! When a round begins, its backend asks the output where its values go. The kernel there answers with its port's
+//! When a round begins, or messages are given to a kernel that is resident, its backend asks the output where its values go. The kernel there answers with its port's
 //! [`Entry`] if it takes as many as the round may emit, and keeps the room: it is given no other messages until
 //! [`Completion::LinkOver`](super::Completion::LinkOver). Otherwise they go through the host.
 
@@ -11,14 +11,22 @@ use std::sync::Arc;
 /// The way into a port for what other kernels of its device emit; used without holding the port.
 pub(crate) trait Entry: Any + Send + Sync {
     /// Opens for one round, behind one of `source`, that brings up to `most` messages. `false`, with nothing changed, if
-    /// it does not go now. The caller makes sure that nothing is in the port, and that nothing is pushed meanwhile.
+    /// it does not go now. The caller makes sure that nothing is in the port, unless it [queues](Self::queues), and that nothing is
+    /// pushed meanwhile.
     fn open(&self, source: &Arc<dyn Entry>, most: usize) -> bool;
+    /// May it open while there is something in the port? What comes then is behind that.
+    fn queues(&self) -> bool {
+        false
+    }
 }
 
 /// Where an output's values go.
 pub(crate) trait Onward: Send + Sync {
     /// The way into the one kernel that what the next so many messages of `source` emit goes to, opened for all that they
     /// may emit; `None` if it goes through the host.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU has no links of its own")
+    )]
     fn open(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>>;
 }

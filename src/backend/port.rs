@@ -98,13 +98,22 @@ pub(crate) enum Completion<'a> {
     )]
     Run { first: Token, replies: Strided<'a>, more: usize },
     /// A message that came over a link on the device; its own completion follows.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU has no links of its own")
+    )]
     Arrived { token: Token, message: &'a [u8] },
     /// A round is over that the port's [entry](Entry) was opened for, for so many messages.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU has no links of its own")
+    )]
     LinkOver { most: usize },
     /// So many values of this output go over its link on the device.
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only rounds have links on the device"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU has no links of its own")
+    )]
     Passed { output: usize, count: usize },
 }
 

@@ -27,13 +27,17 @@ struct EmulatedIndex {
 // What the emulated driver gives to a module when it loads it.
 struct Emulation {
   EmulatedIndex* (*thread_index)();
-  // Of the block, and how many blocks there are.
+  // Of the block, how many threads it has, and how many blocks there are.
   EmulatedIndex* (*block_index)();
+  EmulatedIndex* (*block_size)();
   EmulatedIndex* (*grid_size)();
+  void* (*shared)();
   unsigned long long (*exchange)(unsigned long long value, unsigned from);
   unsigned (*ballot)(bool vote);
   unsigned (*match)(unsigned value);
-  void (*barrier)();
+  void (*meet_warp)();
+  void (*meet_block)();
+  bool (*any_of_block)(bool vote);
   void (*sleep)(unsigned ns);
   void (*trap)();
   unsigned long long (*now)();
@@ -47,10 +51,12 @@ static const Emulation* emulation;
 
 #define threadIdx (*emulation->thread_index())
 #define blockIdx (*emulation->block_index())
+#define blockDim (*emulation->block_size())
 #define gridDim (*emulation->grid_size())
-static inline void __syncthreads() { emulation->barrier(); }
+static inline void __syncthreads() { emulation->meet_block(); }
+static inline int __syncthreads_or(int vote) { return emulation->any_of_block(vote != 0); }
 static inline void __threadfence_block() {}
-static inline void __syncwarp(unsigned = ~0u) { emulation->barrier(); }
+static inline void __syncwarp(unsigned = ~0u) { emulation->meet_warp(); }
 static inline unsigned __shfl_sync(unsigned, unsigned value, int from) {
   return (unsigned)emulation->exchange(value, from);
 }
@@ -58,9 +64,10 @@ static inline unsigned long long __shfl_sync(unsigned, unsigned long long value,
   return emulation->exchange(value, from);
 }
 static inline unsigned __shfl_xor_sync(unsigned, unsigned value, int distance) {
-  return (unsigned)emulation->exchange(value, threadIdx.x ^ (unsigned)distance);
+  return (unsigned)emulation->exchange(value, (threadIdx.x ^ (unsigned)distance) % 32u);
 }
 static inline bool __any_sync(unsigned, bool vote) { return emulation->ballot(vote) != 0; }
+static inline unsigned __ballot_sync(unsigned, bool vote) { return emulation->ballot(vote); }
 static inline unsigned __match_any_sync(unsigned, unsigned value) { return emulation->match(value); }
 static inline void __trap() { emulation->trap(); }
 #ifndef __popc
@@ -77,4 +84,6 @@ RT_FN void rt_publish_word(unsigned* to, unsigned value) { emulation->publish(to
 RT_FN void rt_fence() { emulation->flush(); }
 RT_FN void rt_sleep(unsigned ns) { emulation->sleep(ns); }
 RT_FN unsigned long long rt_now() { return emulation->now(); }
+// Shared memory whose size the launch says.
+RT_FN unsigned* rt_shared() { return (unsigned*)emulation->shared(); }
 #define RT_SPINS 8u

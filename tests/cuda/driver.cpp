@@ -1,6 +1,7 @@
 // A stand-in for libcuda, for tests: one device whose kernels are threads of this process. See README.md.
 #include "fibers.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -38,7 +39,7 @@ enum {
 // What RINGWORK_EMULATION asks for.
 struct Seeds {
   bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false;
-  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0;
+  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4;
   Seeds() {
     const char* text = getenv("RINGWORK_EMULATION");
     std::string rest = text ? text : "";
@@ -50,6 +51,7 @@ struct Seeds {
         if (one.rfind(name, 0) == 0) into = (unsigned)atoi(one.c_str() + strlen(name));
       };
       torn |= one == "torn";
+      emulated::is_shuffled |= one == "shuffled";
       stale |= one == "stale";
       no_device |= one == "no-device";
       no_driver |= one == "no-driver";
@@ -62,6 +64,7 @@ struct Seeds {
       number("hang=", hang);
       number("stall=", stall);
       number("lost=", lost);
+      number("units=", units);
     }
   }
 };
@@ -150,11 +153,15 @@ struct EmulatedIndex {
 struct Emulation {
   EmulatedIndex* (*thread_index)();
   EmulatedIndex* (*block_index)();
+  EmulatedIndex* (*block_size)();
   EmulatedIndex* (*grid_size)();
+  void* (*shared)();
   unsigned long long (*exchange)(unsigned long long value, unsigned from);
   unsigned (*ballot)(bool vote);
   unsigned (*match)(unsigned value);
-  void (*barrier)();
+  void (*meet_warp)();
+  void (*meet_block)();
+  bool (*any_of_block)(bool vote);
   void (*sleep)(unsigned ns);
   void (*trap)();
   unsigned long long (*now)();
@@ -176,7 +183,9 @@ void flush() {
 const Emulation emulation = {
     [] { return (EmulatedIndex*)emulated::current->index; },
     [] { return (EmulatedIndex*)emulated::current->block->index; },
+    [] { return (EmulatedIndex*)emulated::current->block->size; },
     [] { return (EmulatedIndex*)emulated::current->block->grid; },
+    [] { return emulated::current->block->shared; },
     [](unsigned long long value, unsigned from) -> unsigned long long {
       return emulated::share(value)[from % emulated::LANES];
     },
@@ -192,7 +201,9 @@ const Emulation emulation = {
       for (unsigned i = 0; i < emulated::LANES; i++) mask |= (values[i] == value ? 1u : 0u) << i;
       return mask;
     },
-    [] { emulated::barrier(); },
+    [] { emulated::meet_warp(); },
+    [] { emulated::meet_block(); },
+    [](bool vote) { return emulated::any_of_block(vote); },
     [](unsigned) {
       if (emulated::current->index[0] != 0) return;
       emit_some(0);
@@ -246,6 +257,49 @@ const Emulation emulation = {
     },
     [] { flush(); },
 };
+
+// ---- multiprocessors
+
+// What a block takes of a multiprocessor, or what that has.
+struct Part {
+  unsigned blocks, threads;
+  size_t shared;
+
+  bool fits_into(const Part& free) const {
+    return blocks <= free.blocks && threads <= free.threads && shared <= free.shared;
+  }
+};
+
+constexpr Part UNIT = {32, 2048, 100 << 10};
+
+// Which resident kernels there is room for: one that finds none waits until others have left, as on a real device.
+struct Units {
+  std::mutex mutex;
+  std::vector<Part> free = std::vector<Part>(seeds().units, UNIT);
+
+  // The one that has the most room, so that a large block finds none earlier than it could.
+  bool enter(const Part& part, size_t& at) {
+    std::lock_guard<std::mutex> lock(mutex);
+    at = 0;
+    for (size_t i = 1; i < free.size(); i++) {
+      if (free[i].threads > free[at].threads) at = i;
+    }
+    if (!part.fits_into(free[at])) return false;
+    free[at] = {free[at].blocks - part.blocks, free[at].threads - part.threads, free[at].shared - part.shared};
+    return true;
+  }
+
+  void leave(const Part& part, size_t at) {
+    std::lock_guard<std::mutex> lock(mutex);
+    free[at] = {free[at].blocks + part.blocks, free[at].threads + part.threads, free[at].shared + part.shared};
+  }
+};
+
+// Never destroyed, as `sizes` below.
+Units& units() {
+  static Units& units = *new Units;
+  return units;
+}
 
 // ---- streams
 
@@ -331,6 +385,8 @@ struct Module {
 struct Function {
   void (*run)(void*);
   size_t size;
+  // It stays, and its lanes need deep stacks.
+  bool is_resident;
 };
 
 int state() {
@@ -403,7 +459,7 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
     case 6: case 7: *value = 65535; break;
     case 8: *value = 48 << 10; break;      // bytes of shared memory of a block
     case 10: *value = 32; break;    // lanes of a warp
-    case 16: *value = 4; break;     // multiprocessors
+    case 16: *value = (int)seeds().units; break;  // multiprocessors
     case 17: *value = 0; break;     // kernel time limit
     case 18: *value = 0; break;     // integrated
     case 19: *value = 1; break;     // maps host memory
@@ -567,14 +623,23 @@ API int cuModuleGetFunction(void** function, void* module, const char* name) {
   void* run = dlsym(library, (std::string("emulated_") + name).c_str());
   auto size = (unsigned (*)())dlsym(library, (std::string("emulated_size_") + name).c_str());
   if (!run || !size) return NOT_FOUND;
-  *function = new Function{(void (*)(void*))run, size()};
+  *function = new Function{(void (*)(void*))run, size(), strcmp(name, "rt_resident") == 0};
+  return SUCCESS;
+}
+
+API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* count, void*, int threads, size_t shared) {
+  CHECK();
+  size_t most = UNIT.blocks;
+  most = std::min<size_t>(most, UNIT.threads / (unsigned)threads);
+  if (shared > 0) most = std::min(most, UNIT.shared / shared);
+  *count = (int)most;
   return SUCCESS;
 }
 
 API int cuFuncLoad(void*) { return SUCCESS; }
 
 API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                       unsigned block_y, unsigned block_z, unsigned, void* stream, void** parameters, void**) {
+                       unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** parameters, void**) {
   CHECK();
   const unsigned lanes = block_x * block_y * block_z;
   if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535 || !lanes || lanes > 1024) return INVALID_VALUE;
@@ -582,18 +647,29 @@ API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned 
   std::vector<char> copy((char*)parameters[0], (char*)parameters[0] + function->size);
   const unsigned number = ++launches, born = generation.load();
   void (*run)(void*) = function->run;
+  const bool is_resident = function->is_resident;
   std::function<void()> work = [=]() mutable {
     if (number == seeds().hang) {
       while (born == generation.load()) usleep(1000);
       return;
+    }
+    const Part part = {1, lanes, shared};
+    size_t unit = 0;
+    if (is_resident) {
+      while (!units().enter(part, unit)) {
+        if (born != generation.load()) return;
+        usleep(50);
+      }
     }
     Launch own;
     own.generation = born;
     own.number = number;
     own.random = number * 2654435761u + 1u;
     launch = &own;
-    emulated::run_grid({grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, [&] { run(copy.data()); });
+    emulated::run_grid({grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared,
+                       is_resident ? emulated::STACK : emulated::SMALL_STACK, [&] { run(copy.data()); });
     launch = nullptr;
+    if (is_resident) units().leave(part, unit);
   };
   Stream* to = (Stream*)stream;
   if (to->recording) {

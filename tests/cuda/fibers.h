@@ -1,7 +1,9 @@
-// The lanes of a block as fibers of one thread, and what they do together.
+// The lanes of a block, in warps, as fibers of one thread, and what they do together.
 #pragma once
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <sys/mman.h>
@@ -53,6 +55,7 @@ emulated_switch:
 #endif
 
 struct Block;
+struct Barrier;
 
 struct Fiber {
 #if defined(__x86_64__)
@@ -65,23 +68,59 @@ struct Fiber {
   unsigned index[3] = {0, 0, 0};
   unsigned lane = 0;
   bool is_over = false;
+  // Where it waits, and for the end of which generation.
+  const Barrier* waits_at = nullptr;
+  uint64_t generation = 0;
 };
 
-// A block: all its lanes meet at every barrier. What lanes exchange is for those of one warp.
-struct Block {
-  std::vector<Fiber> lanes;
-  Fiber home;
-  unsigned index[3] = {0, 0, 0};
-  unsigned grid[3] = {1, 1, 1};
+// Where lanes meet: those of a warp, or of a block.
+struct Barrier {
   unsigned running = 0;
   unsigned arrived = 0;
   uint64_t generation = 0;
+  // Whether somebody said so on his way here, and at the last time: that stays until all have come here again.
+  bool vote = false;
+  bool verdict = false;
+
+  void open() {
+    verdict = vote;
+    vote = false;
+    arrived = 0;
+    generation++;
+  }
+  // One of those that meet here is over.
+  void lose() {
+    running--;
+    if (running > 0 && arrived == running) open();
+  }
+};
+
+// Its lanes exchange values, in two places in turn, so that one barrier is enough.
+struct Warp {
+  Barrier barrier;
   uint64_t values[2][LANES];
+};
+
+// Its warps go each their own way between two barriers of the block.
+struct Block {
+  std::vector<Fiber> lanes;
+  std::vector<Warp> warps;
+  Barrier barrier;
+  Fiber home;
+  unsigned index[3] = {0, 0, 0};
+  unsigned grid[3] = {1, 1, 1};
+  unsigned size[3] = {1, 1, 1};
+  void* shared = nullptr;
   std::function<void()> body;
   bool has_trapped = false;
 };
 
 inline thread_local Fiber* current = nullptr;
+
+// Lanes that can go on do so in no order, and in another one each time; else in that of their numbers. Where they should
+// wait for each other and do not, it shows.
+inline bool is_shuffled = false;
+inline thread_local unsigned random_state = 1;
 
 inline void go(Fiber* to) {
   Fiber* from = current;
@@ -96,55 +135,68 @@ inline void go(Fiber* to) {
 #endif
 }
 
-// The next lane that still runs, or home.
-inline Fiber* next_lane(Block* block, unsigned after) {
-  const unsigned count = (unsigned)block->lanes.size();
-  for (unsigned i = 1; i <= count; i++) {
-    Fiber* lane = &block->lanes[(after + i) % count];
-    if (!lane->is_over) return lane;
-  }
-  return &block->home;
+inline bool can_go_on(const Fiber& lane) {
+  if (lane.is_over) return false;
+  return !lane.waits_at || lane.waits_at->generation != lane.generation || lane.block->has_trapped;
 }
 
-inline void yield() {
-  Fiber* next = next_lane(current->block, current->lane);
-  if (next != current) go(next);
+// The next lane that can go on, or this one, or home if there is none any more.
+inline Fiber* next_lane(Block* block, unsigned after) {
+  const unsigned count = (unsigned)block->lanes.size();
+  if (is_shuffled) {
+    random_state = random_state * 1664525u + 1013904223u;
+    after += random_state >> 16;
+  }
+  for (unsigned i = 1; i <= count; i++) {
+    Fiber* lane = &block->lanes[(after + i) % count];
+    if (can_go_on(*lane)) return lane;
+  }
+  if (block->barrier.running == 0) return &block->home;
+  fprintf(stderr, "emulated CUDA: the lanes of a block wait at different barriers\n");
+  abort();
 }
+
+inline Warp& own_warp() { return current->block->warps[current->lane / LANES]; }
 
 [[noreturn]] inline void end_lane() {
   Block* block = current->block;
   current->is_over = true;
-  block->running--;
-  if (block->running > 0 && block->arrived == block->running) {
-    block->arrived = 0;
-    block->generation++;
-  }
+  own_warp().barrier.lose();
+  block->barrier.lose();
   go(next_lane(block, current->lane));
   abort();
 }
 
-inline uint64_t barrier() {
-  Block* block = current->block;
-  const uint64_t generation = block->generation;
-  if (++block->arrived == block->running) {
-    block->arrived = 0;
-    block->generation++;
+inline void wait_at(Barrier& barrier) {
+  if (++barrier.arrived == barrier.running) {
+    barrier.open();
   } else {
-    while (block->generation == generation) {
-      if (block->has_trapped) end_lane();
-      yield();
-    }
+    current->waits_at = &barrier;
+    current->generation = barrier.generation;
+    Fiber* next = next_lane(current->block, current->lane);
+    if (next != current) go(next);
+    current->waits_at = nullptr;
   }
-  if (block->has_trapped) end_lane();
-  return generation;
+  if (current->block->has_trapped) end_lane();
 }
 
-// Everybody's value; in two places in turn, so that one barrier is enough.
+inline void meet_block() { wait_at(current->block->barrier); }
+inline void meet_warp() { wait_at(own_warp().barrier); }
+
+// Does any lane of the block say so?
+inline bool any_of_block(bool vote) {
+  Barrier& barrier = current->block->barrier;
+  barrier.vote |= vote;
+  meet_block();
+  return barrier.verdict;
+}
+
+// Everybody's value in a warp.
 inline const uint64_t* share(uint64_t value) {
-  Block* block = current->block;
-  uint64_t* values = block->values[block->generation & 1];
+  Warp& warp = own_warp();
+  uint64_t* values = warp.values[warp.barrier.generation & 1];
   values[current->lane % LANES] = value;
-  barrier();
+  meet_warp();
   return values;
 }
 
@@ -157,10 +209,11 @@ struct Size {
   unsigned x, y, z;
 };
 
-// Runs the blocks of a grid on this thread, one after the other; `false` if one trapped.
-inline bool run_grid(Size grid, Size size, std::function<void()> body) {
+// Runs the blocks of a grid on this thread, one after the other, each with so many bytes of shared memory besides what
+// its code declares; `false` if one trapped.
+inline bool run_grid(Size grid, Size size, size_t shared, size_t stack, std::function<void()> body) {
   const unsigned count = size.x * size.y * size.z;
-  const size_t stack = count == LANES ? STACK : SMALL_STACK;
+  std::vector<max_align_t> memory(shared / sizeof(max_align_t) + 1);
   char* stacks = (char*)mmap(nullptr, stack * count, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (stacks == MAP_FAILED) abort();
@@ -168,17 +221,23 @@ inline bool run_grid(Size grid, Size size, std::function<void()> body) {
   for (uint64_t number = 0; good && number < (uint64_t)grid.x * grid.y * grid.z; number++) {
     Block* block = new Block;
     block->body = body;
-    block->running = count;
     block->lanes.resize(count);
+    block->warps.resize((count + LANES - 1) / LANES);
+    block->shared = memory.data();
     block->index[0] = (unsigned)(number % grid.x);
     block->index[1] = (unsigned)(number / grid.x % grid.y);
     block->index[2] = (unsigned)(number / grid.x / grid.y);
     block->grid[0] = grid.x;
     block->grid[1] = grid.y;
     block->grid[2] = grid.z;
+    block->size[0] = size.x;
+    block->size[1] = size.y;
+    block->size[2] = size.z;
+    block->barrier.running = count;
     for (unsigned i = 0; i < count; i++) {
       Fiber& lane = block->lanes[i];
       lane.block = block;
+      block->warps[i / LANES].barrier.running++;
       lane.lane = i;
       lane.index[0] = i % size.x;
       lane.index[1] = i / size.x % size.y;

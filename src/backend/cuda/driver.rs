@@ -347,6 +347,32 @@ pub(super) unsafe fn function(module: CUmodule, name: &CStr) -> Result<CUfunctio
     Ok(function)
 }
 
+/// A block: its threads, and bytes of shared memory besides what its code declares.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub threads: u32,
+    pub shared: u32,
+}
+
+/// How many such blocks of a kernel a multiprocessor has room for at once.
+///
+/// # Safety
+///
+/// The function is of a loaded module.
+pub(super) unsafe fn blocks(function: CUfunction, block: Block) -> Result<u32, Refusal> {
+    let mut count = 0;
+    // SAFETY: the caller's; writes one integer.
+    checked(unsafe {
+        cuda::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+            &mut count,
+            function,
+            block.threads as i32,
+            block.shared as usize,
+        )
+    })?;
+    Ok(u32::try_from(count).unwrap_or(0))
+}
+
 /// Starts one block of a kernel, whose one parameter is copied before this returns.
 ///
 /// # Safety
@@ -354,14 +380,26 @@ pub(super) unsafe fn function(module: CUmodule, name: &CStr) -> Result<CUfunctio
 /// The function is of a loaded module, takes this parameter, and what that points to lives as long as the kernel runs.
 pub(super) unsafe fn launch<P>(
     function: CUfunction,
-    lanes: u32,
+    block: Block,
     stream: CUstream,
     parameter: &mut P,
 ) -> Result<(), Refusal> {
     let mut parameters = [std::ptr::from_mut(parameter).cast::<c_void>()];
     // SAFETY: the caller's.
     checked(unsafe {
-        cuda::cuLaunchKernel(function, 1, 1, 1, lanes, 1, 1, 0, stream, parameters.as_mut_ptr(), null_mut())
+        cuda::cuLaunchKernel(
+            function,
+            1,
+            1,
+            1,
+            block.threads,
+            1,
+            1,
+            block.shared,
+            stream,
+            parameters.as_mut_ptr(),
+            null_mut(),
+        )
     })
 }
 

@@ -8,18 +8,17 @@ use super::driver::{self, CUcontext, CUdevice, CUdeviceptr, CUstream, Refusal};
 use super::kernel::Code;
 use super::lane::Lane;
 use super::nvrtc::NoCode;
+use super::room::{Part, Room};
 use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
 use std::ffi::{CStr, c_void};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// A handler that does not end holds up what is done quietly for so long, and then the driver decides.
 const QUIET: Duration = Duration::from_millis(100);
-/// Kernels on the device at once; it takes 128, and those above wait until one ends.
-const MOST_RESIDENT: usize = 96;
 /// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
 /// the next time.
 const MOST_SPARE: usize = 64 << 20;
@@ -46,8 +45,8 @@ pub(super) struct Gpu {
     lanes: Mutex<Vec<Weak<Lane>>>,
     /// Held to start a kernel, exclusively by what is done quietly.
     pub gate: RwLock<()>,
-    /// Kernels on the device.
-    pub resident: AtomicUsize,
+    /// What kernels take of the device.
+    room: Mutex<Room>,
     /// Dispatches of entry points that are under way.
     pub dispatches: AtomicUsize,
     codes: Mutex<Vec<(String, Arc<Code>)>>,
@@ -101,8 +100,8 @@ fn lock_open() -> std::sync::MutexGuard<'static, Vec<Open>> {
 }
 
 impl Gpu {
-    /// Opens a device, or takes the one that is open.
-    pub fn open(device: CUdevice, architecture: String) -> Result<Arc<Self>> {
+    /// Opens a device, which has so many multiprocessors as far as is known, or takes the one that is open.
+    pub fn open(device: CUdevice, architecture: String, units: Option<u32>) -> Result<Arc<Self>> {
         // Dropped behind the lock, which dropping the last one takes.
         let known;
         let mut open = lock_open();
@@ -127,7 +126,7 @@ impl Gpu {
             lost: OnceLock::new(),
             lanes: Mutex::default(),
             gate: RwLock::new(()),
-            resident: AtomicUsize::new(0),
+            room: Mutex::new(Room::new(units)),
             dispatches: AtomicUsize::new(0),
             codes: Mutex::default(),
             spare: Mutex::default(),
@@ -202,14 +201,23 @@ impl Gpu {
         lanes.push(Arc::downgrade(lane));
     }
 
-    /// Is there room for one more kernel? If not, the watch asks others to leave.
-    pub fn has_room(&self) -> bool {
-        // Relaxed: a count, and one more or less does no harm.
-        let has_room = self.resident.load(Ordering::Relaxed) < MOST_RESIDENT;
+    /// Takes room for one more kernel, if there is some. If not, the watch asks others to leave.
+    pub fn has_room_for(&self, part: Part) -> bool {
+        let has_room = lock(&self.room).enter(part);
         if !has_room {
-            self.watch.make_room(lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
+            self.watch.make_room(|| lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
         }
         has_room
+    }
+
+    /// Takes room where there is more than enough: what is done quietly.
+    pub fn take_room_for(&self, part: Part) {
+        lock(&self.room).enter_anyway(part);
+    }
+
+    /// A kernel has left.
+    pub fn give_room_of(&self, part: Part) {
+        lock(&self.room).leave(part);
     }
 
     /// Does something that may wait for kernels, while there are none.

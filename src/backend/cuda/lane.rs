@@ -4,13 +4,16 @@
 //! there was nothing to do for a while; then whoever looks after it starts it again as soon as there is. What it had not
 //! begun lies in the ring, and what it had lies in the other one: neither leaving nor coming back moves anything.
 
-use super::driver::{self, CUstream};
+use super::driver::{self, Block, CUstream, Refusal};
 use super::gpu::{DeviceMemory, Gpu, HostMemory, Shared};
 use super::kernel::Code;
 use super::layout::{
-    EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LANES, LEAVE, Launch, Layout, STOP, Table,
+    EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LANES, LEAVE, Launch, Layout, ROUTE_WORDS,
+    ROUTES, STOP, Table,
 };
+use super::link::Links;
 use super::pulse::{MOST_DEAF, Pulse};
+use super::room::Part;
 use super::storage::CudaStorage;
 use crate::backend::{DeviceStorage, LaunchSpec, PortControl, STOP_AFTER_MESSAGE, STOP_NOW, Shape};
 use crate::error::{Error, Result};
@@ -27,6 +30,10 @@ const IDLE: Duration = Duration::from_millis(100);
 const TURN: Duration = Duration::from_millis(10);
 /// How often the driver is asked whether a kernel is still there.
 const LIVENESS: Duration = Duration::from_millis(1);
+
+/// Blocks as large as a kernel's that a multiprocessor has room for, at least, if it has more than one warp: large ones
+/// find none so easily, and leave none.
+const NEIGHBOURS: u32 = 4;
 
 /// A kernel that is started only to be stopped has left by then.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -61,6 +68,8 @@ struct Run {
     again: u64,
     /// The message at `first` was left in the middle.
     is_cut_short: bool,
+    /// What messages before this position emit goes through the host.
+    routed: u64,
     fallback: Option<DeviceMemory>,
     pulse: Pulse,
     /// Messages before this position had been written when it was last started.
@@ -78,6 +87,11 @@ pub(super) struct Lane {
     states: DeviceMemory,
     states_size: usize,
     stream: Shared<CUstream>,
+    /// What it is launched as, and how much of the device that takes.
+    block: Block,
+    part: Part,
+    /// Messages that it takes at once, at most.
+    batch: u32,
     pub control: Arc<PortControl>,
     tables: Vec<Arc<dyn DeviceStorage>>,
     /// Its heart beats in loops, too; what the user wrote in CUDA may have loops of its own.
@@ -87,20 +101,54 @@ pub(super) struct Lane {
     next: AtomicU64,
     /// Who wants it off the device for now.
     holds: AtomicUsize,
+    pub links: Links,
     run: Mutex<Run>,
 }
 
+fn block(layout: &Layout, warps: u32) -> Block {
+    Block { threads: warps * LANES, shared: layout.shared(warps) }
+}
+
+/// So many warps, or a half of them, and so on, until there is room for some such blocks beside each other.
+fn fitting(gpu: &Gpu, code: &Code, layout: &Layout, warps: u32) -> Result<(u32, Part)> {
+    gpu.bind()?;
+    let halves = std::iter::successors(Some(warps), |warps| (*warps > 1).then_some(warps / 2));
+    let mut found = None;
+    for warps in halves {
+        // SAFETY: the code is loaded.
+        let blocks = unsafe { driver::blocks(code.function.0, block(layout, warps)) };
+        let blocks = blocks.map_err(|refusal| gpu.refused("the room for a resident kernel", refusal))?;
+        found = Some((warps, Part::of(blocks)));
+        if blocks >= NEIGHBOURS {
+            break;
+        }
+    }
+    Ok(found.expect("a block has at least one warp"))
+}
+
 impl Lane {
-    /// Everything a kernel needs, with its states as the spec has them. It is not started.
-    pub fn new(gpu: &Arc<Gpu>, code: Arc<Code>, layout: Layout, spec: &LaunchSpec) -> Result<Arc<Self>> {
+    /// Everything a kernel needs, with its states as the spec has them, for a block of so many warps, or of fewer if so
+    /// many took too much of a multiprocessor. It is not started.
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        code: Arc<Code>,
+        layout: Layout,
+        warps: u32,
+        spec: &LaunchSpec,
+    ) -> Result<Arc<Self>> {
+        let (warps, part) = fitting(gpu, &code, &layout, warps)?;
         let instances = if let Shape::Instances { count, .. } = spec.shape { count as usize } else { 1 };
-        let rings = (layout.slot + layout.record) * layout.places() * 8;
-        let host = gpu.host_memory(RINGS_AT + rings)?;
+        let routes = if layout.is_routed { ROUTES * ROUTE_WORDS } else { 0 };
+        let rings = (layout.slot + layout.record) * layout.places();
+        let host = gpu.host_memory(RINGS_AT + (rings + routes) * 8)?;
+        let onward = spec.onward.first().filter(|_| layout.is_routed).cloned();
         let states_size = spec.initial_state.len() * instances;
         let states = gpu.device_memory(states_size)?;
         let initial = spec.states.clone().unwrap_or_else(|| spec.initial_state.repeat(instances).into());
         gpu.upload(&states, 0, &initial)?;
         let now = Instant::now();
+        // Release: as in `count_waiting`. What a port before this one had is with the layer above.
+        spec.control.waiting.store(0, Ordering::Release);
         let lane = Arc::new(Self {
             gpu: gpu.clone(),
             code,
@@ -108,12 +156,16 @@ impl Lane {
             states,
             states_size,
             stream: gpu.stream()?,
+            block: block(&layout, warps),
+            part,
+            batch: layout.batch(warps),
             control: spec.control.clone(),
             tables: spec.tables.clone(),
             counts_loops: spec.twin.is_none(),
             tail: AtomicU64::new(0),
             next: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
+            links: Links::new(onward),
             run: Mutex::new(Run {
                 is_running: false,
                 epoch: 0,
@@ -124,6 +176,7 @@ impl Lane {
                 first: 0,
                 again: 0,
                 is_cut_short: false,
+                routed: 0,
                 fallback: None,
                 pulse: Pulse::new(now),
                 due: 0,
@@ -135,13 +188,13 @@ impl Lane {
         lane.tables.iter().for_each(|table| CudaStorage::of(table).enter(&lane));
         if let Err(error) = lane.warm_up() {
             lane.abandon();
-            gpu.watch.adopt(lane);
+            gpu.watch.adopt(lane, Vec::new());
             return Err(error);
         }
         Ok(lane)
     }
 
-    fn input(&self) -> &[AtomicU64] {
+    pub fn input(&self) -> &[AtomicU64] {
         self.host.granules(RINGS_AT, self.layout.slot * self.layout.places())
     }
 
@@ -149,15 +202,45 @@ impl Lane {
         RINGS_AT + self.layout.slot * self.layout.places() * 8
     }
 
-    fn output(&self) -> &[AtomicU64] {
+    pub fn output(&self) -> &[AtomicU64] {
         self.host.granules(self.output_at(), self.layout.record * self.layout.places())
+    }
+
+    fn routes_at(&self) -> usize {
+        self.output_at() + self.layout.record * self.layout.places() * 8
+    }
+
+    /// The table of routes of a kernel that has them.
+    pub fn routes(&self) -> &[AtomicU64] {
+        self.host.granules(self.routes_at(), ROUTES * ROUTE_WORDS)
     }
 
     fn stop_word(&self) -> &AtomicU32 {
         &self.host.words(STOP_AT, 1)[0]
     }
 
-    /// Messages that have been written and whose records have not been taken.
+    /// Where the next message goes.
+    pub fn tail(&self) -> u64 {
+        // Relaxed: as in `pending`.
+        self.tail.load(Ordering::Relaxed)
+    }
+
+    /// Where the next record is.
+    pub fn next_position(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Gives the next places to somebody else than the port; under the lock that keeps the port from giving messages.
+    pub fn give_out(&self, places: usize) {
+        self.tail.store(self.tail() + places as u64, Ordering::Relaxed);
+    }
+
+    /// Is there a record in this place, whatever is before it?
+    pub fn has_record(&self, position: u64) -> bool {
+        self.layout.has_begun(self.output(), position)
+    }
+
+    /// Places that have been given to messages, and whose records have not been taken.
     pub fn pending(&self) -> usize {
         // Relaxed: written by the port, read by it, and by others as a hint.
         (self.tail.load(Ordering::Relaxed) - self.next.load(Ordering::Relaxed)) as usize
@@ -169,12 +252,12 @@ impl Lane {
     }
 
     /// Writes messages behind those that are there, and returns how many; the port's, which has seen that there are places.
-    pub fn write<'a>(&self, messages: impl Iterator<Item = &'a [u8]>) -> usize {
+    pub fn write<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, route: u32) -> usize {
         let (input, tail) = (self.input(), self.tail.load(Ordering::Relaxed));
         let mut count = 0;
         for message in messages {
             assert!(self.pending() + count < self.layout.places(), "a full ring was pushed to");
-            self.layout.write(input, tail + count as u64, message);
+            self.layout.write(input, tail + count as u64, message, route);
             count += 1;
         }
         // Relaxed, and once for all: it is no index that the device sees.
@@ -185,7 +268,9 @@ impl Lane {
     /// Is there a record for the port?
     pub fn has_news(&self) -> bool {
         let next = self.next.load(Ordering::Relaxed);
-        next < self.tail.load(Ordering::Relaxed) && self.layout.has_begun(self.output(), next)
+        next < self.tail.load(Ordering::Relaxed)
+            && self.layout.has_begun(self.output(), next)
+            && self.links.is_settled(next)
     }
 
     /// Takes the next record, if it is complete; the port's.
@@ -213,14 +298,22 @@ impl Lane {
     pub fn count_waiting(&self) -> bool {
         let mut run = lock(&self.run);
         self.note_exit(&mut run);
+        if self.gpu.is_lost() {
+            // The kernel has another port by now, or will have one that counts from nothing.
+            return false;
+        }
         let tail = self.tail.load(Ordering::Relaxed);
-        let waiting = if run.is_running {
+        let first = if run.is_running {
             // Relaxed: a count that the device writes, and which is late at worst. Of both only the low words are there.
             let begun = self.host.words(LEAVE_AT, 5)[BEGUN].load(Ordering::Relaxed);
-            (tail as u32).wrapping_sub(begun) as usize
+            tail.saturating_sub(u64::from((tail as u32).wrapping_sub(begun)))
         } else {
-            (tail - run.first).saturating_sub(u64::from(run.is_cut_short)) as usize
+            run.first
         };
+        let cut_short = usize::from(run.is_cut_short && !run.is_running);
+        let unheard = self.links.unheard(first) + cut_short;
+        let staged = self.links.staged.load(Ordering::Relaxed);
+        let waiting = ((tail - first) as usize).saturating_sub(unheard) + staged;
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free. Under the lock:
         // the port's holder counts, and the watch.
         self.control.waiting.swap(waiting, Ordering::Release) > waiting
@@ -256,10 +349,16 @@ impl Lane {
         run.first = word(HEAD) | word(HEAD + 1) << 32;
         let reason = left[REASON].load(Ordering::Relaxed);
         run.is_cut_short = reason == EXIT_INTERRUPTED;
-        run.again = if run.is_cut_short { run.first + u64::from(LANES) } else { 0 };
+        if run.is_cut_short {
+            // It stays: the next launch may have to leave before it comes to them.
+            run.again = (run.first + u64::from(self.batch)).min(self.tail.load(Ordering::Relaxed));
+        }
         // What a fault means for those behind it, the layer above decides: it says so by making progress, which it may
         // have done already, if it saw the record before this.
         run.is_wanted &= reason != EXIT_FAULT || run.taken == run.first;
+        if self.control.stop_requested() || reason == EXIT_FAULT && !run.is_wanted {
+            self.call_off_rest(run);
+        }
         // What was written before a launch is there for it. One look too early is forgiven.
         let is_deaf = reason == EXIT_IDLE && run.first < run.due;
         run.deaf = if is_deaf { run.deaf + 1 } else { 0 };
@@ -271,16 +370,31 @@ impl Lane {
         }
     }
 
+    /// Nobody on the device is to wait for what has not been begun.
+    fn call_off_rest(&self, run: &mut Run) {
+        debug_assert!(!run.is_running);
+        if let Some(position) = self.call_off(run.first, run.again) {
+            run.routed = position;
+        }
+    }
+
+    /// Has the kernel, which has left, handled messages of which nobody has heard?
+    pub fn is_ahead(&self) -> bool {
+        let first = lock(&self.run).first;
+        !self.gpu.is_lost() && self.links.is_unknown_before(first)
+    }
+
+    /// Is it to run when there are messages?
+    pub fn is_wanted(&self) -> bool {
+        lock(&self.run).is_wanted
+    }
+
     fn set_running(&self, run: &mut Run, is_running: bool) {
         debug_assert_ne!(run.is_running, is_running);
         run.is_running = is_running;
-        // Relaxed: a count.
-        let resident = &self.gpu.resident;
-        if is_running {
-            resident.fetch_add(1, Ordering::Relaxed)
-        } else {
-            resident.fetch_sub(1, Ordering::Relaxed)
-        };
+        if !is_running {
+            self.gpu.give_room_of(self.part);
+        }
     }
 
     /// The port wants its messages handled from now on; `false` if there is something to take first.
@@ -331,8 +445,12 @@ impl Lane {
             }
             return;
         }
+        if self.control.stop_requested() {
+            self.call_off_rest(run);
+            return;
+        }
         let has_messages = self.tail.load(Ordering::Relaxed) > run.first;
-        if run.is_wanted && has_messages && !self.control.stop_requested() {
+        if run.is_wanted && has_messages {
             self.start(run);
         }
     }
@@ -390,33 +508,44 @@ impl Lane {
         // Somebody does something quietly, or wants the tables for itself: whoever looks after this looks again.
         let Ok(_gate) = self.gpu.gate.try_read() else { return };
         // SeqCst pairs with `hold`: either this is seen to run there, or the hold here.
-        if self.holds.load(Ordering::SeqCst) > 0 || !self.gpu.has_room() || self.gpu.bind().is_err() {
+        if self.holds.load(Ordering::SeqCst) > 0
+            || self.gpu.bind().is_err()
+            || !self.gpu.has_room_for(self.part)
+        {
             return;
         }
-        self.begin(run, GO_ON);
+        if let Err(refusal) = self.begin(run, GO_ON) {
+            self.gpu.lose("a resident kernel does not start", &refusal);
+        }
     }
 
     /// Runs the code for the first time, to no purpose but that the driver gives it what it needs: that may wait for
     /// kernels.
     fn warm_up(&self) -> Result<()> {
         let begins = || {
+            self.gpu.bind()?;
+            self.gpu.take_room_for(self.part);
             let mut run = lock(&self.run);
-            self.begin(&mut run, STOP);
+            let begun = self.begin(&mut run, STOP);
+            begun.map_err(|refusal| self.gpu.refused("a resident kernel does not start", refusal))
         };
-        if !self.code.is_warm.swap(true, Ordering::Relaxed) {
-            self.gpu.quietly(begins);
+        if !self.code.is_warm.load(Ordering::Relaxed) {
+            self.gpu.quietly(begins)?;
             self.stop_for("launch", WARM_UP)?;
+            self.code.is_warm.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Starts the kernel, with this stop word.
-    fn begin(&self, run: &mut Run, stop: u32) {
+    /// Starts the kernel, for which there is room, with this stop word.
+    fn begin(&self, run: &mut Run, stop: u32) -> std::result::Result<(), Refusal> {
         run.epoch = run.epoch.wrapping_add(1).max(1);
         self.stop_word().store(stop, Ordering::Relaxed);
         self.host.words(LEAVE_AT, 5)[BEGUN].store(run.first as u32, Ordering::Relaxed);
         self.host.words(STOP_AT, HEARTBEAT + 1)[HEARTBEAT].store(0, Ordering::Relaxed);
-        run.due = self.tail.load(Ordering::Relaxed);
+        let linked = self.links.ring();
+        // What other kernels have not written yet is not there.
+        run.due = if self.links.are_awaited() { run.first } else { self.tail.load(Ordering::Relaxed) };
         let mut tables = [Table::default(); crate::compile::MOST_TABLES];
         for (table, bound) in tables.iter_mut().zip(&self.tables) {
             *table = CudaStorage::of(bound).table();
@@ -433,19 +562,23 @@ impl Lane {
             idle_ns: IDLE.as_nanos() as u64,
             shift: self.layout.shift,
             epoch: run.epoch,
+            linked,
+            routes: self.host.address(if self.layout.is_routed { self.routes_at() } else { STOP_AT }),
+            routed: run.routed,
             tables,
         };
         // SAFETY: the code takes this parameter; what it points to is this lane's, which stays until the kernel has left.
-        let started = unsafe { driver::launch(self.code.function.0, LANES, self.stream.0, &mut launch) };
+        let started = unsafe { driver::launch(self.code.function.0, self.block, self.stream.0, &mut launch) };
         if let Err(refusal) = started {
-            self.gpu.lose("a resident kernel does not start", &refusal);
-            return;
+            self.gpu.give_room_of(self.part);
+            return Err(refusal);
         }
         self.set_running(run, true);
         run.is_cut_short = false;
         run.started = Instant::now();
         run.asked = run.started;
         run.pulse = Pulse::new(run.started);
+        Ok(())
     }
 
     /// Asks the kernel to begin no more messages, for whatever reason; it is started again if it is wanted.
@@ -468,6 +601,9 @@ impl Lane {
             run.is_wanted = false;
             self.note_exit(&mut run);
             if !run.is_running {
+                if self.control.stop_requested() && !self.gpu.is_lost() {
+                    self.call_off_rest(&mut run);
+                }
                 return true;
             }
             self.look(&mut run);
@@ -522,6 +658,7 @@ impl Lane {
         let tail = self.tail.load(Ordering::Relaxed);
         self.next.store(tail, Ordering::Relaxed);
         (run.first, run.again, run.is_cut_short) = (tail, 0, false);
+        self.links.forget_before(tail);
     }
 
     /// The states; the kernel has been [stopped](Self::stop).

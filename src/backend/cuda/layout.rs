@@ -9,15 +9,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The resident driver's text.
 pub(super) const RING: &str = include_str!("../../../shaders/cuda/ring.cuh");
-/// Lanes of a kernel's one block.
+/// Lanes of a warp.
 pub(super) const LANES: u32 = 32;
-/// Bytes of shared memory for messages that are taken at once; every device has three times as much.
-const SHARED: u32 = 16 << 10;
+/// Warps of a kernel's one block, at most.
+pub(super) const MOST_WARPS: u32 = 8;
+/// Bytes of shared memory for messages that are taken at once, at most; every device has twice as much.
+const SHARED: u32 = 20 << 10;
+/// … and behind each of them: is it skipped, and its route.
+const BESIDE: u32 = 16;
 /// Bytes of the larger ring of a kernel, at most.
 const MOST_RING: usize = 1 << 20;
 
 /// What a record begins with, unless it is a fault's code.
 const DONE: u32 = 4;
+
+/// … or that of a slot with nothing in it.
+const SKIPPED: u32 = 5;
+/// The bit of a stamp that says so of a slot: `RT_SKIPPED`.
+const SKIPPED_SLOT: u64 = 0x8000_0000 << 32;
 
 /// Stop words. The device looks at them between two messages, a handler at the second now and then.
 pub(super) const GO_ON: u32 = 0;
@@ -57,11 +66,19 @@ pub(super) struct Launch {
     pub idle_ns: u64,
     pub shift: u32,
     pub epoch: u32,
+    pub linked: u64,
+    pub routes: u64,
+    pub routed: u64,
     pub tables: [Table; crate::compile::MOST_TABLES],
 }
 
 // `ring.cuh` asserts the same size, and has the same fields in the same order, none of them padded.
-const _: () = assert!(size_of::<Launch>() == 144 && offset_of!(Launch, tables) == 80);
+const _: () = assert!(size_of::<Launch>() == 168 && offset_of!(Launch, tables) == 104);
+
+/// Words of a route, as `RtRoute`; the last one is its number.
+pub(super) const ROUTE_WORDS: usize = 8;
+/// Routes that a kernel knows at once: `RT_ROUTES`.
+pub(super) const ROUTES: usize = 16;
 
 /// The rings of one kernel.
 #[derive(Clone, Debug)]
@@ -75,9 +92,15 @@ pub(super) struct Layout {
     pub record: usize,
     /// Both rings have `1 << shift` places.
     pub shift: u32,
+    /// Warps of a block that the code is for, at most, and messages that it takes at once then.
+    pub most_warps: u32,
     batch: u32,
-    shape: Shape,
+    /// Bytes of a message in shared memory.
+    space: u32,
+    pub shape: Shape,
     tables: usize,
+    /// What it emits may go over a link on the device: then each slot ends with the number of a route.
+    pub is_routed: bool,
 }
 
 impl Layout {
@@ -85,12 +108,19 @@ impl Layout {
         let words = |bytes: u32| bytes as usize / 4;
         let (message_words, reply_words) = (words(spec.message_size), words(spec.reply_size));
         let values: usize = outputs.iter().map(|output| output.max as usize * words(output.size)).sum();
-        let slot = message_words.max(1);
+        // One output: a message has one route.
+        let is_routed = spec.onward.len() == 1 && outputs.len() == 1 && outputs[0].size > 0;
+        let slot = message_words.max(1) + usize::from(is_routed);
         let record = 1 + outputs.len() + reply_words + values;
         let most = (MOST_RING / 8 / slot.max(record)).max(1);
         let places = (spec.round.max(1) as usize).next_power_of_two();
         let shift = places.ilog2().min(most.ilog2());
-        let shared = 4 * message_words.next_multiple_of(4).max(4) as u32;
+        let space = 4 * message_words.next_multiple_of(4).max(4) as u32;
+        let fitting = SHARED / (space + BESIDE);
+        let most_warps = match spec.shape {
+            Shape::Serial => 1,
+            _ => (fitting / LANES).clamp(1, MOST_WARPS),
+        };
         Self {
             message_words,
             reply_words,
@@ -99,15 +129,40 @@ impl Layout {
             slot,
             record,
             shift,
-            batch: (SHARED / shared).clamp(1, LANES),
+            most_warps,
+            batch: fitting.clamp(1, most_warps * LANES),
+            space,
             shape: spec.shape,
             tables: spec.tables.len(),
+            is_routed,
         }
     }
 
     /// Messages that may be on their way at once.
     pub fn places(&self) -> usize {
         1 << self.shift
+    }
+
+    /// Warps that this kernel has work for: no more than its code is for, no more than there are instances for, and no more
+    /// than take half of what is on its way, so that the other half comes meanwhile.
+    pub fn warps(&self) -> u32 {
+        let messages = match self.shape {
+            Shape::Serial => 1,
+            Shape::Stateless => u32::MAX,
+            Shape::Instances { count, .. } => count,
+        };
+        let half = u32::try_from(self.places() / 2).unwrap_or(u32::MAX);
+        messages.div_ceil(LANES).min(half / LANES).clamp(1, self.most_warps)
+    }
+
+    /// Messages that a block of so many warps takes at once, at most.
+    pub fn batch(&self, warps: u32) -> u32 {
+        self.batch.min(warps * LANES)
+    }
+
+    /// Bytes of shared memory that a block of so many warps needs for them.
+    pub fn shared(&self, warps: u32) -> u32 {
+        self.batch(warps) * (self.space + BESIDE)
     }
 
     /// The whole text: a head, the handler, the resident driver. Kernels with equal texts share their code.
@@ -125,11 +180,14 @@ impl Layout {
             ("STATE_WORDS", self.state_words as u32),
             ("SLOT_GRANULES", self.slot as u32),
             ("RECORD_GRANULES", self.record as u32),
+            ("WARPS", self.most_warps),
             ("BATCH", self.batch),
+            ("MESSAGE_SPACE", self.space),
             ("INSTANCE_WORD", instance),
             ("HEARTBEAT", HEARTBEAT as u32),
             ("TABLES", self.tables as u32),
             ("OUTPUTS", self.outputs.len() as u32),
+            ("ROUTED", u32::from(self.is_routed)),
         ] {
             _ = writeln!(head, "#define RT_{name} {value}");
         }
@@ -160,18 +218,47 @@ impl Layout {
         self.outputs.is_empty()
     }
 
-    /// Writes a message into its slot, which is free.
-    pub fn write(&self, input: &[AtomicU64], position: u64, message: &[u8]) {
+    /// Values that a message emits over a link, at most.
+    pub fn most_emitted(&self) -> u64 {
+        u64::from(self.outputs[0].max)
+    }
+
+    /// Words of such a value.
+    pub fn emitted_words(&self) -> usize {
+        self.outputs[0].size as usize / 4
+    }
+
+    /// Writes a message into its slot, which is free, and where what it emits goes: a route, or 0.
+    pub fn write(&self, input: &[AtomicU64], position: u64, message: &[u8], route: u32) {
         let slot = &input[self.place(position) * self.slot..][..self.slot];
         let stamp = self.stamp(position);
         if self.message_words == 0 {
             slot[0].store(stamp, Ordering::Relaxed);
+        }
+        if self.is_routed {
+            // Relaxed: as below.
+            slot[self.slot - 1].store(stamp | u64::from(route), Ordering::Relaxed);
         }
         for (granule, word) in slot.iter().zip(message.chunks_exact(4)) {
             let word = u32::from_ne_bytes(word.try_into().expect("four bytes"));
             // Relaxed: a granule says all by itself, and the device takes none until it has them all.
             granule.store(stamp | u64::from(word), Ordering::Relaxed);
         }
+    }
+
+    /// Writes a slot, which is free, with nothing in it; what a kernel emits for it has nothing in it either.
+    pub fn write_skipped(&self, input: &[AtomicU64], position: u64, route: u32) {
+        let slot = &input[self.place(position) * self.slot..][..self.slot];
+        let stamp = self.stamp(position) ^ SKIPPED_SLOT;
+        for granule in slot {
+            // Relaxed: as in `write`. The words of the message are not looked at.
+            granule.store(stamp | u64::from(route), Ordering::Relaxed);
+        }
+    }
+
+    /// Is this the record of a slot with nothing in it?
+    pub fn is_skipped(words: &[u32]) -> bool {
+        words[0] == SKIPPED
     }
 
     fn record_at<'a>(&self, output: &'a [AtomicU64], position: u64) -> &'a [AtomicU64] {

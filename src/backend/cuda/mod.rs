@@ -3,7 +3,8 @@
 //! A kernel's [port](port) writes messages into its [lane](lane)'s ring and watches the place of the next record itself;
 //! where nobody waits, the device's [watch](watch) does. The driver that runs on the device, and how the rings work, is in
 //! `shaders/cuda/ring.cuh`. A kernel leaves the device when it has nothing to do, when it is asked to, and when the device
-//! has to be [quiet](gpu::Gpu::quietly), and comes back when there is something to do.
+//! has to be [quiet](gpu::Gpu::quietly), and comes back when there is something to do. It is a block of as many warps as its
+//! shape, its ring and the device have [room](room) for.
 //!
 //! The host's side calls CUDA through `cudarc`, which loads driver and NVRTC when they are first asked for; without them
 //! the backend is unavailable, and says why.
@@ -15,10 +16,12 @@ mod gpu;
 mod kernel;
 mod lane;
 mod layout;
+mod link;
 mod monitor;
 mod nvrtc;
 mod port;
 mod pulse;
+mod room;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -43,6 +46,8 @@ const SOURCE: &str = "handler.wgsl";
 pub(crate) struct CudaDevice {
     capabilities: Capabilities,
     gpu: Arc<Gpu>,
+    /// Tests say how many warps a kernel has, as far as its code can have so many; else its shape does.
+    warps: Option<u32>,
 }
 
 impl CudaDevice {
@@ -56,8 +61,8 @@ impl CudaDevice {
     }
 
     fn open_here(found: &Found) -> Result<Self> {
-        let gpu = Gpu::open(found.device, found.architecture.clone())?;
-        Ok(Self { capabilities: found.capabilities(), gpu })
+        let gpu = Gpu::open(found.device, found.architecture.clone(), found.accelerator().compute_units)?;
+        Ok(Self { capabilities: found.capabilities(), gpu, warps: None })
     }
 
     /// A kernel that runs this text; see `ring.cuh` for what it has to define.
@@ -76,7 +81,11 @@ impl CudaDevice {
             }
         };
         let code = self.gpu.code(layout.text(handler), SOURCE, c"rt_resident", build, &refused)?;
-        let lane = Lane::new(&self.gpu, code, layout, spec)?;
+        let warps = match self.warps {
+            Some(warps) => warps.min(layout.most_warps),
+            None => layout.warps(),
+        };
+        let lane = Lane::new(&self.gpu, code, layout, warps, spec)?;
         Ok(Box::new(port::CudaPort::new(lane)))
     }
 }
@@ -126,7 +135,7 @@ impl Device for CudaDevice {
         self.gpu.is_lost()
     }
 
-    #[cfg(all(test, feature = "wgpu"))]
+    #[cfg(test)]
     fn destroy(&self) {
         self.gpu.lose("on purpose", &"a test");
     }

@@ -1,13 +1,16 @@
 //! A kernel's port: writes messages into the ring, and watches the place of the next record itself.
 
 use super::lane::{Lane, rest};
-use crate::backend::{Completion, Packed, Port, Progress, Strided, Until};
+use super::layout::Layout;
+use super::link::{Next, open_way};
+use crate::backend::{Completion, Entry, Packed, Port, Progress, Strided, Until};
 use crate::error::{Error, Result};
 use crate::message::Token;
 use crate::sync::passed;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A wait for the device that nobody gave a deadline ends after so long.
@@ -23,6 +26,15 @@ struct Tokens {
     are_run: bool,
 }
 
+/// What a message emitted over a link, on its way to the kernel at its end.
+struct Passing {
+    to: Arc<Lane>,
+    /// The first of its places there.
+    place: u64,
+    token: Token,
+    words: Vec<u32>,
+}
+
 /// See the module.
 pub(super) struct CudaPort {
     lane: Arc<Lane>,
@@ -30,13 +42,107 @@ pub(super) struct CudaPort {
     tokens: VecDeque<Tokens>,
     /// Of the record in hand, or of the replies of a run.
     words: Vec<u32>,
+    /// Messages of a kernel with a link that have not been written: where what they emit goes is asked when the layer
+    /// above has nothing locked.
+    staged: Vec<u8>,
+    passing: Vec<Passing>,
     has_state: bool,
 }
 
 impl CudaPort {
     pub fn new(lane: Arc<Lane>) -> Self {
         let has_state = lane.layout.state_words > 0;
-        Self { lane, tokens: VecDeque::new(), words: Vec::new(), has_state }
+        Self {
+            lane,
+            tokens: VecDeque::new(),
+            words: Vec::new(),
+            staged: Vec::new(),
+            passing: Vec::new(),
+            has_state,
+        }
+    }
+
+    fn staged(&self) -> usize {
+        // Relaxed: written by the port.
+        self.lane.links.staged.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a message until [`give`](Self::give).
+    fn stage<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]>) -> usize {
+        let free = self.free();
+        let mut count = 0;
+        for message in messages {
+            self.staged.extend_from_slice(message);
+            count += 1;
+        }
+        assert!(count <= free, "a full ring was pushed to");
+        self.lane.links.staged.store(self.staged() + count, Ordering::Relaxed);
+        count
+    }
+
+    /// Gives the kernel what has been kept.
+    fn give(&mut self) {
+        let count = self.staged();
+        if count == 0 || self.lane.gpu.is_lost() {
+            return;
+        }
+        let route = open_way(&self.lane, count);
+        let size = self.lane.layout.message_words * 4;
+        if size == 0 {
+            self.lane.write((0..count).map(|_| &[][..]), route);
+        } else {
+            self.lane.write(self.staged.chunks_exact(size), route);
+        }
+        self.staged.clear();
+        // Release pairs with the Acquire of whoever opens a link to this kernel: the messages have their places.
+        self.lane.links.staged.store(0, Ordering::Release);
+    }
+
+    /// Hands out the next record, with its message's token; what it emitted over a link is kept until it is in the books.
+    fn hand_out(
+        &mut self,
+        token: Token,
+        way: Option<(Arc<Lane>, u64)>,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) {
+        let Some((to, place)) = way else { return self.lane.hand_out(token, &self.words, sink) };
+        let mut words = Vec::new();
+        self.lane.hand_out(token, &self.words, &mut |completion| match completion {
+            Completion::Emit { value, .. } => words.extend_from_slice(bytemuck::cast_slice(value)),
+            other => sink(other),
+        });
+        self.passing.push(Passing { to, place, token, words });
+    }
+
+    /// Where what the message of the next record emitted goes on the device.
+    fn way(&self) -> Option<(Arc<Lane>, u64)> {
+        let layout = &self.lane.layout;
+        if !layout.is_routed {
+            return None;
+        }
+        self.lane.links.way(self.lane.next_position(), layout.most_emitted())
+    }
+
+    /// Hands out one record; `false` if there is none that can be.
+    fn pop_one(&mut self, sink: &mut dyn FnMut(Completion<'_>)) -> bool {
+        let next = self.lane.links.next(self.lane.next_position());
+        if next == Next::Unknown {
+            return false;
+        }
+        let way = self.way();
+        // One by one: what is no run, and a fault in one.
+        if !self.lane.take(&mut self.words) {
+            return false;
+        }
+        debug_assert_eq!(next == Next::Skipped, Layout::is_skipped(&self.words), "host and device agree");
+        if next == Next::Skipped {
+            let nothing = |(to, place)| Passing { to, place, token: 0, words: Vec::new() };
+            self.passing.extend(way.map(nothing));
+        } else {
+            let token = self.end(1);
+            self.hand_out(token, way, sink);
+        }
+        true
     }
 
     /// Watches the next record until it is there, or until one of the reasons to leave is; `true` if it is.
@@ -107,15 +213,21 @@ impl Port for CudaPort {
     }
 
     fn free(&self) -> usize {
-        self.lane.layout.places() - self.lane.pending()
+        self.lane.layout.places() - self.lane.pending() - self.staged()
     }
 
     fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {
-        let tokens = &mut self.tokens;
-        self.lane.write(batch.map(|(first, message)| {
+        let mut tokens = std::mem::take(&mut self.tokens);
+        let messages = batch.map(|(first, message)| {
             tokens.push_back(Tokens { first, count: 1, are_run: false });
             message
-        }));
+        });
+        if self.lane.layout.is_routed {
+            self.stage(messages);
+        } else {
+            self.lane.write(messages, 0);
+        }
+        self.tokens = tokens;
         self.lane.count_waiting();
     }
 
@@ -123,9 +235,11 @@ impl Port for CudaPort {
     // came back before.
     fn push_run(&mut self, first: Token, messages: &Arc<dyn Packed>, range: Range<usize>, size: usize) {
         let bytes = &messages.bytes()[range.start * size..range.end * size];
-        let count = match size {
-            0 => self.lane.write(range.map(|_| &[][..])),
-            _ => self.lane.write(bytes.chunks_exact(size)),
+        let count = match (size, self.lane.layout.is_routed) {
+            (0, false) => self.lane.write(range.map(|_| &[][..]), 0),
+            (_, false) => self.lane.write(bytes.chunks_exact(size), 0),
+            (0, true) => self.stage(range.map(|_| &[][..])),
+            (_, true) => self.stage(bytes.chunks_exact(size)),
         };
         if count > 0 {
             self.tokens.push_back(Tokens { first, count, are_run: self.lane.layout.has_runs() });
@@ -133,8 +247,15 @@ impl Port for CudaPort {
         self.lane.count_waiting();
     }
 
+    fn begin(&mut self) -> bool {
+        self.give();
+        false
+    }
+
     fn progress(&mut self, until: &Until<'_>) -> Progress {
-        if self.tokens.is_empty() || !self.lane.want() || self.lane.gpu.is_lost() {
+        self.lane.make_ring();
+        self.give();
+        if self.lane.pending() == 0 || !self.lane.want() || self.lane.gpu.is_lost() {
             return self.news();
         }
         let is_there = match until.patience {
@@ -153,22 +274,46 @@ impl Port for CudaPort {
         // Nobody makes progress while a stop is asked for, and the watch forgets whom it has told, if only that a message
         // has begun: what a handler still comes to has to be told, too. Asked before the records are looked at: a kernel
         // that has left by now has written them all.
-        let is_owed = self.lane.control.stop_requested() && !self.tokens.is_empty() && self.lane.is_running();
-        loop {
-            if self.pop_run(sink) {
-                continue;
-            }
-            // One by one: what is no run, and a fault in one.
-            if !self.lane.take(&mut self.words) {
-                break;
-            }
-            let token = self.end(1);
-            self.lane.hand_out(token, &self.words, sink);
-        }
+        let is_owed =
+            self.lane.control.stop_requested() && !self.tokens.is_empty() || self.lane.links.are_open();
+        let is_owed = is_owed && self.lane.is_running();
+        let tokens = &mut self.tokens;
+        let mut enter = |first| tokens.push_back(Tokens { first, count: 1, are_run: false });
+        self.lane.links.tell(&mut enter, sink);
+        while self.pop_run(sink) || self.pop_one(sink) {}
+        self.lane.links.forget_before(self.lane.next_position());
         self.lane.count_waiting();
         if is_owed {
             self.lane.gpu.watch.add(&self.lane);
         }
+    }
+
+    fn entry(&self) -> Option<Arc<dyn Entry>> {
+        Some(self.lane.clone())
+    }
+
+    fn pass_on(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
+        let mut told: Vec<Arc<Lane>> = Vec::new();
+        let most = if self.lane.layout.is_routed { self.lane.layout.most_emitted() } else { return };
+        for Passing { to, place, token, words } in self.passing.drain(..) {
+            let size = self.lane.layout.emitted_words();
+            // Before the kernel there can show what comes of them.
+            sink(Completion::Passed { output: 0, count: words.len() / size });
+            if !to.arrive(place, most, token, &words) {
+                for value in words.chunks_exact(size) {
+                    sink(Completion::Emit { token, output: 0, value: bytemuck::cast_slice(value) });
+                }
+            }
+            if !told.last().is_some_and(|last| Arc::ptr_eq(last, &to)) {
+                told.push(to);
+            }
+        }
+        told.iter().for_each(|to| to.control.call_ready(false));
+        self.lane.links.set_passed(self.lane.next_position());
+    }
+
+    fn close(&mut self) {
+        self.lane.links.close();
     }
 
     fn clear(&mut self) {
@@ -177,12 +322,22 @@ impl Port for CudaPort {
         }
         self.lane.forget();
         self.tokens.clear();
+        self.staged.clear();
+        self.lane.links.staged.store(0, Ordering::Release);
         self.lane.count_waiting();
     }
 
     fn recall(&mut self, deadline: Option<Instant>) -> bool {
         let has_left = self.lane.stop(deadline);
         self.lane.count_waiting();
+        let begun = Instant::now();
+        // What it has handled is to be in the books: the kernel before is about to be heard.
+        while has_left && self.lane.is_ahead() {
+            if passed(deadline) || begun.elapsed() >= PATIENCE {
+                return false;
+            }
+            rest(begun);
+        }
         has_left
     }
 
@@ -213,7 +368,14 @@ impl Port for CudaPort {
 
 impl Drop for CudaPort {
     fn drop(&mut self) {
+        self.lane.links.close();
+        let Self { lane, tokens, .. } = self;
+        let mut enter = |first| tokens.push_back(Tokens { first, count: 1, are_run: false });
+        lane.links.tell(&mut enter, &mut |_| ());
+        self.pass_on(&mut |_| ());
         self.lane.abandon();
-        self.lane.gpu.watch.adopt(self.lane.clone());
+        let tokens = std::mem::take(&mut self.tokens);
+        let tokens = tokens.into_iter().flat_map(|tokens| tokens.first..tokens.first + tokens.count as u64);
+        self.lane.gpu.watch.adopt(self.lane.clone(), tokens.collect());
     }
 }

@@ -4,8 +4,10 @@
 mod absent;
 #[path = "../../../tests/cuda/build.rs"]
 mod build;
+mod crowd;
 mod kit;
 mod monitor;
 mod places;
 mod rings;
 mod seeded;
+mod warps;

@@ -1,6 +1,7 @@
 //! The thread that looks after kernels whose ports nobody waits at: starts them again, and tells when something came back.
 
 use super::lane::Lane;
+use crate::message::Token;
 use crate::sync::{Condvar, Mutex, lock, wait_until};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ struct Watched {
     /// Whose ports want to be told.
     lanes: Vec<Arc<Lane>>,
     /// Whose ports are gone: kept until their kernels have left.
-    orphans: Vec<Arc<Lane>>,
+    orphans: Vec<(Arc<Lane>, Vec<Token>)>,
     /// All kernels, if one of them waits for room on the device.
     crowd: Vec<Arc<Lane>>,
     /// To be told that the device is lost.
@@ -28,7 +29,7 @@ struct Watched {
 impl Watched {
     fn is_empty(&self) -> bool {
         let Self { lanes, orphans, crowd, lost, .. } = self;
-        [lanes, orphans, crowd, lost].iter().all(|list| list.is_empty())
+        [lanes, crowd, lost].iter().all(|list| list.is_empty()) && orphans.is_empty()
     }
 }
 
@@ -58,21 +59,26 @@ impl Watch {
         self.changed.notify_one();
     }
 
-    /// Keeps a lane whose port is gone until its kernel has left.
-    pub fn adopt(&self, lane: Arc<Lane>) {
+    /// Keeps a lane whose port is gone until its kernel has left; `tokens` are those of what was in the port.
+    pub fn adopt(&self, lane: Arc<Lane>, tokens: Vec<Token>) {
         let mut watched = lock(&self.watched);
         // There is nobody to tell any more.
         watched.lanes.retain(|other| !Arc::ptr_eq(other, &lane));
-        watched.orphans.push(lane);
+        watched.orphans.push((lane, tokens));
         drop(watched);
         self.changed.notify_one();
     }
 
-    /// Asks kernels to leave because another one waits for room. Not done by whoever found that out: it holds locks.
-    pub fn make_room(&self, all: Vec<Arc<Lane>>) {
-        // Those that have not been looked at stay, too: the last of a kernel that has gone meanwhile gives its memory
-        // back, which is not for here.
-        lock(&self.watched).crowd.extend(all);
+    /// Asks kernels to leave because another one waits for room. Not done by whoever found that out: it holds locks. Many
+    /// may find that out before this looks, and one is enough.
+    pub fn make_room(&self, all: impl FnOnce() -> Vec<Arc<Lane>>) {
+        let mut watched = lock(&self.watched);
+        if watched.crowd.is_empty() {
+            // They stay until they have been looked at: the last of a kernel that has gone meanwhile gives its memory
+            // back, which is not for here.
+            watched.crowd = all();
+        }
+        drop(watched);
         self.changed.notify_one();
     }
 
@@ -101,7 +107,7 @@ impl Watch {
             let crowd = std::mem::take(&mut watched.crowd);
             let lost = std::mem::take(&mut watched.lost);
             let lanes = watched.lanes.clone();
-            let orphans = watched.orphans.clone();
+            let orphans: Vec<_> = watched.orphans.iter().map(|(lane, _)| lane.clone()).collect();
             drop(watched);
             let mut news = Vec::new();
             for lane in lanes {
@@ -120,8 +126,11 @@ impl Watch {
             if !news.is_empty() || !left.is_empty() {
                 let mut watched = lock(&self.watched);
                 watched.lanes.retain(|lane| !news.iter().any(|other| Arc::ptr_eq(lane, other)));
-                watched.orphans.retain(|lane| !left.iter().any(|other| Arc::ptr_eq(lane, other)));
+                let is_left =
+                    |(lane, _): &mut (Arc<Lane>, _)| left.iter().any(|other| Arc::ptr_eq(lane, other));
+                let over: Vec<_> = watched.orphans.extract_if(.., is_left).collect();
                 drop(watched);
+                over.into_iter().for_each(|(lane, tokens)| lane.settle_links(tokens.into_iter()));
                 last_news = Instant::now();
             }
             // Outside of the lock: whoever is told may come back at once. Dropped here, too, with all that they keep.

@@ -50,10 +50,7 @@ pub(crate) fn write_compute(compute: &ComputeProgram, source_name: &str) -> Cuda
     text.leave_source();
     define_kernel(compute, &module, has_shared, &mut text);
     text.own("RT_END_HANDLER");
-    let text = format!(
-        "#line 1 \"ringwork/handler.cuh\"\n{HEADER}#line 1 \"ringwork/compute.cuh\"\n{DRIVER}{}",
-        text.finish()
-    );
+    let text = format!("{HEADER}#line 1 \"ringwork/compute.cuh\"\n{DRIVER}{}", text.finish());
     CudaSource { text }
 }
 

@@ -33,8 +33,21 @@ use super::Program;
 use text::Text;
 pub(crate) use twin::write_twin;
 
-/// The run-time header, which each text begins with.
-const HEADER: &str = include_str!("../../../shaders/cuda/handler.cuh");
+/// The run-time header, which each text begins with: its files, each by its name in messages of a compiler.
+const HEADER: &str = concat!(
+    "#line 1 \"ringwork/handler.cuh\"\n",
+    include_str!("../../../shaders/cuda/handler.cuh"),
+    "#line 1 \"ringwork/memory.cuh\"\n",
+    include_str!("../../../shaders/cuda/memory.cuh"),
+    "#line 1 \"ringwork/machine.cuh\"\n",
+    include_str!("../../../shaders/cuda/machine.cuh"),
+    "#line 1 \"ringwork/scalar.cuh\"\n",
+    include_str!("../../../shaders/cuda/scalar.cuh"),
+    "#line 1 \"ringwork/vector.cuh\"\n",
+    include_str!("../../../shaders/cuda/vector.cuh"),
+    "#line 1 \"ringwork/packing.cuh\"\n",
+    include_str!("../../../shaders/cuda/packing.cuh"),
+);
 
 /// A handler in CUDA C++.
 pub(crate) struct CudaSource {
@@ -45,7 +58,7 @@ pub(crate) struct CudaSource {
 /// Writes a program in CUDA C++. Messages of a C++ compiler name `source_name` and the line in the user's WGSL.
 pub(crate) fn write(program: &Program, source_name: &str) -> CudaSource {
     let body = write_body(program, source_name);
-    CudaSource { text: format!("#line 1 \"ringwork/handler.cuh\"\n{HEADER}{body}") }
+    CudaSource { text: format!("{HEADER}{body}") }
 }
 
 /// What comes behind the header.

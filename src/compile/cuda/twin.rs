@@ -28,9 +28,7 @@ const KEYWORDS: [&str; 25] = [
 /// The whole text of a twin: the header, the handler's types, the user's text, the way in.
 pub(crate) fn write_twin(program: &Program, twin: &str) -> String {
     let types = Types::new(&program.module);
-    let mut out = format!(
-        "#line 1 \"ringwork/handler.cuh\"\n{HEADER}#line 1 \"ringwork/twin.cuh\"\n{CALLS}#line 1 \"ringwork\"\n"
-    );
+    let mut out = format!("{HEADER}#line 1 \"ringwork/twin.cuh\"\n{CALLS}#line 1 \"ringwork\"\n");
     let named = Named::of(program);
     let outputs: Vec<_> = outputs(program).collect();
     let mut wanted = HashSet::new();

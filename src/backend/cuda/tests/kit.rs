@@ -43,6 +43,16 @@ pub fn device() -> Option<CudaDevice> {
     Some(CudaDevice::open_here(&found).expect("it opens"))
 }
 
+/// An emulated device whose kernels have so many warps each, if their shape may have more than one.
+pub fn device_of(warps: u32) -> Option<CudaDevice> {
+    Some(CudaDevice { warps: Some(warps), ..device()? })
+}
+
+/// Emulated devices whose kernels have one warp, and several.
+pub fn devices() -> impl Iterator<Item = CudaDevice> {
+    [1, 3, 8].into_iter().filter_map(device_of)
+}
+
 /// What became of a message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct End {

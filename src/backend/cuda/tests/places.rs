@@ -73,7 +73,7 @@ impl Both {
         for _ in 0..count.min(self.layout.places() - (self.written - self.taken) as usize) {
             let words: Vec<u32> =
                 (0..self.layout.message_words).map(|part| word(self.written, part)).collect();
-            self.layout.write(&self.input, self.written, bytemuck::cast_slice(&words));
+            self.layout.write(&self.input, self.written, bytemuck::cast_slice(&words), 0);
             self.written += 1;
         }
     }

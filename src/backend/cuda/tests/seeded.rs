@@ -1,7 +1,8 @@
 //! Faults that the emulation makes on purpose. Each in a process of its own, for the seeds are read once.
 
-use super::kit::{Kernel, LONG, device};
+use super::kit::{Kernel, LONG, device, devices};
 use super::rings::{INSTANCES, counter, echo, handled, message};
+use crate::backend::cuda::CudaDevice;
 use crate::backend::{Progress, Shape};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 /// Set for the child: which of the tests it is.
 const CHILD: &str = "RINGWORK_TEST_SEEDED";
 
-/// Runs a test of this module again, with these seeds; here, or in the child.
-fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
+/// Runs a test again, with these seeds; here, or in the child. Its name says the module, if it is not this one.
+pub fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
     if let Err(reason) = super::build::emulation() {
         return println!("SKIPPED: {reason}");
     }
@@ -19,7 +20,8 @@ fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
     }
     let own = std::env::current_exe().expect("a test is a program");
     let mut child = Command::new(own);
-    let path = format!("backend::cuda::tests::seeded::{name}");
+    let module = if name.contains("::") { "" } else { "seeded::" };
+    let path = format!("backend::cuda::tests::{module}{name}");
     child.args(["--exact", &path, "--nocapture"]).env(CHILD, name).env("RINGWORK_EMULATION", seeds);
     let output = child.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -28,10 +30,13 @@ fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
 }
 
 fn many_messages_in_every_shape() {
-    let device = device().expect("the emulation is there");
-    let mut echoing = Kernel::launch(&device, echo());
-    let mut serial = Kernel::launch(&device, counter(Shape::Serial));
-    let mut instances = Kernel::launch(&device, counter(INSTANCES));
+    devices().for_each(|device| many_messages_on(&device));
+}
+
+fn many_messages_on(device: &CudaDevice) {
+    let mut echoing = Kernel::launch(device, echo());
+    let mut serial = Kernel::launch(device, counter(Shape::Serial));
+    let mut instances = Kernel::launch(device, counter(INSTANCES));
     let messages: Vec<_> = (0..2000).map(|number| message(number % 5, 0, number)).collect();
     let ends = echoing.run(&messages);
     assert!(ends.iter().zip(0..).all(|(end, number)| *end == handled(number, 0)));
@@ -48,7 +53,7 @@ fn many_messages_in_every_shape() {
 #[test]
 fn granules_that_come_one_by_one_and_late_are_waited_for() {
     let name = "granules_that_come_one_by_one_and_late_are_waited_for";
-    seeded(name, "torn,stale", many_messages_in_every_shape);
+    seeded(name, "torn,stale,shuffled", many_messages_in_every_shape);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn size_of_type(program: &Program, ty: naga::Handle<naga::Type>) -> usize {
 
 /// The text of a library with these handlers; `handler_<n>` runs one.
 fn library_text(handlers: &[(&str, Arc<Program>)]) -> String {
-    let mut text = format!("#define RT_HOST\n#line 1 \"handler.cuh\"\n{HEADER}");
+    let mut text = format!("#define RT_HOST\n{HEADER}");
     for (number, (name, program)) in handlers.iter().enumerate() {
         let body = write_body(program, name);
         let copy_in = |has: bool, name: &str| {

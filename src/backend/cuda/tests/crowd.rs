@@ -1,0 +1,95 @@
+//! More kernels than a device has room for.
+
+use super::kit::{Kernel, LONG, device, device_of};
+use super::rings::{counter, echo, handled, message};
+use super::seeded::seeded;
+use crate::backend::cuda::CudaDevice;
+use crate::backend::{Limits, Progress, Shape, Until};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Looks once whether something of a kernel's has come back; how many messages ended.
+fn step(kernel: &mut Kernel) -> usize {
+    let until = Until { token: None, limits: Limits::NONE, patience: None };
+    assert_ne!(kernel.port.progress(&until), Progress::Lost, "{:?}", kernel.port.failure());
+    kernel.pop().len()
+}
+
+/// Sends each kernel so many messages, to all of them at the same time, from some threads, and waits for their ends.
+fn all_at_once(kernels: &mut [Kernel], each: u32) {
+    let begun = Instant::now();
+    let share = kernels.len().div_ceil(3);
+    std::thread::scope(|scope| {
+        for kernels in kernels.chunks_mut(share) {
+            scope.spawn(move || {
+                let messages: Vec<_> = (0..each).map(|number| message(0, 0, number)).collect();
+                let mut open: Vec<_> = kernels.iter_mut().map(|kernel| (kernel, 0, 0)).collect();
+                while !open.is_empty() {
+                    open.retain_mut(|(kernel, pushed, ended)| {
+                        *pushed += kernel.push(&messages[*pushed..]);
+                        *ended += step(kernel);
+                        *ended < messages.len()
+                    });
+                    assert!(begun.elapsed() < LONG, "{} kernels are not through", open.len());
+                    std::thread::sleep(std::time::Duration::from_micros(200));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn more_kernels_than_fit_take_turns() {
+    let Some(device) = device() else { return };
+    let mut kernels: Vec<_> = (0..300).map(|_| Kernel::launch(&device, counter(Shape::Serial))).collect();
+    for round in 1..=2 {
+        for kernel in &mut kernels {
+            assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, round)]);
+        }
+    }
+    all_at_once(&mut kernels, 10);
+    for kernel in &mut kernels[..5] {
+        assert_eq!(kernel.states()[0], 12);
+    }
+}
+
+/// A kernel has its turn beside others that would fill the device for ever.
+fn one_beside_busy_ones(device: &CudaDevice, busy: usize) {
+    let mut others: Vec<_> = (0..busy).map(|_| Kernel::launch(device, echo())).collect();
+    let mut kernel = Kernel::launch(device, counter(Shape::Serial));
+    let is_over = AtomicBool::new(false);
+    let share = busy.div_ceil(2);
+    std::thread::scope(|scope| {
+        for others in others.chunks_mut(share) {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    for other in &mut *others {
+                        other.push(&[message(0, 0, 1)]);
+                        step(other);
+                    }
+                    std::thread::yield_now();
+                }
+            });
+        }
+        for round in 1..=5 {
+            assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, round)]);
+            assert!(kernel.port.recall(Some(super::kit::deadline())), "it gives its room back");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_small_device_has_room_for_fewer_and_loses_none() {
+    seeded("crowd::a_small_device_has_room_for_fewer_and_loses_none", "units=1", || {
+        let device = device_of(8).expect("the emulation is there");
+        // Eight of them fill it.
+        let wide = (0..20).map(|_| Kernel::launch(&device, echo()));
+        let serial = (0..20).map(|_| Kernel::launch(&device, counter(Shape::Serial)));
+        let mut kernels: Vec<_> = wide.chain(serial).collect();
+        all_at_once(&mut kernels, 300);
+        drop(kernels);
+        one_beside_busy_ones(&device, 12);
+    });
+}

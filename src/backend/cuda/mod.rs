@@ -3,7 +3,8 @@
 //! A kernel's [port](port) writes messages into its [lane](lane)'s ring and watches the place of the next record itself;
 //! where nobody waits, the device's [watch](watch) does. The driver that runs on the device, and how the rings work, is in
 //! `shaders/cuda/ring.cuh`. A kernel leaves the device when it has nothing to do, when it is asked to, and when the device
-//! has to be [quiet](gpu::Gpu::quietly), and comes back when there is something to do.
+//! has to be [quiet](gpu::Gpu::quietly), and comes back when there is something to do. What it emits goes into the ring of
+//! the kernel at its [link]'s end, where there is room for all that may come.
 //!
 //! The host's side calls CUDA through `cudarc`, which loads driver and NVRTC when they are first asked for; without them
 //! the backend is unavailable, and says why.

@@ -215,6 +215,9 @@ fn a_policy_that_wants_the_lost_state_fails_and_says_so() {
     runtime.device().destroy();
     let error = kernel.ask(Number { value: 5 }, LONG).unwrap_err();
     // The kernel may have heard of it first.
-    assert!((error.is_device_lost() || error.is_failed()) && error.to_string().contains("state"), "{error:?}");
+    assert!(
+        (error.is_device_lost() || error.is_failed()) && error.to_string().contains("state"),
+        "{error:?}"
+    );
     assert_eq!(kernel.lifecycle(), KernelState::Failed);
 }

@@ -421,7 +421,7 @@ impl Lane {
     /// This kernel has left the device, and does not go on for now: nobody is to wait for what it has not begun, from
     /// `first` on. Some messages before `again` may be over although. The position before which everything goes through
     /// the host, if that is new.
-    pub fn call_off(self: &Lane, first: u64, again: u64) -> Option<u64> {
+    pub fn call_off(&self, first: u64, again: u64) -> Option<u64> {
         if !self.layout.is_routed {
             return None;
         }

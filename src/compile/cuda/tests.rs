@@ -3,7 +3,6 @@
 
 mod engine;
 mod entry_points;
-mod functions;
 mod generated;
 mod nvrtc;
 mod published;

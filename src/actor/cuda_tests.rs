@@ -252,7 +252,7 @@ fn links_on_a_device_lose_nothing_where_granules_come_late() {
     child
         .env("LD_LIBRARY_PATH", folder)
         .env("RINGWORK_EMULATION", "torn,stale")
-        .env("RINGWORK_GENERATED", "5");
+        .env("RINGWORK_GENERATED", "25");
     let output = child.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -402,7 +402,7 @@ pub(crate) trait Device: Send + Sync {
     #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
     fn destroy(&self) {}
     /// From now on there is no memory for buffers with this in their name.
-    #[cfg(all(test, feature = "wgpu"))]
+    #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
     fn refuse(&self, _part: Option<&'static str>) {}
     /// Submissions there have been.
     #[cfg(all(test, feature = "wgpu"))]

@@ -1,6 +1,9 @@
 //! What goes over links on the device, and that it comes out as if it had gone through the host.
 
+// Nowhere else do they stay on the device.
+#[cfg(feature = "wgpu")]
 mod instances;
+mod keep;
 mod random;
 
 use super::{AGAIN, LONG, runtime};

@@ -355,12 +355,11 @@ fn constants_that_their_types_do_not_have() {
     let named = kernel.clone().constant("SCALE", 1.5).constant("REVERSED", 1.0);
     named.dispatch([1, 1, 1]).unwrap();
     assert_eq!(x.to_vec().unwrap(), [-3.0]);
-    kernel
-        .clone()
-        .constant("SCALE", f32::MAX.into())
-        .constant("STEP", i32::MIN.into())
-        .dispatch([1, 1, 1])
-        .unwrap();
+    for (scale, step) in [(f32::MAX, 1), (0.5, i32::MIN)] {
+        let extreme = kernel.clone().constant("SCALE", scale.into()).constant("STEP", step.into());
+        extreme.dispatch([1, 1, 1]).unwrap();
+        assert_eq!(x.to_vec().unwrap(), [scale * step as f32]);
+    }
     for (name, value, part) in [
         ("STEP", 3e9, "the constant `STEP` is 3000000000, which is no `i32`; set one that is"),
         ("7", 0.5, "the constant `STEP` is 0.5, which is no `i32`; set one that is"),

@@ -2,7 +2,7 @@
 //! it went over links on the device or through the host, whoever was deactivated, and whatever device was lost meanwhile.
 
 use super::super::{AGAIN, LONG, runtime};
-use super::instances::{KEEP, LAST, at_the_end, kept};
+use super::keep::{KEEP, LAST, at_the_end, kept};
 use super::{COUNT, Item, PASS, SPREAD, Seen, check, eventually, item, link, start};
 use crate::{Handle, RingKernel, Runtime, SendError};
 use proptest::prelude::*;

@@ -48,6 +48,7 @@ sources! {
     "compute/device.rs"
     "compute/fission.rs"
     "compute/group.rs"
+    "compute/inline.rs"
     "compute/invocations.rs"
     "compute/mod.rs"
     "compute/segment.rs"

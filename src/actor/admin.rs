@@ -296,7 +296,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     fn end_seized(self: &Arc<Self>, grace: Option<Instant>) -> Termination<In> {
         // SAFETY: the gate was just taken.
-        let (cut_short, settled) = unsafe {
+        let (cut_short, beside, settled) = unsafe {
             self.engine.with(|engine| {
                 let settled = self.settle(engine, grace);
                 if let Some(port) = &mut engine.port {
@@ -304,8 +304,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     // What came up to now, over links too.
                     self.hand_out(engine);
                 }
-                engine.port = None;
-                (std::mem::take(&mut engine.cut_short), settled)
+                let beside = engine.port.take().map(|port| port.ran_beside()).unwrap_or_default();
+                (std::mem::take(&mut engine.cut_short), beside, settled)
             })
         };
         let mut mailbox = lock(&self.mailbox);
@@ -316,7 +316,15 @@ impl<In: Message, Out: Message> Core<In, Out> {
             (true, true) => mailbox.in_flight.len().min(1),
             (true, false) => 0,
         };
-        let begun = mailbox.in_flight.drain(..begun).collect();
+        let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
+        if settled && cut_short {
+            // What ran in the same round is not returned: it took effect. The one in hand is the last, as ever.
+            let left = std::mem::take(&mut mailbox.in_flight);
+            let (ran, rest): (Vec<_>, Vec<_>) =
+                left.into_iter().zip(1..).partition(|(_, index)| beside.contains(index));
+            mailbox.in_flight = rest.into_iter().map(|(slot, _)| slot).collect();
+            begun = ran.into_iter().map(|(slot, _)| slot).chain(begun).collect();
+        }
         drop(mailbox);
         let end = self.close_books(begun, !settled);
         self.release();

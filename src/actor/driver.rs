@@ -345,7 +345,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let mut faulted = Vec::new();
         let mut mailbox = lock(&self.mailbox);
         if self.hot.gate.load() & gate::ABANDONED != 0 {
-            // Terminated while this round ran: its messages have been accounted for, its results are nobody's.
+            // Terminated while this round ran: its messages have been accounted for, its results are nobody's. What came
+            // over links meanwhile has not been.
+            mailbox.accepted += arrived.len() as u64;
+            mailbox.arrived += arrived.len() as u64;
+            arrived.iter().for_each(|_| mailbox.dead.count(DeadLetterReason::Undeliverable));
             drop(mailbox);
             arrived.into_iter().for_each(|(token, payload)| self.undeliverable(token, &payload));
             port.pass_on(&mut |_| ());
@@ -566,7 +570,21 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 self.changed.notify_all();
             }
         }
-        let before = gate.clear(gate::BUSY | gate::DIRECT);
+        let mut before = gate.clear(gate::BUSY | gate::DIRECT);
+        if before & gate::ABANDONED != 0 && self.facts.dispatched && gate.seize() {
+            // Terminated while the port was held: nobody else takes it apart, and other kernels may send to it still.
+            // SAFETY: the gate was just taken.
+            unsafe {
+                self.engine.with(|engine| {
+                    if let Some(port) = &mut engine.port {
+                        port.close();
+                        self.hand_out(engine);
+                    }
+                    engine.port = None;
+                });
+            }
+            before |= gate.clear(gate::BUSY);
+        }
         if before & gate::WANTED != 0 {
             drop(lock(&self.idle.0));
             self.idle.1.notify_all();

@@ -3,7 +3,7 @@
 use super::ask::Pending;
 use super::core::Core;
 use super::lifecycle::KernelState;
-use super::receive::{Output, receive, receive_by, try_receive};
+use super::receive::{Output, receive, receive_by, receive_to_the_end, try_receive};
 use super::send::{Options, Wait};
 use super::telemetry::Telemetry;
 use super::{Termination, admin};
@@ -357,8 +357,8 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// # Errors
     ///
-    /// [terminated](Error::is_terminated) or [failed](Error::is_failed) once the kernel has ended and no reply is
-    /// left.
+    /// [terminated](Error::is_terminated) or [failed](Error::is_failed) once the kernel has ended, or is being
+    /// terminated, and there is no reply; whoever wants those that come until its end uses [`iter`](Self::iter).
     pub fn recv(&self) -> Result<Out> {
         receive(&self.0.replies, &self.0, None).map(|(_, reply)| reply)
     }
@@ -405,7 +405,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         receive_by(&self.0.replies, &self.0, Some(timeout), |queue| queue.pop_many(most))
     }
 
-    /// Receives replies until the kernel has ended and none is left.
+    /// Receives replies until the kernel has ended and none is left: also those that come while it is terminated.
     pub fn iter(&self) -> Replies<'_, In, Out> {
         Replies(self)
     }
@@ -519,6 +519,6 @@ impl<In: Message, Out: Message> Iterator for Replies<'_, In, Out> {
     type Item = Out;
 
     fn next(&mut self) -> Option<Out> {
-        self.0.recv().ok()
+        receive_to_the_end(&self.0.0.replies, &self.0.0)
     }
 }

@@ -114,6 +114,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             // One that was made meanwhile.
             cycle.count(count * (1 + growth));
         }
+        if count > 0 {
+            // What is in the port is before them, also what was sent together.
+            mailbox.undo_flying();
+        }
         for (token, payload) in messages {
             let mut slot = self.slot(payload, token, &Options::default());
             // It was accepted when it was handled.

@@ -2,6 +2,7 @@
 
 use super::any_kernel::AnyKernel;
 use super::core::Core;
+use super::lifecycle::KernelState;
 use super::services::Source;
 use crate::error::{Error, Result};
 use crate::kernel::{Outlet, Queue, Tagged, Woken};
@@ -18,6 +19,8 @@ pub(super) trait Feeder: AnyKernel {
     fn made_room(self: Arc<Self>);
     /// Why nothing comes any more.
     fn ended(&self) -> Error;
+    /// Is it being terminated, so that something may come yet?
+    fn is_ending(&self) -> bool;
     /// To be told of room at the end of a link.
     fn source(self: Arc<Self>) -> Weak<dyn Source>;
 }
@@ -40,6 +43,10 @@ impl<In: Message, Out: Message> Feeder for Core<In, Out> {
 
     fn ended(&self) -> Error {
         lock(&self.mailbox).failure.clone().unwrap_or_else(|| self.terminated_error())
+    }
+
+    fn is_ending(&self) -> bool {
+        self.state() == KernelState::Terminating
     }
 
     fn source(self: Arc<Self>) -> Weak<dyn Source> {
@@ -94,6 +101,20 @@ pub(super) fn receive_by<T, K: Feeder + ?Sized, R>(
     }
 }
 
+/// Waits for a value until the kernel has ended: also while it is being terminated, when others are told at once.
+pub(super) fn receive_to_the_end<T, K: Feeder + ?Sized>(queue: &Queue<T>, kernel: &Arc<K>) -> Option<T> {
+    loop {
+        if let Ok((_, value)) = receive(queue, kernel, None) {
+            return Some(value);
+        }
+        if !kernel.is_ending() {
+            // What came up to the end.
+            return queue.pop().map(|(_, value)| value);
+        }
+        queue.wait_though_closed(deadline_in(Duration::from_millis(1)));
+    }
+}
+
 /// A declared output of a kernel: to be linked, or to be received from while it is not.
 ///
 /// Made by [`Handle::output`](crate::Handle::output); clones are the same output.
@@ -136,8 +157,8 @@ impl<T: Message + Clone> Output<T> {
     ///
     /// # Errors
     ///
-    /// [terminated](Error::is_terminated) or [failed](Error::is_failed) once the kernel has ended and no value is
-    /// left.
+    /// [terminated](Error::is_terminated) or [failed](Error::is_failed) once the kernel has ended, or is being
+    /// terminated, and there is no value; whoever wants those that come until its end uses [`iter`](Self::iter).
     pub fn recv(&self) -> Result<T> {
         receive(self.outlet.queue(), &self.kernel, None).map(|(_, value)| value)
     }
@@ -160,8 +181,8 @@ impl<T: Message + Clone> Output<T> {
         receive(self.outlet.queue(), &self.kernel, Some(timeout)).map(|(_, value)| value)
     }
 
-    /// Receives values until the kernel has ended and none is left.
+    /// Receives values until the kernel has ended and none is left: also those that come while it is terminated.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+        std::iter::from_fn(|| receive_to_the_end(self.outlet.queue(), &self.kernel))
     }
 }

@@ -265,6 +265,11 @@ pub(crate) trait Port: Send {
     fn is_cut_short(&self) -> bool {
         false
     }
+    /// Of the messages in the port, counted from the first, those that came to their end beside it, which was left in the
+    /// middle. Nothing of them is handed out.
+    fn ran_beside(&self) -> Vec<usize> {
+        Vec::new()
+    }
     /// The way in for what other kernels of the device emit; `None` if that goes through the host.
     fn entry(&self) -> Option<Arc<dyn Entry>> {
         None

@@ -203,6 +203,10 @@ impl Port for LeasedPort {
         self.port.is_cut_short()
     }
 
+    fn ran_beside(&self) -> Vec<usize> {
+        self.port.ran_beside()
+    }
+
     fn failure(&self) -> Option<Error> {
         self.port.failure()
     }

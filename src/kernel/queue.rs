@@ -223,6 +223,16 @@ impl<T> Queue<T> {
         if inner.len() == 0 && inner.closed { Woken::Closed } else { Woken::Maybe }
     }
 
+    /// Waits until there is a value or the deadline passes, closed or not.
+    pub(crate) fn wait_though_closed(&self, deadline: Option<Instant>) {
+        let mut inner = lock(&self.inner);
+        if inner.len() == 0 {
+            inner.receivers += 1;
+            inner = wait_until(&self.arrived, inner, deadline);
+            inner.receivers -= 1;
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         lock(&self.inner).closed
     }

@@ -320,6 +320,30 @@ fn an_end_that_is_terminated_in_the_middle_accounts_for_every_value() {
 }
 
 #[test]
+fn what_arrives_at_an_end_that_was_given_up_is_accounted_for() {
+    let Some(runtime) = runtime() else { return };
+    let first = stage(&runtime, "first", PASS);
+    let end = start(&runtime, counter("end").output_capacity(4096));
+    link(&runtime, &first, &end);
+    let opened = open(&first, &end, || end.telemetry().arrived);
+    eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
+    // Somebody is in the middle of something with the port, for longer than `terminate` waits.
+    assert!(end.core().seize(crate::sync::deadline_in(LONG)));
+    first.send_many((0..20).map(item)).unwrap();
+    eventually("all is handled", || first.telemetry().pending == 0);
+    end.terminate(Duration::ZERO).unwrap();
+    end.core().release();
+    // What nobody takes is counted behind the messages that emitted it.
+    let accounted = || end.telemetry().accepted + first.telemetry().undeliverable;
+    eventually("each value is somewhere", || accounted() >= opened + 20);
+    let last = end.telemetry();
+    assert_eq!((first.telemetry().emitted, accounted()), (opened + 20, opened + 20), "{last:#?}");
+    let ended = last.handled + last.returned + last.dead_letters.total();
+    assert_eq!((last.pending, last.accepted), (0, ended), "{last:#?}");
+    check(&runtime);
+}
+
+#[test]
 fn a_source_that_is_terminated_in_the_middle_leaves_the_end_usable() {
     let Some(runtime) = runtime() else { return };
     for round in 0..20u64 {
@@ -339,6 +363,36 @@ fn a_source_that_is_terminated_in_the_middle_leaves_the_end_usable() {
         assert_eq!(u64::from(end.read_state::<Seen>().unwrap().count), last.handled);
         check(&runtime);
     }
+}
+
+/// Elsewhere a kernel is never ahead of the books of the one before it.
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn an_end_goes_on_when_the_kernel_before_it_was_given_up_ahead_of_the_books() {
+    const SLOW: &str = "
+        fn on_message(m: Item) {
+            var n = m.number;
+            for (var i = 0u; i < m.seen; i++) { n = n * 1664525u + 1u; }
+            emit_out(Item(m.number, m.hops + 1u, m.to, n));
+        }";
+    let Some(runtime) = runtime() else { return };
+    let first = RingKernel::<Item, ()>::wgsl("first", SLOW).output_many::<Item>("out", 2);
+    let first = start(&runtime, first.queue_capacity(1024).loop_budget(u32::MAX));
+    let (second, end) = (stage(&runtime, "second", PASS), start(&runtime, counter("end")));
+    link(&runtime, &first, &second);
+    link(&runtime, &second, &end);
+    open(&first, &end, || second.telemetry().arrived.min(end.telemetry().arrived));
+    // The device has all of them when the first one begins, which takes a while; nobody takes what comes back.
+    let slow = Item { seen: 1 << 26, ..item(0) };
+    first.send_many(std::iter::once(slow).chain((1..21).map(item))).unwrap();
+    assert!(first.core().seize(crate::sync::deadline_in(LONG)));
+    std::thread::sleep(Duration::from_secs(2));
+    second.terminate(Duration::ZERO).unwrap();
+    first.core().release();
+    assert_eq!(end.ask(item(1000), LONG).unwrap().number, 1000);
+    eventually("the first one is done", || first.telemetry().pending == 0);
+    assert_eq!(end.telemetry().pending, 0);
+    check(&runtime);
 }
 
 #[test]
@@ -396,6 +450,34 @@ fn a_kernel_on_a_device_that_was_replaced_still_hears_that_it_is_lost() {
     // Nobody waits for the end or sends to it, so nobody pumps but the old device's own thread.
     eventually("it goes on with the new one", || end.telemetry().handled == 2);
     assert_eq!(end.telemetry().restarts, 1);
+    check(&runtime);
+}
+
+/// Elsewhere nothing comes over a link while there is something in the port.
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn what_arrives_stays_behind_messages_that_were_sent_together() {
+    const SLOW: &str = "
+        fn on_message(m: Item, s: ptr<function, Seen>) -> Item {
+            (*s).count += 1u;
+            for (var i = 0u; i < m.seen; i++) { (*s).sum = (*s).sum * 31u + i; }
+            return m;
+        }";
+    let Some(runtime) = runtime() else { return };
+    let first = stage(&runtime, "first", PASS);
+    let end = RingKernel::<Item, Item>::wgsl("end", SLOW).initial_state(Seen::default());
+    let end = start(&runtime, end.queue_capacity(1024).output_capacity(4096));
+    link(&runtime, &first, &end);
+    open(&first, &end, || end.telemetry().arrived);
+    let before = end.telemetry().arrived;
+    for number in 1000..1010 {
+        let slow = (0..500).map(|number| Item { seen: 5000, ..item(number) });
+        end.send_many_with(slow, crate::Options::default().discard_reply()).unwrap();
+        first.send(item(number)).unwrap();
+        assert_eq!(receive(&end, 1), [number], "the one reply that somebody wants");
+    }
+    assert!(end.telemetry().arrived > before, "nothing went by on the device");
+    eventually("all is in the books", || end.telemetry().pending == 0);
     check(&runtime);
 }
 

@@ -209,8 +209,14 @@ impl Lane {
 }
 
 impl Results<'_> {
-    /// Gives out the results message by message; returns how many messages are complete, in order from the first.
-    pub(super) fn merge(self, input: &SlotRing, shape: Shape, mut sink: impl FnMut(Item<'_>)) -> usize {
+    /// Gives out the results message by message; returns how many messages are complete, in order from the first, and
+    /// which of those behind are, too, counted from the first that is not.
+    pub(super) fn merge(
+        mut self,
+        input: &SlotRing,
+        shape: Shape,
+        mut sink: impl FnMut(Item<'_>),
+    ) -> (usize, Vec<usize>) {
         for index in 0..self.count {
             let token = input.get(index).0.token;
             let lane = &mut self.lanes[lane_of(shape, input, index, self.block)];
@@ -221,7 +227,7 @@ impl Results<'_> {
             }
             loop {
                 if lane.out.len() == 0 {
-                    return index;
+                    return (index, self.beside(input, shape, index));
                 }
                 let (header, payload) = lane.out.get(0);
                 sink(Item::Slot(header, payload));
@@ -231,6 +237,27 @@ impl Results<'_> {
                 }
             }
         }
-        self.count
+        (self.count, Vec::new())
+    }
+
+    /// The messages behind this one that came to their end, on other lanes: counted from it.
+    fn beside(&mut self, input: &SlotRing, shape: Shape, first: usize) -> Vec<usize> {
+        let mut beside = Vec::new();
+        for index in first..self.count {
+            let token = input.get(index).0.token;
+            let lane = &mut self.lanes[lane_of(shape, input, index, self.block)];
+            let mut is_over = lane.faults.front().is_some_and(|(faulted, _)| *faulted == token);
+            if is_over {
+                lane.faults.pop_front();
+            }
+            while lane.out.len() > 0 && lane.out.get(0).0.token == token {
+                lane.out.consume(1);
+                is_over = true;
+            }
+            if is_over {
+                beside.push(index - first);
+            }
+        }
+        beside
     }
 }

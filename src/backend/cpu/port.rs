@@ -48,6 +48,8 @@ pub(super) struct CpuPort {
     /// Texts of panics whose fault slots have not been popped, in order.
     panics: VecDeque<Box<PanicText>>,
     workers: Workers,
+    /// See [`Port::ran_beside`].
+    beside: Vec<usize>,
     around: Arc<Around>,
     /// Nanoseconds a message takes, a moving average over the background driver's rounds; 0 if not known.
     cost: f64,
@@ -89,6 +91,7 @@ impl CpuPort {
             workers: Workers::new(pool, parallelism),
             around: spec.around,
             cost: 0.0,
+            beside: Vec::new(),
             round,
             runner,
         })
@@ -354,7 +357,7 @@ impl CpuPort {
         };
         let results =
             self.workers.run(&job, &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size]);
-        let complete = results.merge(&self.input, self.shape, |result| match result {
+        let (complete, beside) = results.merge(&self.input, self.shape, |result| match result {
             parallel::Item::Slot(header, payload) => {
                 self.output.push(header.token, header.kind, &payload[..header.len as usize]);
             }
@@ -363,6 +366,7 @@ impl CpuPort {
             }
         });
         self.input.consume(complete);
+        self.beside = beside;
         if complete == count { Progress::Done } else { Progress::Interrupted }
     }
 }
@@ -483,6 +487,10 @@ impl Port for CpuPort {
         self.output.clear();
         self.panics.clear();
         self.set_waiting(0);
+    }
+
+    fn ran_beside(&self) -> Vec<usize> {
+        self.beside.clone()
     }
 
     fn read_state(&mut self) -> Result<Vec<u8>> {

@@ -11,7 +11,7 @@ use super::layout::{
     EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LANES, LEAVE, Launch, Layout, ROUTE_WORDS,
     ROUTES, STOP, Table,
 };
-use super::link::Links;
+use super::link::{Links, Next};
 use super::pulse::{MOST_DEAF, Pulse};
 use super::room::Part;
 use super::storage::CudaStorage;
@@ -303,17 +303,19 @@ impl Lane {
             return false;
         }
         let tail = self.tail.load(Ordering::Relaxed);
-        let first = if run.is_running {
+        // The device may have begun what the port has written and is about to count: then nothing waits.
+        let behind = if run.is_running {
             // Relaxed: a count that the device writes, and which is late at worst. Of both only the low words are there.
             let begun = self.host.words(LEAVE_AT, 5)[BEGUN].load(Ordering::Relaxed);
-            tail.saturating_sub(u64::from((tail as u32).wrapping_sub(begun)))
+            ((tail as u32).wrapping_sub(begun) as i32).max(0) as u64
         } else {
-            run.first
+            tail.saturating_sub(run.first)
         };
+        let first = tail - behind;
         let cut_short = usize::from(run.is_cut_short && !run.is_running);
         let unheard = self.links.unheard(first) + cut_short;
         let staged = self.links.staged.load(Ordering::Relaxed);
-        let waiting = ((tail - first) as usize).saturating_sub(unheard) + staged;
+        let waiting = (behind as usize).saturating_sub(unheard) + staged;
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free. Under the lock:
         // the port's holder counts, and the watch.
         self.control.waiting.swap(waiting, Ordering::Release) > waiting
@@ -322,6 +324,25 @@ impl Lane {
     /// Was the first message that waits left in the middle?
     pub fn is_cut_short(&self) -> bool {
         lock(&self.run).is_cut_short
+    }
+
+    /// As [`Port::ran_beside`](crate::backend::Port::ran_beside).
+    pub fn ran_beside(&self) -> Vec<usize> {
+        let run = lock(&self.run);
+        let mut beside = Vec::new();
+        if !run.is_cut_short || run.is_running || self.gpu.is_lost() {
+            return beside;
+        }
+        // What is skipped is no message, and what nobody has heard of is not in the port yet.
+        let places = self.next_position()..run.again;
+        let places = places.map(|position| (position, self.links.next(position)));
+        let known = places.take_while(|(_, next)| *next != Next::Unknown);
+        let messages = known.filter(|(_, next)| *next == Next::Known);
+        let over = |(index, (position, _)): (usize, (u64, Next))| {
+            (position > run.first && self.has_record(position)).then_some(index)
+        };
+        beside.extend(messages.enumerate().filter_map(over));
+        beside
     }
 
     pub fn is_running(&self) -> bool {

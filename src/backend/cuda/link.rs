@@ -478,8 +478,10 @@ impl Lane {
     pub fn settle_links(&self, mut tokens: impl Iterator<Item = Token>) {
         let mut words = Vec::new();
         for position in self.next_position()..self.tail() {
-            let is_skipped = self.links.next(position) == Next::Skipped;
-            let token = if is_skipped { Some(0) } else { tokens.next() };
+            let next = self.links.next(position);
+            let is_skipped = next == Next::Skipped;
+            // The kernel before has not been heard, and this one does not hear it any more: whose it is, nobody says.
+            let token = if next == Next::Known { tokens.next() } else { Some(0) };
             let Some(token) = token else { break };
             let most = if self.layout.is_routed { self.layout.most_emitted() } else { 0 };
             let Some((to, place)) = self.links.way(position, most) else { continue };

@@ -309,7 +309,13 @@ impl Port for CudaPort {
             }
         }
         told.iter().for_each(|to| to.control.call_ready(false));
-        self.lane.links.set_passed(self.lane.next_position());
+    }
+
+    fn all_is_out(&mut self) {
+        // Not before what goes through the host has got there: others open this kernel's link without its port.
+        if self.lane.layout.is_routed {
+            self.lane.links.set_passed(self.lane.next_position());
+        }
     }
 
     fn close(&mut self) {
@@ -343,6 +349,10 @@ impl Port for CudaPort {
 
     fn is_cut_short(&self) -> bool {
         self.lane.is_cut_short()
+    }
+
+    fn ran_beside(&self) -> Vec<usize> {
+        self.lane.ran_beside()
     }
 
     fn failure(&self) -> Option<Error> {

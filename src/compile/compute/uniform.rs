@@ -15,8 +15,8 @@ pub(in crate::compile) struct Violation {
     pub barrier: Span,
     /// The condition that decides it.
     pub cause: Span,
-    /// It decides who leaves the `switch` around the barrier by a `break`.
-    pub leaves_switch: bool,
+    /// It decides who leaves the `switch` around the barrier by this statement.
+    pub leaves_switch: Option<Span>,
 }
 
 /// The first barrier in a block.
@@ -63,6 +63,8 @@ pub(in crate::compile) fn check(
 #[derive(Clone, Copy, Default)]
 struct Leaves {
     breaks: Option<Span>,
+    /// The statement that does so for `breaks`: of a function that has become part of this one it is a `return`.
+    breaks_by: Span,
     continues: Option<Span>,
     returns: Option<Span>,
 }
@@ -103,7 +105,7 @@ impl Analysis<'_> {
         match statement {
             S::ControlBarrier(_) | S::WorkGroupUniformLoad { .. } => {
                 if let (Some(cause), None) = (cause, &self.violation) {
-                    self.violation = Some(Violation { barrier: span, cause, leaves_switch: false });
+                    self.violation = Some(Violation { barrier: span, cause, leaves_switch: None });
                 }
             }
             S::Block(block) => self.block(block, flow),
@@ -121,7 +123,8 @@ impl Analysis<'_> {
                     let leaves = self.branch(&case.body, inside);
                     // The workgroup goes through such a `switch` as one, so that it also leaves it as one.
                     if let (Some(barrier), Some(cause), None) = (barrier, leaves.breaks, &self.violation) {
-                        self.violation = Some(Violation { barrier, cause, leaves_switch: true });
+                        let leaves_switch = Some(leaves.breaks_by);
+                        self.violation = Some(Violation { barrier, cause, leaves_switch });
                     }
                     // A `break` ends in the switch.
                     flow.join(Leaves { breaks: None, ..leaves });
@@ -135,12 +138,15 @@ impl Analysis<'_> {
                     self.block(body, &mut inner);
                     self.block(continuing, &mut inner);
                     let broken = break_if.and_then(|condition| self.cause(condition, span));
-                    let Leaves { breaks, continues, returns } = inner.leaves;
+                    let Leaves { breaks, continues, returns, .. } = inner.leaves;
                     inside = inside.or(breaks).or(continues).or(returns).or(broken);
                     flow.join(Leaves { returns, ..Leaves::default() });
                 }
             }
-            S::Break => flow.leaves.breaks = flow.leaves.breaks.or(cause),
+            S::Break => {
+                let leaves = Leaves { breaks: cause, breaks_by: span, ..Leaves::default() };
+                flow.leaves.add_break(leaves);
+            }
             S::Continue => flow.leaves.continues = flow.leaves.continues.or(cause),
             S::Return { .. } => flow.leaves.returns = flow.leaves.returns.or(cause),
             S::Store { pointer, value }
@@ -235,11 +241,21 @@ impl Analysis<'_> {
     }
 }
 
+impl Leaves {
+    /// Keeps the first one.
+    fn add_break(&mut self, other: Self) {
+        if self.breaks.is_none() {
+            (self.breaks, self.breaks_by) = (other.breaks, other.breaks_by);
+        }
+    }
+}
+
 impl Flow {
     /// Behind a statement some ways of which lead elsewhere.
-    fn join(&mut self, Leaves { breaks, continues, returns }: Leaves) {
+    fn join(&mut self, joined: Leaves) {
+        let Leaves { breaks, continues, returns, .. } = joined;
         let leaves = &mut self.leaves;
-        leaves.breaks = leaves.breaks.or(breaks);
+        leaves.add_break(joined);
         leaves.continues = leaves.continues.or(continues);
         leaves.returns = leaves.returns.or(returns);
         self.cause = self.cause.or(breaks).or(continues).or(returns);

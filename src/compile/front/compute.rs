@@ -399,13 +399,16 @@ fn barriers(
         return Ok((info, true));
     };
     let line = cause.to_range().map_or(1, |range| report.text()[..range.start].matches('\n').count() + 1);
-    if leaves_switch {
+    if let Some(way) = leaves_switch {
+        let text = way.to_range().and_then(|range| report.text().get(range.start..));
+        let is_return = text.is_some_and(|text| text.starts_with("return"));
+        let way = if is_return { "return" } else { "break" };
         return Err(report.span(
             barrier,
             format_args!(
-                "some invocations of a workgroup leave the `switch` around this barrier by a `break`, and others do not: \
+                "some invocations of a workgroup leave the `switch` around this barrier by a `{way}`, and others do not: \
                  it depends on the condition in line {line}, which differs between them; write `if` instead of the \
-                 `break`, or move the barrier out of the `switch`"
+                 `{way}`, or move the barrier out of the `switch`"
             ),
         ));
     }

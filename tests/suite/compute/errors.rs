@@ -279,6 +279,19 @@ fn barriers_in_functions_that_not_all_reach() {
         let parts = [place, "not all invocations of a workgroup reach this barrier together", line];
         mentions(orchestrator.kernel(&text(helper, call), "main"), Error::is_rejected, &parts);
     }
+    // Directly, and out of a loop in it.
+    for leave in ["if i == 0u { return 1u; }", "for (var k = 0u; k < 9u; k++) { if k == i { return 1u; } }"] {
+        let helper = format!(
+            "switch arrayLength(&x) {{ case 7u: {{ workgroupBarrier(); {leave} }} default: {{}} }} return 2u;"
+        );
+        let parts =
+            ["leave the `switch` around this barrier by a `return`", "instead of the `return`", "line 4"];
+        mentions(
+            orchestrator.kernel(&text(&helper, "x[i] = helper(i);"), "main"),
+            Error::is_rejected,
+            &parts,
+        );
+    }
     let accepted = [
         ("if i < 5u { workgroupBarrier(); } return 1u;", "x[i] = helper(g.x);"),
         (

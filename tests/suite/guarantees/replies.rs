@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Backpressure, Handle, Options};
+use ringwork::{Backpressure, Handle, KernelState, Options};
 use std::time::Duration;
 
 /// A kernel that keeps three replies, and was sent ten messages.
@@ -34,6 +34,31 @@ fn block_stops_the_kernel_and_loses_nothing() {
             assert_eq!(numbers, (0..10).collect::<Vec<_>>());
             assert_eq!(settled(&kernel).dropped_replies, 0);
             assert!(kernel.recv_timeout(Duration::from_millis(5)).is_err_and(|error| error.is_timed_out()));
+        });
+    });
+}
+
+#[test]
+fn whoever_receives_to_the_end_gets_what_comes_while_the_kernel_is_terminated() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = counter(Kind::Native, "talkative", &latch).queue_capacity(16).output_capacity(1);
+        let kernel = runtime.launch(kernel.output_backpressure(Backpressure::Block)).unwrap();
+        kernel.activate().unwrap();
+        kernel.send(job(0).action(BLOCK)).unwrap();
+        latch.await_arrivals(1);
+        (1..10).for_each(|number| kernel.send(job(number)).unwrap());
+        std::thread::scope(|scope| {
+            let received = scope.spawn(|| kernel.iter().map(|answer| answer.number).collect::<Vec<_>>());
+            // So that it waits: there is no reply before the latch opens.
+            std::thread::sleep(Duration::from_millis(20));
+            let ending = scope.spawn(|| kernel.terminate(LONG).unwrap());
+            eventually("its end begins", || kernel.lifecycle() == KernelState::Terminating);
+            std::thread::sleep(Duration::from_millis(20));
+            latch.open();
+            let end = ending.join().unwrap();
+            assert!(end.is_clean(), "nothing stalls while somebody receives: {end:?}");
+            assert_eq!(received.join().unwrap(), (0..10).collect::<Vec<_>>());
         });
     });
 }

@@ -143,6 +143,55 @@ fn what_was_handled_before_the_stuck_one_is_not_returned() {
 }
 
 #[test]
+fn what_ran_beside_a_stuck_message_is_not_returned() {
+    if !endless_kinds().contains(&Kind::Wgsl) {
+        return;
+    }
+    bounded(|| {
+        let runtime = runtime();
+        let marks = runtime.buffer(&[0u32; 256]).unwrap();
+        // The mark is the last thing that a handler does.
+        let source = "
+            @group(1) @binding(0) var<storage, read_write> marks: array<atomic<u32>>;
+            fn on_message(m: Job, s: ptr<function, Tally>) {
+                var noise = m.number;
+                for (var i = 0u; i < m.loops; i++) { noise = churn(noise); }
+                (*s).noise ^= noise;
+                atomicAdd(&marks[m.to], 1u);
+            }";
+        let kernel = RingKernel::<Job, ()>::wgsl("beside", with_churn(source));
+        let kernel = kernel.initial_state(Tally::default()).instances(256).loop_budget(u32::MAX);
+        let kernel = runtime.launch(kernel.queue_capacity(512).bind("marks", &marks)).unwrap();
+        kernel.activate().unwrap();
+        let message = |number: u32| Job { to: number, ..job(number) }.taking(Duration::from_micros(50));
+        // So that what they take is known, and they are worth all cores.
+        for _ in 0..4 {
+            kernel.send_many((0..256).map(message)).unwrap();
+            eventually("they are handled", || kernel.telemetry().pending == 0);
+        }
+        // One in the middle of a round does not end; the others have instances of their own.
+        let endless = |number: u32| if number == 100 { u32::MAX } else { message(number).loops };
+        kernel.send_many((0..256).map(|number| Job { loops: endless(number), ..message(number) })).unwrap();
+        let end = kernel.terminate(Duration::from_millis(300)).unwrap();
+        let books = kernel.telemetry();
+        check_books(&books);
+        assert!(books.dead_letters.get(DeadLetterReason::Abandoned) >= 1, "{books:?}");
+        let marks = marks.to_vec().unwrap();
+        let ran: Vec<u32> = end
+            .returned
+            .iter()
+            .map(|back| back.number)
+            .filter(|number| marks[*number as usize] > 4)
+            .collect();
+        assert!(ran.is_empty(), "returned, although they ran: {ran:?}");
+        let letters = runtime.take_dead_letters();
+        assert_eq!(letters.last().map(|letter| letter.id), end.abandoned, "the one in hand is the last");
+        let hand = letters.last().and_then(|letter| letter.payload.clone()).unwrap();
+        assert_eq!(hand[4..8], 100u32.to_ne_bytes());
+    });
+}
+
+#[test]
 fn the_books_of_a_batch_that_gets_stuck_are_right() {
     bounded(|| {
         let (runtime, latch) = (runtime(), Latch::new());

@@ -1,9 +1,16 @@
 //! Messages in, records out: every shape, faults, interruptions, coming and going.
 
 use super::kit::{End, Kernel, Launch, deadline, devices, table};
-use crate::backend::{Device, Fault, Limits, Progress, STOP_AFTER_MESSAGE, STOP_NOW, Shape, Until};
+use crate::backend::cuda::lane::Lane;
+use crate::backend::cuda::link::open_way;
+use crate::backend::{
+    Completion, Device, Entry, Fault, Limits, Onward, PortControl, Progress, STOP_AFTER_MESSAGE, STOP_NOW,
+    Shape, Until,
+};
 use crate::compile::EmitSlot;
-use std::sync::atomic::Ordering;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What every text begins with.
@@ -101,6 +108,50 @@ fn one_message_goes_in_and_one_reply_comes_out() {
         let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
         assert_eq!(kernel.run(&[message(0, 0, 7)]), [handled(7, 1)]);
         assert_eq!(kernel.states(), [1, 7]);
+    }
+}
+
+/// Leads nowhere: all that is emitted goes through the host. Counts how often it is asked.
+#[derive(Default)]
+struct Nowhere(AtomicUsize);
+
+impl Onward for Nowhere {
+    fn open(&self, _: &Arc<dyn Entry>, _: usize) -> Option<Arc<dyn Entry>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+#[test]
+fn nothing_passes_by_on_the_device_before_what_goes_through_the_host_is_out() {
+    for device in devices() {
+        let (launch, nowhere) = (counter(Shape::Serial), Arc::new(Nowhere::default()));
+        let mut spec = launch.spec(Arc::new(PortControl::default()));
+        spec.onward = vec![nowhere.clone()];
+        let mut port = device.launch_text(&spec, launch.text, launch.outputs).expect("a good kernel");
+        let lane: Arc<dyn Any + Send + Sync> = port.entry().expect("it has one");
+        let Ok(lane) = lane.downcast::<Lane>() else { panic!("it is the kernel itself") };
+        let message = message(0, 3, 7);
+        port.push(&mut std::iter::once((1, bytemuck::cast_slice(&message))));
+        let limits = Limits { deadline: Some(deadline()), slice: None };
+        let until = Until { token: None, limits, patience: Some(&|| false) };
+        let (mut emitted, mut is_over) = (0, false);
+        while !is_over {
+            assert_ne!(port.progress(&until), Progress::Lost);
+            port.pop(&mut |completion| match completion {
+                Completion::Emit { .. } => emitted += 1,
+                Completion::Handled { .. } => is_over = true,
+                _ => {}
+            });
+        }
+        assert_eq!((emitted, nowhere.0.load(Ordering::Relaxed)), (2, 1));
+        // Its values are the caller's to put where they go, and are not there yet. A kernel before this one looks on.
+        port.pass_on(&mut |_| ());
+        open_way(&lane, 0);
+        assert_eq!(nowhere.0.load(Ordering::Relaxed), 1, "what comes next would be before them");
+        port.all_is_out();
+        open_way(&lane, 0);
+        assert_eq!(nowhere.0.load(Ordering::Relaxed), 2);
     }
 }
 
@@ -222,6 +273,28 @@ fn a_fault_leaves_the_state_and_nothing_behind_it_begins_by_itself() {
             [faulted(Fault::LoopBudget), handled(3, 71)]
         );
         assert_eq!(kernel.states(), [71, 83]);
+    }
+}
+
+#[test]
+fn what_begins_before_the_port_has_counted_it_does_not_count_as_waiting() {
+    for device in devices() {
+        let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
+        let lane: std::sync::Arc<dyn std::any::Any + Send + Sync> = kernel.port.entry().expect("it has one");
+        let Ok(lane) = lane.downcast::<crate::backend::cuda::lane::Lane>() else {
+            panic!("it is the kernel")
+        };
+        assert_eq!(kernel.run(&[message(0, 0, 7)]), [handled(7, 1)]);
+        // As a port that has written a message, and is about to say so. Its fault ends the kernel.
+        let fault = message(0, 1, 8);
+        lane.layout.write(lane.input(), lane.tail(), bytemuck::cast_slice(&fault), 0);
+        let begun = Instant::now();
+        while lane.is_running() {
+            assert!(begun.elapsed() < super::kit::LONG);
+            std::thread::yield_now();
+        }
+        lane.count_waiting();
+        assert_eq!(kernel.control.waiting.load(Ordering::Relaxed), 0);
     }
 }
 

@@ -352,7 +352,8 @@ struct Stream {
 };
 
 std::mutex streams_mutex;
-std::set<Stream*> streams;
+// Never destroyed, as `sizes` below: threads of the process may still ask when it ends.
+std::set<Stream*>& streams = *new std::set<Stream*>;
 
 void wait_for_all() {
   std::set<Stream*> all;

@@ -379,10 +379,11 @@ fn constants_that_their_types_do_not_have() {
         ("SCALE", 1e39, "which is no `f32`; set one that is"),
         ("SCALE", f64::NAN, "the constant `SCALE` is NaN, which is no `f32`; set one that is"),
     ] {
-        mentions(kernel.clone().constant(name, value).dispatch([1, 1, 1]), Error::is_invalid, &[part]);
+        let whole = if name == "SCALE" { kernel.clone() } else { kernel.clone().constant("SCALE", 1.0) };
+        mentions(whole.constant(name, value).dispatch([1, 1, 1]), Error::is_invalid, &[part]);
     }
     mentions(
-        kernel.clone().constant("8", 1.0).dispatch([1, 1, 1]),
+        kernel.clone().constant("SCALE", 1.0).constant("8", 1.0).dispatch([1, 1, 1]),
         Error::is_rejected,
         &["there is no `override 8`, for which a constant is set"],
     );

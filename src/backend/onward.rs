@@ -1,9 +1,9 @@
 //! Links between kernels of one device, as a backend sees them: what a kernel emits may go into the round of the kernel at
 //! the link's end without a visit to the host.
 //!
-//! When a round begins, or messages are given to a kernel that is resident, its backend asks the output where its values go. The kernel there answers with its port's
-//! [`Entry`] if it takes as many as the round may emit, and keeps the room: it is given no other messages until
-//! [`Completion::LinkOver`](super::Completion::LinkOver). Otherwise they go through the host.
+//! When a round begins, or messages are given to a kernel that is resident, its backend asks the output where its values
+//! go. The kernel there answers with its port's [`Entry`] if it takes as many as they may emit, and keeps the room: it is
+//! given no other messages until [`Completion::LinkOver`](super::Completion::LinkOver). Otherwise they go through the host.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// The way into a port for what other kernels of its device emit; used without holding the port.
 pub(crate) trait Entry: Any + Send + Sync {
     /// Opens for one round, behind one of `source`, that brings up to `most` messages. `false`, with nothing changed, if
-    /// it does not go now. The caller makes sure that nothing is in the port, unless it [queues](Self::queues), and that nothing is
-    /// pushed meanwhile.
+    /// it does not go now. The caller makes sure that nothing is in the port, unless it [queues](Self::queues), and that
+    /// nothing is pushed meanwhile.
     fn open(&self, source: &Arc<dyn Entry>, most: usize) -> bool;
     /// May it open while there is something in the port? What comes then is behind that.
     fn queues(&self) -> bool {

@@ -476,14 +476,16 @@ impl Lane {
     /// The port is gone, these are the tokens of what was in it, and the kernel has left: what came of it over a link is
     /// the next kernel's.
     pub fn settle_links(&self, mut tokens: impl Iterator<Item = Token>) {
-        let mut words = Vec::new();
+        if !self.layout.is_routed {
+            return;
+        }
+        let (mut words, most) = (Vec::new(), self.layout.most_emitted());
         for position in self.next_position()..self.tail() {
             let next = self.links.next(position);
             let is_skipped = next == Next::Skipped;
             // The kernel before has not been heard, and this one does not hear it any more: whose it is, nobody says.
             let token = if next == Next::Known { tokens.next() } else { Some(0) };
             let Some(token) = token else { break };
-            let most = if self.layout.is_routed { self.layout.most_emitted() } else { 0 };
             let Some((to, place)) = self.links.way(position, most) else { continue };
             let mut values: Vec<u32> = Vec::new();
             if !self.layout.read(self.output(), position, &mut words) {

@@ -293,10 +293,13 @@ impl Port for CudaPort {
     }
 
     fn pass_on(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
+        let layout = &self.lane.layout;
+        if !layout.is_routed {
+            return;
+        }
         let mut told: Vec<Arc<Lane>> = Vec::new();
-        let most = if self.lane.layout.is_routed { self.lane.layout.most_emitted() } else { return };
+        let (most, size) = (layout.most_emitted(), layout.emitted_words());
         for Passing { to, place, token, words } in self.passing.drain(..) {
-            let size = self.lane.layout.emitted_words();
             // Before the kernel there can show what comes of them.
             sink(Completion::Passed { output: 0, count: words.len() / size });
             if !to.arrive(place, most, token, &words) {

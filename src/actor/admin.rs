@@ -53,8 +53,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.control.stop.store(0, Ordering::Relaxed);
         // Messages that were given to a device's port while a stop was asked for are not at the device, and nobody would
         // tell that they came back.
-        self.hot.gate.clear(gate::AWAY);
-        self.hot.gate.set(gate::ACTIVE);
+        self.hot.gate.activate();
         drop(mailbox);
         self.items.notify_all();
         self.rescue();

@@ -90,7 +90,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !self.hot.gate.enter(gate::STALLED | gate::WANTED) {
             if self.facts.dispatched && self.hot.gate.load() & gate::ACTIVE == 0 && self.hot.gate.seize() {
                 // Before the port is looked into: what comes back after that is told.
-                self.hot.gate.set(gate::AWAY);
+                self.hot.gate.leave_to_device();
                 // SAFETY: the gate was just taken.
                 unsafe { self.engine.with(|engine| self.hand_out(engine)) };
                 self.release();
@@ -519,6 +519,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 }
                 drop(mailbox);
                 self.hot.gate.set(gate::QUEUED);
+                // There is room again where something was awaited.
+                self.resume_upstream();
                 Round::Moved
             }
             Err(error) => {

@@ -55,6 +55,25 @@ impl Gate {
         self.0.fetch_and(!bits, Ordering::SeqCst)
     }
 
+    /// Handlers may run, and what is thought to be at the device may not be: somebody has to look.
+    pub(crate) fn activate(&self) {
+        let mut word = self.load();
+        while let Err(seen) =
+            self.0.compare_exchange(word, (word | ACTIVE) & !AWAY, Ordering::SeqCst, Ordering::SeqCst)
+        {
+            word = seen;
+        }
+    }
+
+    /// Sets [`AWAY`] for a kernel that is not active, unless it has become so meanwhile: then its port is looked into by
+    /// whoever drives it. The port is held.
+    pub(crate) fn leave_to_device(&self) {
+        // Either `activate` comes behind this and clears the bit, or it is seen here.
+        if self.set(AWAY) & ACTIVE != 0 {
+            self.clear(AWAY);
+        }
+    }
+
     /// Takes an idle, active kernel with nothing queued: the direct path.
     #[inline]
     pub(crate) fn enter_direct(&self) -> bool {

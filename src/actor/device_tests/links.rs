@@ -365,19 +365,27 @@ fn a_source_that_is_terminated_in_the_middle_leaves_the_end_usable() {
     }
 }
 
+/// A pass that takes as many turns as its message says.
+#[cfg(not(feature = "wgpu"))]
+const SLOW_PASS: &str = "
+    fn on_message(m: Item) {
+        var n = m.number;
+        for (var i = 0u; i < m.seen; i++) { n = n * 1664525u + 1u; }
+        emit_out(Item(m.number, m.hops + 1u, m.to, n));
+    }";
+
+#[cfg(not(feature = "wgpu"))]
+fn slow_stage(runtime: &Runtime, name: &str) -> Handle<Item, ()> {
+    let kernel = RingKernel::<Item, ()>::wgsl(name, SLOW_PASS).output_many::<Item>("out", 2);
+    start(runtime, kernel.queue_capacity(1024).loop_budget(u32::MAX).restart(AGAIN))
+}
+
 /// Elsewhere a kernel is never ahead of the books of the one before it.
 #[cfg(not(feature = "wgpu"))]
 #[test]
 fn an_end_goes_on_when_the_kernel_before_it_was_given_up_ahead_of_the_books() {
-    const SLOW: &str = "
-        fn on_message(m: Item) {
-            var n = m.number;
-            for (var i = 0u; i < m.seen; i++) { n = n * 1664525u + 1u; }
-            emit_out(Item(m.number, m.hops + 1u, m.to, n));
-        }";
     let Some(runtime) = runtime() else { return };
-    let first = RingKernel::<Item, ()>::wgsl("first", SLOW).output_many::<Item>("out", 2);
-    let first = start(&runtime, first.queue_capacity(1024).loop_budget(u32::MAX));
+    let first = slow_stage(&runtime, "first");
     let (second, end) = (stage(&runtime, "second", PASS), start(&runtime, counter("end")));
     link(&runtime, &first, &second);
     link(&runtime, &second, &end);
@@ -429,6 +437,32 @@ fn a_lost_device_in_the_middle_doubles_and_loses_nothing() {
     assert_eq!(last.accepted, u64::from(sent));
     let restarts = first.telemetry().restarts + second.telemetry().restarts + last.restarts;
     assert!(last.arrived > 0 && restarts > 0, "{last:#?}");
+    check(&runtime);
+}
+
+/// Elsewhere a round that is under way comes back before anybody hears that the device is lost.
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn room_that_was_kept_on_a_device_is_there_again_when_it_is_lost() {
+    let Some(runtime) = runtime() else { return };
+    let first = slow_stage(&runtime, "first");
+    let end = start(&runtime, counter("end").queue_capacity(4));
+    link(&runtime, &first, &end);
+    open(&first, &end, || end.telemetry().arrived);
+    eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
+    let slow = Item { seen: 1 << 28, ..item(1) };
+    first.send_many([slow, item(2)]).unwrap();
+    eventually("the device has both", || crate::sync::lock(&end.core().mailbox).awaited == 4);
+    assert!(end.core().seize(crate::sync::deadline_in(LONG)));
+    runtime.device().destroy();
+    // It goes on elsewhere, before the one behind it has heard of anything.
+    first.send_many((3..10).map(item)).unwrap();
+    let is_stalled = || first.core().hot.gate.load() & crate::actor::gate::STALLED != 0;
+    eventually("there is no room", is_stalled);
+    end.core().release();
+    eventually("there is room again", || !is_stalled());
+    assert_eq!(receive(&end, 9), (1..10).collect::<Vec<_>>());
+    eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
     check(&runtime);
 }
 

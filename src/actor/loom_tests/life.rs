@@ -1,5 +1,6 @@
 //! Lifecycle calls against messages on their way.
 
+use super::super::gate::{self, Gate};
 use super::port::{FAULTY, Log};
 use super::{Kernel, Number, Plan, World, ask, audit, explore, number, past, reply_to};
 use crate::actor::Termination;
@@ -309,5 +310,18 @@ fn loom_a_fault_and_a_blocked_sender() {
         let books = audit(&kernel);
         assert_eq!(books.accepted, 1 + sent.iter().filter(|sent| **sent).count() as u64);
         assert_eq!(books.dead_letters.get(DeadLetterReason::Fault), 1);
+    });
+}
+
+#[test]
+fn loom_a_kernel_is_activated_while_somebody_looks_into_its_port() {
+    explore("activate, look into an inactive kernel's port", 3, || {
+        let gate = Arc::new(Gate::new(gate::QUEUED | gate::BUSY));
+        let other = gate.clone();
+        let activated = thread::spawn(move || other.activate());
+        gate.leave_to_device();
+        activated.join().unwrap();
+        // Nobody will tell: it has to be driven.
+        assert_eq!(gate.load() & (gate::ACTIVE | gate::AWAY), gate::ACTIVE);
     });
 }

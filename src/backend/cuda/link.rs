@@ -243,6 +243,11 @@ impl Links {
         }
     }
 
+    /// Has the layer above been [told](Self::tell) that there is nothing in this place? It may have turned out since.
+    pub fn has_told(&self, position: u64) -> bool {
+        position < lock(&self.inbound).heard
+    }
+
     /// Is it known what the record in this place is, or about to be when the port looks?
     pub fn is_settled(&self, position: u64) -> bool {
         !self.are_used() || !matches!(lock(&self.inbound).get(position), Some(Place::Open))

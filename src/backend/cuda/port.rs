@@ -125,8 +125,9 @@ impl CudaPort {
 
     /// Hands out one record; `false` if there is none that can be.
     fn pop_one(&mut self, sink: &mut dyn FnMut(Completion<'_>)) -> bool {
-        let next = self.lane.links.next(self.lane.next_position());
-        if next == Next::Unknown {
+        let (links, position) = (&self.lane.links, self.lane.next_position());
+        let next = links.next(position);
+        if next == Next::Unknown || next == Next::Skipped && !links.has_told(position) {
             return false;
         }
         let way = self.way();

@@ -6,6 +6,7 @@ mod absent;
 mod build;
 mod crowd;
 mod kit;
+mod links;
 mod monitor;
 mod places;
 mod rings;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What every text begins with.
-const HEAD: &str = "
+pub const HEAD: &str = "
     struct RtTable { void* data; unsigned long long bytes; };
     #define RT_HAS_MESSAGE 1
     struct alignas(4) RtMessage { unsigned to, action, number; };

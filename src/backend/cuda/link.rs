@@ -176,7 +176,11 @@ pub(super) fn open_way(lane: &Arc<Lane>, count: usize) -> u32 {
     from.take_detour(messages.end);
     let mut route = 0;
     for leg in legs.iter().rev() {
-        route = leg.from.enter_route(leg, route);
+        route = leg.from.enter_route(leg, route).unwrap_or_else(|| {
+            let most = leg.from.layout.most_emitted();
+            leg.to.skip(leg.place..leg.place + (leg.messages.end - leg.messages.start) * most);
+            0
+        });
     }
     for leg in &legs {
         leg.to.rouse();
@@ -357,10 +361,13 @@ impl Lane {
         let outbound = lock(&self.links.outbound);
         let newest = outbound.newest.as_ref().map_or(0, |(_, number)| *number);
         let has_room = |oldest: &Segment| newest.wrapping_sub(oldest.number) < ROUTES as u32 - 2;
-        self.layout.is_routed
-            // Acquire pairs with the Release in `set_passed`.
-            && outbound.detour <= self.links.passed.load(Ordering::Acquire)
-            && outbound.segments.front().is_none_or(has_room)
+        self.layout.is_routed && self.is_all_out(&outbound) && outbound.segments.front().is_none_or(has_room)
+    }
+
+    /// Is nothing on its way through the host?
+    fn is_all_out(&self, outbound: &Outbound) -> bool {
+        // Acquire pairs with the Release in `set_passed`.
+        outbound.detour <= self.links.passed.load(Ordering::Acquire)
     }
 
     /// What some messages before this position emit goes through the host.
@@ -371,10 +378,15 @@ impl Lane {
         }
     }
 
-    /// Enters where what messages emit goes, and what is to become of it there; the number of their route.
-    fn enter_route(&self, leg: &Leg, next: u32) -> u32 {
+    /// Enters where what messages emit goes, and what is to become of it there; the number of their route. `None` if what
+    /// is before them has been [called off](Self::call_off) meanwhile: then they take the same way as that.
+    fn enter_route(&self, leg: &Leg, next: u32) -> Option<u32> {
         let offset = leg.place.wrapping_sub(leg.messages.start.wrapping_mul(self.layout.most_emitted()));
         let mut outbound = lock(&self.links.outbound);
+        if !self.is_all_out(&outbound) {
+            outbound.detour = outbound.detour.max(leg.messages.end);
+            return None;
+        }
         let is_same =
             |known: &Route| Arc::ptr_eq(&known.to, &leg.to) && (known.offset, known.next) == (offset, next);
         let number = match &outbound.newest {
@@ -401,7 +413,7 @@ impl Lane {
             }
             _ => outbound.segments.push_back(Segment { messages: leg.messages.clone(), number, route }),
         }
-        number
+        Some(number)
     }
 
     /// What a message emitted, in its places here; `false` if nobody takes it any more.

@@ -187,7 +187,9 @@ fn what_ran_beside_a_stuck_message_is_not_returned() {
         let letters = runtime.take_dead_letters();
         assert_eq!(letters.last().map(|letter| letter.id), end.abandoned, "the one in hand is the last");
         let hand = letters.last().and_then(|letter| letter.payload.clone()).unwrap();
-        assert_eq!(hand[4..8], 100u32.to_ne_bytes());
+        let hand = u32::from_ne_bytes(hand[4..8].try_into().unwrap());
+        // On a busy machine one before it may not have come to its end either.
+        assert!(hand <= 100 && marks[hand as usize] == 4, "in hand: {hand}");
     });
 }
 

@@ -6,6 +6,7 @@
 
 mod batch;
 mod bounds;
+mod choice;
 mod expression;
 mod math;
 mod place;

@@ -126,6 +126,9 @@ impl<'p> Translator<'p, '_> {
         if let Some(condition) = self.known_condition(condition) {
             return self.block(body, if condition { accept } else { reject });
         }
+        if self.choose(body, condition, accept, reject)? {
+            return Ok(true);
+        }
         let mut end = self.target();
         let yes = self.builder.create_block();
         let mut is_certain = false;

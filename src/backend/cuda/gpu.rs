@@ -134,6 +134,8 @@ impl Gpu {
             watch: Watch::start(),
         });
         if let Err(refusal) = driver::bind(context) {
+            // The new one's end takes the lock.
+            drop(open);
             return Err(failed(refusal));
         }
         open.retain(|other| other.device != device);

@@ -56,6 +56,8 @@ struct Run {
     again: u64,
     /// The message at `first` was left in the middle.
     is_cut_short: bool,
+    /// It left because of a fault.
+    has_faulted: bool,
     /// What messages before this position emit goes through the host.
     routed: u64,
     fallback: Option<DeviceMemory>,
@@ -164,6 +166,7 @@ impl Lane {
                 first: 0,
                 again: 0,
                 is_cut_short: false,
+                has_faulted: false,
                 routed: 0,
                 fallback: None,
                 pulse: Pulse::new(now),
@@ -230,8 +233,8 @@ impl Lane {
 
     /// Places that have been given to messages, and whose records have not been taken.
     pub fn pending(&self) -> usize {
-        // Relaxed: written by the port, read by it, and by others as a hint.
-        (self.tail.load(Ordering::Relaxed) - self.next.load(Ordering::Relaxed)) as usize
+        // Relaxed: written by the port, read by it, and by others as a hint, who may see the one without the other.
+        self.tail.load(Ordering::Relaxed).saturating_sub(self.next.load(Ordering::Relaxed)) as usize
     }
 
     /// Has it nothing to do?
@@ -251,6 +254,15 @@ impl Lane {
         // Relaxed, and once for all: it is no index that the device sees.
         self.tail.store(tail + count as u64, Ordering::Relaxed);
         count
+    }
+
+    /// As [`write`](Self::write), all that was kept until its way was known.
+    pub fn write_staged<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, route: u32) {
+        // Under the lock: `count_waiting` counts them as the one or the other.
+        let _run = lock(&self.run);
+        self.write(messages, route);
+        // Release pairs with the Acquire of whoever opens a link to this kernel: the messages have their places.
+        self.links.staged.store(0, Ordering::Release);
     }
 
     /// Is there a record for the port?
@@ -301,7 +313,7 @@ impl Lane {
         };
         let first = tail - behind;
         let cut_short = usize::from(run.is_cut_short && !run.is_running);
-        let unheard = self.links.unheard(first) + cut_short;
+        let unheard = self.links.unheard(first..tail) + cut_short;
         let staged = self.links.staged.load(Ordering::Relaxed);
         let waiting = (behind as usize).saturating_sub(unheard) + staged;
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free. Under the lock:

@@ -219,15 +219,15 @@ impl Links {
         self.ring.get().is_some()
     }
 
-    /// Positions from here on in which there is no message, as far as the layer above knows.
-    pub fn unheard(&self, from: u64) -> usize {
+    /// Positions in this range in which there is no message, as far as the layer above knows.
+    pub fn unheard(&self, range: Range<u64>) -> usize {
         if !self.are_used() {
             return 0;
         }
         let inbound = lock(&self.inbound);
-        let before = from.saturating_sub(inbound.first) as usize;
-        let rest = inbound.places.iter().skip(before);
-        rest.filter(|place| !matches!(place, Place::Host | Place::Heard)).count()
+        let index = |position: u64| position.saturating_sub(inbound.first) as usize;
+        let part = inbound.places.iter().take(index(range.end)).skip(index(range.start));
+        part.filter(|place| !matches!(place, Place::Host | Place::Heard)).count()
     }
 
     /// Have places been given out?
@@ -245,11 +245,6 @@ impl Links {
             Some(Place::Skipped) => Next::Skipped,
             Some(Place::Open | Place::Came { .. }) => Next::Unknown,
         }
-    }
-
-    /// Has the layer above been [told](Self::tell) that there is nothing in this place? It may have turned out since.
-    pub fn has_told(&self, position: u64) -> bool {
-        position < lock(&self.inbound).heard
     }
 
     /// Is it known what the record in this place is, or about to be when the port looks?
@@ -279,8 +274,8 @@ impl Links {
         for place in inbound.places.iter_mut().skip(heard) {
             match place {
                 Place::Open => break,
-                Place::Host => {}
-                Place::Skipped | Place::Heard => over += 1,
+                // An empty place is over when it has been passed on: the next kernel waits for it, too.
+                Place::Host | Place::Skipped | Place::Heard => {}
                 Place::Came { token, words } => {
                     sink(Completion::Arrived { token: *token, message: bytemuck::cast_slice(words) });
                     tokens(*token);
@@ -305,6 +300,11 @@ impl Links {
         while inbound.first < position && inbound.places.pop_front().is_some() {
             inbound.first += 1;
         }
+    }
+
+    /// Is the port gone, or about to be?
+    pub fn are_closed(&self) -> bool {
+        lock(&self.inbound).is_closed
     }
 
     /// Nothing that comes from now on is of interest.
@@ -443,7 +443,8 @@ impl Lane {
             return None;
         }
         let mut outbound = lock(&self.links.outbound);
-        if outbound.segments.back().is_none_or(|last| last.messages.end <= first) {
+        let end = outbound.segments.back().map_or(0, |last| last.messages.end);
+        if end <= first {
             return None;
         }
         let most = self.layout.most_emitted();
@@ -463,9 +464,10 @@ impl Lane {
             }
             self.gpu.watch.add(&segment.route.to);
         }
-        let tail = self.tail();
-        outbound.detour = outbound.detour.max(tail);
-        Some(tail)
+        // Messages that have a route may not have been written yet: they are behind the tail.
+        let end = end.max(self.tail());
+        outbound.detour = outbound.detour.max(end);
+        Some(end)
     }
 
     /// Puts slots with nothing in them where somebody would have written.

@@ -89,13 +89,11 @@ impl CudaPort {
         let route = open_way(&self.lane, count);
         let size = self.lane.layout.message_words * 4;
         if size == 0 {
-            self.lane.write((0..count).map(|_| &[][..]), route);
+            self.lane.write_staged((0..count).map(|_| &[][..]), route);
         } else {
-            self.lane.write(self.staged.chunks_exact(size), route);
+            self.lane.write_staged(self.staged.chunks_exact(size), route);
         }
         self.staged.clear();
-        // Release pairs with the Acquire of whoever opens a link to this kernel: the messages have their places.
-        self.lane.links.staged.store(0, Ordering::Release);
     }
 
     /// Hands out the next record, with its message's token; what it emitted over a link is kept until it is in the books.
@@ -125,9 +123,8 @@ impl CudaPort {
 
     /// Hands out one record; `false` if there is none that can be.
     fn pop_one(&mut self, sink: &mut dyn FnMut(Completion<'_>)) -> bool {
-        let (links, position) = (&self.lane.links, self.lane.next_position());
-        let next = links.next(position);
-        if next == Next::Unknown || next == Next::Skipped && !links.has_told(position) {
+        let next = self.lane.links.next(self.lane.next_position());
+        if next == Next::Unknown {
             return false;
         }
         let way = self.way();
@@ -139,6 +136,7 @@ impl CudaPort {
         if next == Next::Skipped {
             let nothing = |(to, place)| Passing { to, place, token: 0, words: Vec::new() };
             self.passing.extend(way.map(nothing));
+            sink(Completion::LinkOver { most: 1 });
         } else {
             let token = self.end(1);
             self.hand_out(token, way, sink);
@@ -272,6 +270,10 @@ impl Port for CudaPort {
     }
 
     fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
+        if self.lane.control.stop_requested() {
+            // It may have been given messages after its kernel was seen to leave: nobody is to wait for what they emit.
+            self.lane.tend();
+        }
         // Nobody makes progress while a stop is asked for, and the watch forgets whom it has told, if only that a message
         // has begun: what a handler still comes to has to be told, too. Asked before the records are looked at: a kernel
         // that has left by now has written them all.

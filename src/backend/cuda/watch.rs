@@ -52,6 +52,10 @@ impl Watch {
     /// Tells the kernel of a lane when something comes back.
     pub fn add(&self, lane: &Arc<Lane>) {
         let mut watched = lock(&self.watched);
+        // Under the lock: what is added before it is closed goes when it is [adopted](Self::adopt).
+        if lane.links.are_closed() {
+            return;
+        }
         if !watched.lanes.iter().any(|other| Arc::ptr_eq(other, lane)) {
             watched.lanes.push(lane.clone());
         }

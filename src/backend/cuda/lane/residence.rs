@@ -49,6 +49,7 @@ impl Lane {
         run.first = word(HEAD) | word(HEAD + 1) << 32;
         let reason = left[REASON].load(Ordering::Relaxed);
         run.is_cut_short = reason == EXIT_INTERRUPTED;
+        run.has_faulted = reason == EXIT_FAULT;
         if run.is_cut_short {
             // It stays: the next launch may have to leave before it comes to them.
             run.again = (run.first + u64::from(self.batch)).min(self.tail.load(Ordering::Relaxed));
@@ -105,8 +106,13 @@ impl Lane {
         if self.has_news() {
             return false;
         }
+        let taken = self.next.load(Ordering::Relaxed);
+        if !run.is_running && run.has_faulted && taken < run.first {
+            // Its record is there, but the kernel before has not been heard: whoever hears it looks again.
+            return true;
+        }
         let was_wanted = std::mem::replace(&mut run.is_wanted, true);
-        run.taken = self.next.load(Ordering::Relaxed);
+        run.taken = taken;
         if run.is_running && !was_wanted && !self.control.stop_requested() {
             self.take_back(&run);
         }
@@ -275,6 +281,7 @@ impl Lane {
         }
         self.set_running(run, true);
         run.is_cut_short = false;
+        run.has_faulted = false;
         run.started = Instant::now();
         run.asked = run.started;
         run.pulse = Pulse::new(run.started);

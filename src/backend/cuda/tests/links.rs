@@ -4,14 +4,16 @@ use super::kit::{Launch, deadline, device, words};
 use super::rings::{HEAD, echo, message};
 use crate::backend::cuda::CudaDevice;
 use crate::backend::cuda::lane::Lane;
-use crate::backend::{Completion, Entry, Limits, Onward, Port, PortControl, Progress, Shape, Until};
+use crate::backend::{
+    Completion, Entry, Limits, Onward, Port, PortControl, Progress, STOP_AFTER_MESSAGE, Shape, Until,
+};
 use crate::compile::EmitSlot;
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Emits as many values as `action` says, of [`MOST`]; uses up its budget if that is more.
+/// Emits as many values as `action` says, with `to` as their action, of [`MOST`]; uses up its budget if that is more.
 const SPREAD: &str = "
     typedef unsigned RtState;
     struct alignas(16) RtPrivates { unsigned emitted; unsigned values[3][3]; };
@@ -22,7 +24,7 @@ const SPREAD: &str = "
         privates.emitted = message.action;
         for (unsigned i = 0; i < message.action; i++) {
             privates.values[i][0] = message.to;
-            privates.values[i][1] = 0;
+            privates.values[i][1] = message.to;
             privates.values[i][2] = message.number + i;
         }
         reply.number = message.number;
@@ -40,15 +42,33 @@ struct Link {
     leaves: AtomicBool,
 }
 
+/// Starts a kernel, and waits for the record of this message. Whether it has left is not looked at.
+fn run_to(lane: &Lane, position: u64) {
+    let (by, mut wanted) = (deadline(), None::<Instant>);
+    while !lane.has_record(position) {
+        assert!(Instant::now() < by);
+        // Other tests may keep it off the device for a moment.
+        if wanted.is_none_or(|wanted| wanted.elapsed() > Duration::from_secs(1)) {
+            lane.want();
+            wanted = Some(Instant::now());
+        }
+    }
+}
+
+/// Waits until a kernel is seen to have left.
+fn wait_until_it_left(lane: &Lane) {
+    let by = deadline();
+    while lane.is_running() {
+        assert!(Instant::now() < by);
+    }
+}
+
 impl Onward for Link {
     fn open(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>> {
         let end = self.end.get().filter(|end| end.open(source, messages * MOST as usize))?;
         if self.leaves.swap(false, Ordering::Relaxed) {
-            let (source, by): (Arc<dyn Any + Send + Sync>, _) = (source.clone(), deadline());
-            let source = source.downcast::<Lane>().unwrap_or_else(|_| panic!("it is a kernel"));
-            while source.is_running() {
-                assert!(Instant::now() < by);
-            }
+            let source: Arc<dyn Any + Send + Sync> = source.clone();
+            wait_until_it_left(&source.downcast::<Lane>().unwrap_or_else(|_| panic!("it is a kernel")));
         }
         Some(end.clone())
     }
@@ -61,7 +81,10 @@ fn lane(port: &dyn Port) -> Arc<Lane> {
 
 /// Has a message wait for [`begin`](Port::begin).
 fn stage(port: &mut dyn Port, token: u64, [action, number]: [u32; 2]) {
-    let message = message(0, action, number);
+    stage_with(port, token, message(0, action, number));
+}
+
+fn stage_with(port: &mut dyn Port, token: u64, message: Vec<u32>) {
     port.push(&mut std::iter::once((token, bytemuck::cast_slice(&message))));
 }
 
@@ -74,7 +97,11 @@ fn push(port: &mut dyn Port, token: u64, message: [u32; 2]) {
 fn progress(port: &mut dyn Port) {
     let limits = Limits { deadline: Some(deadline()), slice: None };
     let until = Until { token: None, limits, patience: Some(&|| false) };
-    assert_eq!(port.progress(&until), Progress::Done);
+    let by = deadline();
+    // Somebody may be told of room in the meantime.
+    while port.progress(&until) != Progress::Done {
+        assert!(Instant::now() < by);
+    }
 }
 
 /// Enters what is over, whatever it is, and passes it on.
@@ -92,6 +119,9 @@ struct Pair {
     end: Box<dyn Port>,
     from: Arc<Lane>,
     to: Arc<Lane>,
+    /// The source's, and the end's.
+    own: Arc<PortControl>,
+    control: Arc<PortControl>,
     _device: CudaDevice,
 }
 
@@ -101,11 +131,12 @@ impl Pair {
         let link = Arc::new(Link::default());
         let text = format!("{HEAD}{SPREAD}");
         let launch = Launch { text: &text, outputs: &[OUTPUT], shape, ..echo() };
-        let mut spec = launch.spec(Arc::new(PortControl::default()));
+        let [own, control] = [(); 2].map(|()| Arc::new(PortControl::default()));
+        let mut spec = launch.spec(own.clone());
         spec.onward = vec![link.clone()];
         let mut source = device.launch_text(&spec, launch.text, launch.outputs).expect("a good kernel");
         let launch = Launch { shape: Shape::Serial, ..echo() };
-        let spec = launch.spec(Arc::new(PortControl::default()));
+        let spec = launch.spec(control.clone());
         let mut end = device.launch_text(&spec, launch.text, launch.outputs).expect("a good kernel");
         let (from, to) = (lane(&*source), lane(&*end));
         assert!(link.end.set(to.clone()).is_ok());
@@ -116,7 +147,7 @@ impl Pair {
             push(&mut *end, token, [0, 0]);
             enter(&mut *end);
         }
-        Some(Self { link, source, end, from, to, _device: device })
+        Some(Self { link, source, end, from, to, own, control, _device: device })
     }
 }
 
@@ -154,28 +185,11 @@ fn places_that_turn_out_empty_while_the_end_looks_are_told_of() {
     assert_eq!((over, to.pending()), (2 * MOST as usize, 0));
 }
 
-#[test]
-fn nothing_overtakes_what_a_fault_sends_through_the_host() {
-    let Some(Pair { link, mut source, mut end, from, to, _device }) = Pair::new(Shape::Serial) else {
-        return;
-    };
-    let (first, fault) = (to.tail(), from.tail());
-    push(&mut *source, 2, [MOST + 1, 0]);
-    push(&mut *source, 3, [1, 1]);
-    assert_eq!(to.tail(), first + 2 * u64::from(MOST), "both would go over the link");
-    stage(&mut *source, 4, [1, 2]);
-    assert!(from.want());
-    let by = deadline();
-    while !from.has_record(fault) {
-        assert!(Instant::now() < by);
-    }
-    // That the kernel has left, with the second message not begun, shows while the way of the third one opens.
-    link.leaves.store(true, Ordering::Relaxed);
-    source.begin();
-    assert!(!link.leaves.load(Ordering::Relaxed));
+/// What the source's next messages emit through the host, until so many messages are over.
+fn emitted(source: &mut dyn Port, messages: usize) -> Vec<u32> {
     let (mut over, mut emitted) = (0, Vec::new());
-    while over < 3 {
-        progress(&mut *source);
+    while over < messages {
+        progress(source);
         source.pop(&mut |completion| match completion {
             Completion::Emit { value, .. } => emitted.push(words(value)[2]),
             Completion::Handled { .. } | Completion::Faulted { .. } => over += 1,
@@ -184,16 +198,140 @@ fn nothing_overtakes_what_a_fault_sends_through_the_host() {
         source.pass_on(&mut |_| ());
         source.all_is_out();
     }
-    assert_eq!(emitted, [1, 2]);
-    let mut over = 0;
+    emitted
+}
+
+/// Places of the end that are over, when nothing is in it any more.
+fn over(end: &mut dyn Port, to: &Lane) -> u64 {
+    let (mut over, by) = (0, deadline());
     while to.pending() > 0 {
         to.tend();
-        assert!(Instant::now() < by);
+        assert!(Instant::now() < by, "{} places are awaited", to.pending());
         end.pop(&mut |completion| {
             if let Completion::LinkOver { most } = completion {
-                over += most;
+                over += most as u64;
             }
         });
     }
-    assert_eq!(over as u64, to.tail() - first);
+    over
+}
+
+/// Gives the source a message that faults and one that does not, and another one when the first has faulted; that its
+/// kernel has left shows when `leaves` says so.
+fn fault(pair: &mut Pair, leaves: &AtomicBool) -> u64 {
+    let (first, fault) = (pair.to.tail(), pair.from.tail());
+    push(&mut *pair.source, 2, [MOST + 1, 0]);
+    push(&mut *pair.source, 3, [1, 1]);
+    assert_eq!(pair.to.tail(), first + 2 * u64::from(MOST), "both would go over the link");
+    stage(&mut *pair.source, 4, [1, 2]);
+    run_to(&pair.from, fault);
+    leaves.store(true, Ordering::Relaxed);
+    pair.source.begin();
+    assert!(!leaves.load(Ordering::Relaxed));
+    first
+}
+
+#[test]
+fn nothing_overtakes_what_a_fault_sends_through_the_host() {
+    let Some(mut pair) = Pair::new(Shape::Serial) else { return };
+    // The second message, which was not begun, is called off while the way of the third one opens.
+    let link = pair.link.clone();
+    let first = fault(&mut pair, &link.leaves);
+    assert_eq!(emitted(&mut *pair.source, 3), [1, 2]);
+    assert_eq!(over(&mut *pair.end, &pair.to), pair.to.tail() - first);
+}
+
+#[test]
+fn what_has_a_way_but_no_place_yet_is_called_off_too() {
+    let Some(mut pair) = Pair::new(Shape::Serial) else { return };
+    // The end's kernel is not wanted, so its port is told of the way that has opened: before the message is written.
+    assert!(pair.end.recall(Some(deadline())));
+    let (leaves, from) = (Arc::new(AtomicBool::new(false)), Arc::downgrade(&pair.from));
+    let told = leaves.clone();
+    pair.control.on_ready(Box::new(move |_| {
+        if told.swap(false, Ordering::Relaxed) {
+            wait_until_it_left(&from.upgrade().expect("it is there"));
+        }
+    }));
+    let first = fault(&mut pair, &leaves);
+    assert_eq!(emitted(&mut *pair.source, 3), [1, 2]);
+    assert!(pair.to.want());
+    assert_eq!(over(&mut *pair.end, &pair.to), pair.to.tail() - first);
+}
+
+#[test]
+fn a_source_that_fails_leaves_nobody_waiting() {
+    let Some(mut pair) = Pair::new(Shape::Serial) else { return };
+    let (first, position) = (pair.to.tail(), pair.from.tail());
+    push(&mut *pair.source, 2, [MOST + 1, 0]);
+    run_to(&pair.from, position);
+    // It is given another message after it was seen to have left, and begins none any more.
+    wait_until_it_left(&pair.from);
+    push(&mut *pair.source, 3, [1, 1]);
+    assert_eq!(pair.to.tail(), first + 2 * u64::from(MOST), "both would go over the link");
+    for _ in 0..2 {
+        pair.source.pop(&mut |_| ());
+        pair.source.pass_on(&mut |_| ());
+        pair.own.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+    }
+    assert_eq!(over(&mut *pair.end, &pair.to), pair.to.tail() - first);
+}
+
+#[test]
+fn a_fault_is_taken_before_what_is_behind_it_begins_also_if_nobody_has_heard_of_it() {
+    let Some(mut pair) = Pair::new(Shape::Serial) else { return };
+    let first = pair.to.tail();
+    push(&mut *pair.source, 2, [1, 0]);
+    progress(&mut *pair.source);
+    pair.source.pop(&mut |_| ());
+    // Of these nobody hears for now: the first value faults.
+    stage_with(&mut *pair.source, 3, message(1, 1, 0));
+    stage(&mut *pair.source, 4, [1, 0]);
+    pair.source.begin();
+    progress(&mut *pair.source);
+    let [fault, behind] = [u64::from(MOST), u64::from(2 * MOST)].map(|places| first + places);
+    assert_eq!(pair.to.tail(), behind + u64::from(MOST), "all went over the link");
+    let by = deadline();
+    while !pair.to.has_record(fault) {
+        pair.to.tend();
+        assert!(Instant::now() < by);
+    }
+    wait_until_it_left(&pair.to);
+    pair.source.pass_on(&mut |_| ());
+    pair.end.pop(&mut |_| ());
+    assert_eq!(pair.to.next_position(), fault);
+    // It is driven, as ever.
+    let limits = Limits { deadline: Some(deadline()), slice: None };
+    for _ in 0..100 {
+        pair.end.progress(&Until { token: None, limits, patience: None });
+        assert!(!pair.to.is_running() && !pair.to.has_record(behind));
+    }
+    pair.source.pop(&mut |_| ());
+    pair.source.pass_on(&mut |_| ());
+    let mut faults = 0;
+    while pair.to.pending() > 0 {
+        assert!(Instant::now() < by);
+        pair.end.progress(&Until { token: None, limits, patience: None });
+        pair.end.pop(&mut |completion| faults += u32::from(matches!(completion, Completion::Faulted { .. })));
+    }
+    assert_eq!(faults, 1);
+}
+
+#[test]
+fn an_end_that_is_gone_is_forgotten() {
+    let Some(mut pair) = Pair::new(Shape::Serial) else { return };
+    // What has a way is not begun before there is no end any more.
+    assert!(pair.source.recall(Some(deadline())));
+    push(&mut *pair.source, 2, [1, 0]);
+    let Pair { link, mut source, end, from, to, own, .. } = pair;
+    let (kept, by) = (Arc::downgrade(&to), deadline());
+    drop((end, link, to));
+    own.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+    source.pop(&mut |_| ());
+    assert!(!from.links.are_open(), "all was called off");
+    drop((source, from));
+    while kept.strong_count() > 0 {
+        assert!(Instant::now() < by, "somebody keeps the end");
+        std::thread::yield_now();
+    }
 }

@@ -45,7 +45,7 @@ pub(crate) enum ErrorKind {
     NotActive,
     /// The kernel failed, or the message's handler did.
     Failed,
-    /// The kernel is terminated.
+    /// The kernel is terminated or terminating, or the runtime or orchestrator has been shut down.
     Terminated,
     /// The message was dropped by a backpressure strategy.
     Dropped,
@@ -88,7 +88,7 @@ macro_rules! predicates {
     };
 }
 predicates! {
-    /// The handler's source was refused; the text has file, line, column and what to write instead.
+    /// The source of a handler or an entry point was refused; the text has its name, line, column and what to write instead.
     is_rejected: Rejected;
     /// A setting, name or argument was refused; the text names it, its value and its bound.
     is_invalid: Invalid;
@@ -98,7 +98,7 @@ predicates! {
     is_timed_out: TimedOut;
     /// The kernel is not active.
     is_not_active: NotActive;
-    /// The handler faulted on this message, or the kernel has failed; the text is the cause.
+    /// The handler faulted on this message, the kernel has failed, or a dispatch did; the text is the cause.
     is_failed: Failed;
     /// The kernel is terminated.
     is_terminated: Terminated;
@@ -110,7 +110,7 @@ predicates! {
     is_deadlock: Deadlock;
     /// The backend or device asked for is not available here; the text has the reason.
     is_unavailable: Unavailable;
-    /// The device that the kernel runs on is gone: unplugged, reset by its driver, or destroyed.
+    /// The device that the kernel runs on, or the buffer is on, is gone: unplugged, reset by its driver, or destroyed.
     is_device_lost: DeviceLost;
     /// Two kernels, or a kernel and the host, use one buffer in ways that do not go together; the text names both.
     is_conflict: Conflict;

@@ -62,10 +62,10 @@
 //! |---|---|
 //! | `jit` (default) | machine code for WGSL handlers on the CPU, by Cranelift; without it they are interpreted |
 //! | `wgpu` (default) | the wgpu backend, which needs a driver to run, and none to build |
-//! | `cuda` | the CUDA backend, which needs NVIDIA's driver and NVRTC to run, and nothing of CUDA to build |
+//! | `cuda` | the CUDA backend, which needs NVIDIA's driver to run, and NVRTC unless the cache has what it runs; nothing of CUDA to build |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
-//! with all its calls inlined), the interpreter runs a handler: with the same results, and 20 to 70 times slower where it
+//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 40 to 90 times slower where it
 //! has something to compute. [`Telemetry::engine`] says so, and why.
 //!
 //! | backend | in this version |
@@ -74,8 +74,9 @@
 //! | [`Wgpu`](BackendKind::Wgpu) | WGSL handlers on what Vulkan, Metal or Direct3D 12 reach, in rounds of messages; states and tables stay on the device; native kernels run on the CPU |
 //! | [`Cuda`](BackendKind::Cuda) | WGSL handlers as CUDA C++ in a kernel that stays on an NVIDIA GPU while there are messages; compiled and emulated, not yet run on a GPU |
 //!
-//! Links between kernels go through the host, except between kernels of one wgpu device: there a message goes into the
-//! next kernel's round of the same submission, if that kernel is idle and has room ([`Telemetry::arrived`]).
+//! Links between kernels go through the host, except between kernels of one wgpu or CUDA device: there a message stays on
+//! the device if the next kernel is free and has room ([`Telemetry::arrived`]); through wgpu in the next kernel's round of
+//! the same submission, on CUDA in its ring, from a kernel with one output and link to one without instances.
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
 //! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the

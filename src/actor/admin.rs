@@ -154,6 +154,20 @@ impl<In: Message, Out: Message> Core<In, Out> {
         settled
     }
 
+    /// What messages emit that have not begun goes by the links that there are when they do; `false` at the deadline. The
+    /// gate is held.
+    pub(super) fn hold_values(self: &Arc<Self>, engine: &mut Engine<Out>, deadline: Option<Instant>) -> bool {
+        if !self.facts.dispatched || self.outlets.is_empty() {
+            return true;
+        }
+        let settled = self.settle(engine, deadline);
+        if let Some(port) = &mut engine.port {
+            port.detour();
+            port.resume();
+        }
+        settled
+    }
+
     /// Ends the kernel for good because of a fault: everybody who waits gets the cause.
     pub(super) fn fail(&self, cause: &Error) {
         let mut mailbox = lock(&self.mailbox);

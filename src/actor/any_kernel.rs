@@ -54,7 +54,18 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
 
     fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool {
         // A host kernel's links are under their own lock.
-        self.is_host() || self.seize(deadline)
+        if self.is_host() {
+            return true;
+        }
+        if !self.seize(deadline) {
+            return false;
+        }
+        // SAFETY: the gate was just taken.
+        let is_held = unsafe { self.engine.with(|engine| self.hold_values(engine, deadline)) };
+        if !is_held {
+            self.release();
+        }
+        is_held
     }
 
     fn let_go(self: Arc<Self>) {

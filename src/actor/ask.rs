@@ -108,7 +108,8 @@ impl<Out: Message> Pending<Out> {
     /// # Errors
     ///
     /// [timed out](Error::is_timed_out) with what it waited for; [failed](Error::is_failed) with the cause;
-    /// [terminated](Error::is_terminated), [dropped](Error::is_dropped).
+    /// [device lost](Error::is_device_lost), [terminated](Error::is_terminated), [dropped](Error::is_dropped);
+    /// [invalid](Error::is_invalid) if [`try_wait`](Self::try_wait) has taken the reply.
     #[inline]
     pub fn wait(self, timeout: Duration) -> Result<Out> {
         match self.0 {

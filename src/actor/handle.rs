@@ -84,14 +84,15 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         self.0.deactivate(timeout)
     }
 
-    /// Ends the kernel: wakes every blocked caller, handles what is queued for as long as `timeout`, stops what
-    /// still runs, returns the rest. Its name is free afterwards. Replies that were produced can still be received.
+    /// Ends the kernel: wakes every blocked caller, handles what is queued for as long as `timeout` if the kernel is
+    /// active, stops what still runs, returns the rest. Its name is free afterwards. Replies that were produced can still
+    /// be received.
     ///
     /// Returns about 100 ms after `timeout` even if a handler never ends.
     ///
     /// # Errors
     ///
-    /// [illegal state](Error::is_illegal_state) if it is being terminated already;
+    /// [illegal state](Error::is_illegal_state) if it is being terminated, or has been;
     /// [deadlock](Error::is_deadlock) from inside its own handler.
     ///
     /// # Example
@@ -175,7 +176,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// # Errors
     ///
     /// The first message that was not taken, why, how many were before it, and those drawn from the iterator after
-    /// it (31 at most).
+    /// it: 31 at most; of a kernel on a device 1,023, or as many as its mailbox had room for.
     ///
     /// # Example
     ///
@@ -266,8 +267,8 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// # Errors
     ///
     /// [timed out](Error::is_timed_out), with what it waited for (the message is still handled);
-    /// [failed](Error::is_failed) with the cause if the handler faults; [not active](Error::is_not_active),
-    /// [terminated](Error::is_terminated), [full](Error::is_full), [dropped](Error::is_dropped);
+    /// [failed](Error::is_failed) with the cause if the handler faults; [device lost](Error::is_device_lost);
+    /// [not active](Error::is_not_active), [terminated](Error::is_terminated), [full](Error::is_full), [dropped](Error::is_dropped);
     /// [invalid](Error::is_invalid) for a time-out of zero or an instance out of range;
     /// [deadlock](Error::is_deadlock) from inside the kernel's own handler.
     #[inline]
@@ -284,11 +285,12 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         self.0.ask(message, timeout, &options)
     }
 
-    /// Asks several at once; the replies in the order of the messages.
+    /// Asks several at once; the replies in the order of the messages. `timeout` is for all of them together.
     ///
     /// # Errors
     ///
-    /// As [`ask`](Self::ask), of the first that did not get its reply.
+    /// As [`ask`](Self::ask), of the first that did not get its reply; but a time-out of zero is not refused. What was
+    /// sent by then is handled all the same, and its replies are dropped.
     ///
     /// # Example
     ///
@@ -440,8 +442,9 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if the state is of another size than `S`, or the kernel is a host kernel;
-    /// [timed out](Error::is_timed_out) if a handler runs for five seconds; [terminated](Error::is_terminated).
+    /// [invalid](Error::is_invalid) if the kernel has no state, its state is of another size than `S`, or it is a host
+    /// kernel; [timed out](Error::is_timed_out) if a handler runs for five seconds; [deadlock](Error::is_deadlock) from
+    /// inside its own handler; [device lost](Error::is_device_lost); [terminated](Error::is_terminated).
     pub fn read_state<S: DeviceMessage>(&self) -> Result<S> {
         Ok(self.read_states()?.swap_remove(0))
     }

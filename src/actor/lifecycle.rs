@@ -5,8 +5,24 @@ use std::fmt;
 
 /// Where a kernel is in its life.
 ///
-/// `Created → Launched → Active ⇄ Deactivated → Terminating → Terminated`, and `Failed` from any state in which
-/// handlers run; a failed kernel can only be terminated.
+/// `Created → Launched → Active ⇄ Deactivated → Terminating → Terminated`. A kernel that is launched, active or
+/// deactivated may become `Failed`; from each state before the last two it can be terminated, and a failed one can do
+/// nothing else.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{KernelState, RingKernel, Runtime, message};
+///
+/// message! { pub struct Tick { pub count: u32 } }
+///
+/// let runtime = Runtime::new()?;
+/// let clock = runtime.launch(RingKernel::<Tick, ()>::wgsl("clock", "fn on_message(m: Tick) {}"))?;
+/// assert_eq!(clock.lifecycle(), KernelState::Launched);
+/// clock.activate()?;
+/// assert!(clock.activate().is_err_and(|error| error.is_illegal_state()));
+/// # Ok::<(), ringwork::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KernelState {

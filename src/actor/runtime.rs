@@ -92,9 +92,12 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) for a setting (the error names it, its value and its bound) or a name that is
-    /// taken; [rejected](Error::is_rejected) for a handler; [unavailable](Error::is_unavailable) if the backend is
-    /// not; [terminated](Error::is_terminated) after [`shutdown`](Self::shutdown).
+    /// [invalid](Error::is_invalid) for a setting (the error names it, its value and its bound), a name that is empty or
+    /// taken, or a buffer of another device or without values; [rejected](Error::is_rejected) for a handler;
+    /// [conflict](Error::is_conflict) if a buffer is in use in a way that
+    /// [does not go](UnifiedBuffer#kernels-that-share-a-buffer) with this kernel's;
+    /// [unavailable](Error::is_unavailable) if the backend is not; [device lost](Error::is_device_lost);
+    /// [terminated](Error::is_terminated) after [`shutdown`](Self::shutdown).
     pub fn launch<In: Message, Out: Message>(&self, kernel: RingKernel<In, Out>) -> Result<Handle<In, Out>> {
         let inner = &*self.0;
         launch::check_name(&kernel.name)?;
@@ -165,14 +168,15 @@ impl Runtime {
     /// # Errors
     ///
     /// [invalid](Error::is_invalid) without values, for more than the device allows in a buffer, or if an element's size is
-    /// not a multiple of four bytes; [unavailable](Error::is_unavailable) if the backend is not, or the device has not so
-    /// much memory.
+    /// not a multiple of four bytes or its alignment is more than 64; [unavailable](Error::is_unavailable) if the backend
+    /// is not, or the device has not so much memory.
     pub fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<UnifiedBuffer<T>> {
         UnifiedBuffer::new(&*self.0.devices.device()?, values)
     }
 
-    /// A buffer of so many elements on the runtime's device, without values: to be written first, by the host or by a
-    /// kernel, which finds zeros.
+    /// A buffer of so many elements on the runtime's device, without values: to be written first. The host writes all of
+    /// them at once, with [`fill`](UnifiedBuffer::fill) or [`copy_from`](UnifiedBuffer::copy_from); a kernel that may write
+    /// finds zeros.
     ///
     /// # Errors
     ///
@@ -223,7 +227,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) for a limit below 256 bytes, or if more is to be reserved;
+    /// [invalid](Error::is_invalid) for a limit below 256 bytes, or if more than the limit is to be reserved;
     /// [unavailable](Error::is_unavailable) if the backend is not, or the device has not so much memory.
     ///
     /// # Example
@@ -328,8 +332,8 @@ impl Runtime {
         self.0.services.dead_letters.take()
     }
 
-    /// Sends every further value of an output to a kernel. An output may have several links (each gets every
-    /// value), and a kernel may be the end of several.
+    /// Sends every further value of an output to a kernel: at the latest those of messages that begin when this has
+    /// returned. An output may have several links (each gets every value), and a kernel may be the end of several.
     ///
     /// A kernel begins a message only when there is room for what it may send: a full destination slows its
     /// sources, nothing is lost, and no cycle of links can lock itself up. Values that wait in the output's own

@@ -15,11 +15,21 @@ use std::time::Instant;
 use uuid::Uuid;
 
 /// How a message may be sent besides its payload.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{Options, Priority, Uuid};
+///
+/// let options = Options::default().priority(Priority::HIGH).correlation_id(Uuid::from_u128(7));
+/// assert!(options.priority > Priority::NORMAL && !options.discard_reply);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Higher ones are handled first among those still in the mailbox.
     pub priority: Priority,
-    /// Travels with the message: a host kernel sees it, and it comes back with a returned message.
+    /// Travels with the message: a host kernel sees it, and it comes back with a returned message and a dead letter. It is
+    /// not the `correlation_id` of the reply, which is the message's own id.
     pub correlation_id: Option<Uuid>,
     /// The reply is dropped instead of waiting in the reply queue.
     pub discard_reply: bool,

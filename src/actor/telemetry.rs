@@ -22,7 +22,9 @@ pub enum DeadLetterReason {
     InstanceOutOfRange,
     /// The host kernel's function returned with this message still queued.
     KernelEnded,
-    /// Emitted over a link to a kernel that has failed or is terminated.
+    /// Emitted over a link to a kernel that has failed or is terminated. Counted by the source, as
+    /// [`undeliverable`](Telemetry::undeliverable), for the destination never accepted it; among the destination's dead
+    /// letters only if it had come there over a link on the device.
     Undeliverable,
 }
 
@@ -75,12 +77,30 @@ impl DeadLetterCounts {
 
 /// A kernel's books and measurements at one moment.
 ///
-/// `accepted == handled + returned + dead_letters.total() + pending` holds in every one ever read.
+/// `accepted == handled + returned + dead_letters.total() + pending` holds in every one ever read. What a message emitted
+/// is counted behind the message.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{RingKernel, Runtime, message};
+/// use std::time::Duration;
+///
+/// message! { pub struct Tick { pub count: u32 } }
+///
+/// let runtime = Runtime::new()?;
+/// let clock = runtime.launch(RingKernel::<Tick, ()>::wgsl("clock", "fn on_message(m: Tick) {}"))?;
+/// clock.activate()?;
+/// clock.ask(Tick { count: 1 }, Duration::from_secs(1))?;
+/// let books = clock.telemetry();
+/// assert_eq!(books.accepted, books.handled + books.returned + books.dead_letters.total() + books.pending);
+/// # Ok::<(), ringwork::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Telemetry {
-    /// What runs the handler: `jit` (machine code), `interpreter: ` and the reason why it is not that, `wgpu`, `native`,
-    /// or `host`.
+    /// What runs the handler: `jit` (machine code), `interpreter: ` and the reason why it is not that, `wgpu`, `cuda`,
+    /// `native`, or `host`.
     pub engine: &'static str,
     /// Messages taken over from their senders.
     pub accepted: u64,

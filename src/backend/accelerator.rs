@@ -104,7 +104,8 @@ pub struct Accelerator {
     /// Its name, for people.
     pub name: String,
     /// Names it, the same in every run on this machine until its driver gives it another name; `None` for the CPU.
-    /// It is the library's own, not the one that the vendor's tools show.
+    /// On CUDA it is NVIDIA's own, which its tools show after `GPU-`; through wgpu, which does not pass on the drivers', it
+    /// is the library's.
     pub uuid: Option<Uuid>,
     /// Who made it; `None` if the driver does not say.
     pub vendor: Option<String>,
@@ -160,11 +161,12 @@ impl Accelerator {
         backends().into_iter().flat_map(|backend| backend.accelerators).collect()
     }
 
-    /// What [`Auto`](BackendKind::Auto) takes if the environment says nothing else: a GPU, or else the CPU.
+    /// What [`Auto`](BackendKind::Auto) takes if the environment says nothing else: a GPU, or else the CPU, also
+    /// where drivers cannot be asked.
     ///
     /// # Errors
     ///
-    /// [unavailable](Error::is_unavailable) if drivers cannot be asked.
+    /// None in this version.
     ///
     /// # Example
     ///

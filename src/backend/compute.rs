@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DispatchClock {
-    /// The device's own: from the begin of the kernel to its end.
+    /// The device's own: from the beginning of the kernel to its end.
     Device,
     /// The host's: from the submission until the device was known to be done.
     Host,

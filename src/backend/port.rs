@@ -259,6 +259,9 @@ pub(crate) trait Port: Send {
     fn recall(&mut self, _deadline: Option<Instant>) -> bool {
         true
     }
+    /// What the messages in the port emit goes through the host from now on, also where the way to another kernel of the
+    /// device was open. After a [recall](Self::recall).
+    fn detour(&mut self) {}
     /// Ends a [recall](Self::recall) for those who give messages to the port without holding it.
     fn resume(&mut self) {}
     /// Was the first of the messages in the port left in the middle? Asked after [`recall`](Self::recall).

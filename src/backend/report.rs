@@ -77,7 +77,7 @@ pub struct Choice {
 /// Every backend that Ringwork knows, with what it found on this machine, or why it found nothing and what to do
 /// about it.
 ///
-/// This is what `examples/doctor.rs` prints. No device is opened, and nothing is missing that would make it fail: a
+/// This is what `examples/doctor.rs` prints. No device is opened, and it cannot fail: a
 /// driver that panics when it is asked is a [`Problem`] of its backend. (One that brings the process down cannot be
 /// caught.) The drivers themselves are loaded by the first call, which takes most of its time, and stay loaded as long
 /// as the process runs. Environment variables of Ringwork do not change the list.

@@ -26,9 +26,9 @@ use std::sync::Arc;
 ///
 /// * [`host`](Self::host), [`host_mut`](Self::host_mut), [`to_vec`](Self::to_vec) and [`iter`](Self::iter) bring the host's
 ///   copy up to date, if a kernel that may write the buffer ran since it was made, and keep it.
-/// * What is written through [`host_mut`](Self::host_mut) is marked when the view goes. The device gets it, and only
-///   the part that was written, when a kernel is launched with the buffer; at once if one has it, for that may run at any
-///   moment.
+/// * What is written through [`host_mut`](Self::host_mut) is marked when the view goes: all elements of the view, so
+///   [a part's](Self::slice) view moves less. The device gets them when a kernel is launched with the buffer; at once if
+///   one has it, for that may run at any moment.
 /// * [`write`](Self::write), [`fill`](Self::fill) and [`copy_from`](Self::copy_from) write to the host's copy if it is up to
 ///   date, and else on the device; [`read`](Self::read) reads where the newest values are. They move no other element, and
 ///   a kernel that runs at the same time comes before or after them.

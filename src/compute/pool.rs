@@ -111,8 +111,8 @@ impl PoolStatistics {
 ///
 /// A pool that runs out of blocks of a size allocates as many as it has of that size, up to 16 MiB at once: so a device whose
 /// resident kernels have to leave before it can allocate is asked rarely. What is [reserved](Self::reserve) needs no
-/// allocation later, whatever runs. Clones are the same pool. Buffers may outlive it; their memory goes back to the device
-/// then.
+/// allocation later, unless it is [trimmed](Self::trim), or given up because the limit leaves no room for a buffer of
+/// another size. Clones are the same pool. Buffers may outlive it; their memory goes back to the device then.
 ///
 /// # Example
 ///

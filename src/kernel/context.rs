@@ -47,9 +47,11 @@ impl<In: Message, Out: Message> Context<In, Out> {
         self.port.receive(Instant::now().checked_add(timeout))
     }
 
-    /// Answers the message in hand: its caller gets the reply, or if nobody asked, the reply queue.
+    /// Answers the message in hand: its caller gets the reply, or if nobody asked, the reply queue. While that is full and
+    /// [blocks](crate::Backpressure::Block), this waits.
     ///
-    /// Returns `false`, and drops the reply, if no message is in hand or it has been answered.
+    /// Returns `false`, and drops the reply, if no message is in hand, it has been answered, its sender
+    /// [discards](crate::Options::discard_reply) the reply, or the kernel ended during the wait.
     pub fn reply(&mut self, reply: Out) -> bool {
         self.port.reply(reply)
     }

@@ -204,11 +204,13 @@ impl<In, Out> RingKernel<In, Out> {
 }
 
 impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
-    /// A kernel whose handler is the WGSL function `on_message` of `source`; it runs on the runtime's device.
+    /// A kernel whose handler is the WGSL function `on_message` of `source`; it runs on the runtime's device. Such a kernel
+    /// is called a device kernel, also where the device is the CPU.
     ///
     /// The signature decides the parallelism: `fn on_message(m: In) -> Out` has no state and messages may run in
-    /// parallel; with a second parameter `s: ptr<function, State>` messages run one at a time, in order. The source
-    /// is checked at launch.
+    /// parallel; with a second parameter `s: ptr<function, State>` messages run one at a time, in order. A handler gets
+    /// the structs of its Rust types without declaring them. A message, a reply and a value of an output have up to 4,096
+    /// bytes, the state up to 1,024. The source is checked at launch.
     pub fn wgsl(name: impl Into<String>, source: impl Into<String>) -> Self {
         Self::new(name, Body::Wgsl { text: source.into(), plain: Plain::new() })
     }
@@ -243,6 +245,33 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     ///
     /// A message's field `to: u32`, or the one that [`instance_field`](Self::instance_field) names, says which
     /// instance it is for.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{RingKernel, Runtime, message};
+    /// use std::time::Duration;
+    ///
+    /// message! { pub struct Deposit { pub to: u32, pub amount: u32 } }
+    /// message! { pub struct Account { pub balance: u32 } }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let accounts = runtime.launch(
+    ///     RingKernel::<Deposit, Account>::wgsl(
+    ///         "accounts",
+    ///         "fn on_message(m: Deposit, s: ptr<function, Account>) -> Account {
+    ///              (*s).balance += m.amount;
+    ///              return *s;
+    ///          }",
+    ///     )
+    ///     .initial_state(Account { balance: 10 })
+    ///     .instances(1_000),
+    /// )?;
+    /// accounts.activate()?;
+    /// assert_eq!(accounts.ask(Deposit { to: 7, amount: 5 }, Duration::from_secs(1))?.balance, 15);
+    /// assert_eq!(accounts.read_states::<Account>()?[8].balance, 10);
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
     pub fn instances(mut self, count: u32) -> Self {
         self.settings.instances = Some(count);
         self
@@ -254,9 +283,10 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
         self
     }
 
-    /// Binds a buffer to the handler's module-scope table of this name. Kernels that only read a buffer, or write it by
-    /// atomics only, may have it at the same time; one that writes it in other ways is alone, unless it lets others
-    /// [share](Self::share) it.
+    /// Binds a buffer to the handler's module-scope table of this name, declared as
+    /// `@group(1) @binding(n) var<storage, read> name: array<T>`, or `read_write`; a handler has up to 4, and only WGSL
+    /// handlers have any. Kernels that only read a buffer, or write it by atomics only, may have it at the same time; one
+    /// that writes it in other ways is alone, unless it lets others [share](Self::share) it.
     pub fn bind<T: bytemuck::Pod>(mut self, name: impl Into<String>, buffer: &UnifiedBuffer<T>) -> Self {
         self.settings.tables.push((name.into(), BoundTable::of(buffer)));
         self
@@ -443,6 +473,11 @@ impl<In: Message, Out: Message> RingKernel<In, Out> {
     /// A kernel that is a Rust function with a receive loop, on a thread of its own; for any serde type, blocking
     /// I/O welcome.
     ///
+    /// The function is called when the kernel is first active. When it returns, the kernel is terminated, and what is still
+    /// queued is dead-lettered. When it panics, so is the message in hand, and the [restart policy](Self::restart) decides
+    /// whether it is called again. Its state is its own: tables, instances, an initial state, [`on`](Self::on) and
+    /// [`background`](Self::background) are refused.
+    ///
     /// # Example
     ///
     /// ```
@@ -472,7 +507,7 @@ impl<In: Message, Out: Message> RingKernel<In, Out> {
         self
     }
 
-    /// What a full mailbox does with a further message.
+    /// What a full mailbox does with a further message; [`Backpressure::Block`] unless set.
     pub fn backpressure(mut self, strategy: Backpressure) -> Self {
         self.settings.backpressure = strategy;
         self
@@ -485,20 +520,24 @@ impl<In: Message, Out: Message> RingKernel<In, Out> {
         self
     }
 
-    /// What happens to a reply or value when as many are waiting: `Block` runs no further message until some have
-    /// been received; `Reject` and `DropNewest` drop the new one, `DropOldest` the oldest. Drops are counted.
+    /// What happens to a reply or value when as many are waiting ([`Backpressure::Block`] unless set): `Block` runs no
+    /// further message until some have been received; `Reject` and `DropNewest` drop the new one, `DropOldest` the oldest.
+    /// Drops are counted.
     pub fn output_backpressure(mut self, strategy: Backpressure) -> Self {
         self.settings.output_backpressure = strategy;
         self
     }
 
-    /// Declares an output that a handler sends to with `emit_<name>(value)`, at most once per message, and a host
-    /// kernel with [`Context::send`].
+    /// Declares an output that a WGSL handler sends to with `emit_<name>(value)`, at most once per message, and a host
+    /// kernel with [`Context::send`], as often as it likes. A native kernel has none. The name is a WGSL identifier, and
+    /// there are up to 16 of them.
     pub fn output<T: DeviceMessage>(self, name: impl Into<String>) -> Self {
         self.output_many::<T>(name, 1)
     }
 
-    /// Declares an output that a handler may send to up to `max_per_message` times per message (1 to 1,024).
+    /// Declares an output that a WGSL handler may send to up to `max_per_message` times per message (1 to 1,024); more is
+    /// a fault. All outputs together may take 1 MiB for one message, and an
+    /// [`output_capacity`](Self::output_capacity) that [blocks](Backpressure::Block) must hold what one message may send.
     pub fn output_many<T: DeviceMessage>(mut self, name: impl Into<String>, max_per_message: u32) -> Self {
         self.settings.outputs.push(OutputSpec::device::<T>(name.into(), max_per_message));
         self

@@ -26,6 +26,39 @@ pub enum Backpressure {
 }
 
 /// What happens to a kernel whose handler faulted or panicked.
+///
+/// A kernel whose device is lost fails, unless it restarts with its snapshot or initial state and has no tables: then it
+/// goes on on another device, which counts as a restart. A host kernel's function is called again; of the states only
+/// [`Current`](RestartState::Current) applies to it.
+///
+/// # Example
+///
+/// ```
+/// use ringwork::{DeadLetterReason, RestartPolicy, RestartState, RingKernel, Runtime, message};
+/// use std::time::Duration;
+///
+/// message! { pub struct Step { pub by: u32 } }
+/// message! { pub struct Total { pub sum: u32 } }
+///
+/// let (runtime, second) = (Runtime::new()?, Duration::from_secs(1));
+/// let policy = RestartPolicy::OneForOne { max: 3, within: 60 * second, state: RestartState::Snapshot };
+/// let total = runtime.launch(
+///     RingKernel::<Step, Total>::native("total", |step: Step, total: &mut Total| {
+///         assert!(step.by < 100, "too far");
+///         total.sum += step.by;
+///         *total
+///     })
+///     .restart(policy),
+/// )?;
+/// total.activate()?;
+/// total.ask(Step { by: 5 }, second)?;
+/// total.snapshot()?;
+/// total.ask(Step { by: 1 }, second)?;
+/// assert!(total.ask(Step { by: 100 }, second).is_err_and(|error| error.is_failed()));
+/// assert_eq!(total.read_state::<Total>()?.sum, 5);
+/// assert_eq!(runtime.take_dead_letters()[0].reason, DeadLetterReason::Fault);
+/// # Ok::<(), ringwork::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RestartPolicy {
     /// It fails.
@@ -33,9 +66,10 @@ pub enum RestartPolicy {
     Never,
     /// It goes on with its next message, unless it has restarted too often.
     OneForOne {
-        /// So many restarts (1 to 1,024, or `u32::MAX` for any number)
+        /// The restarts that are allowed `within` the time, 1 to 1,024, or `u32::MAX` for any number; one more fails the
+        /// kernel.
         max: u32,
-        /// within this time are allowed; one more fails the kernel.
+        /// The time in which restarts count against `max`.
         within: Duration,
         /// What the state becomes.
         state: RestartState,

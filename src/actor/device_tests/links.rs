@@ -440,6 +440,30 @@ fn a_lost_device_in_the_middle_doubles_and_loses_nothing() {
     check(&runtime);
 }
 
+/// Elsewhere nothing waits at the device that has not begun.
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn a_second_link_gets_what_messages_emit_that_begin_behind_it() {
+    let Some(runtime) = runtime() else { return };
+    let first = slow_stage(&runtime, "first");
+    let ends = ["one", "two"].map(|name| start(&runtime, counter(name).output_capacity(4096)));
+    link(&runtime, &first, &ends[0]);
+    open(&first, &ends[0], || ends[0].telemetry().arrived);
+    eventually("all is in the books", || first.telemetry().pending + ends[0].telemetry().pending == 0);
+    // The device has all of them when the first one begins, which takes a while.
+    let slow = Item { seen: 1 << 26, ..item(0) };
+    first.send_many(std::iter::once(slow).chain((1..21).map(item))).unwrap();
+    eventually("the device has them", || crate::sync::lock(&ends[0].core().mailbox).awaited == 42);
+    link(&runtime, &first, &ends[1]);
+    assert_eq!(receive(&ends[0], 21), (0..21).collect::<Vec<_>>());
+    eventually("the first one is done", || first.telemetry().pending == 0);
+    // Of the slow one and what the same batch had, one link was told.
+    let got = ends[1].telemetry().accepted as usize;
+    assert!(got >= 20, "{got} of 20");
+    assert_eq!(receive(&ends[1], got)[got - 20..], (1..21).collect::<Vec<_>>());
+    check(&runtime);
+}
+
 /// Elsewhere a round that is under way comes back before anybody hears that the device is lost.
 #[cfg(not(feature = "wgpu"))]
 #[test]

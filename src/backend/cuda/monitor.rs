@@ -93,8 +93,9 @@ struct State {
 }
 
 impl GpuMonitor {
-    /// Asks a device about itself every `period` (at least 10 ms), until the monitor is dropped. It is told from others by
-    /// its [id](Accelerator::uuid), whatever backend it is an accelerator of.
+    /// Asks a device about itself every `period` (at least 10 ms), until the monitor is dropped. It is found by its
+    /// [UUID](Accelerator::uuid), which has to be NVIDIA's own: that of an accelerator of CUDA. One of another backend gets
+    /// no sample, and [`problem`](Self::problem) says so.
     ///
     /// Returns when the first answer is there, or the reason why there is none; after two seconds in any case.
     pub fn start(accelerator: &Accelerator, period: Duration) -> Self {

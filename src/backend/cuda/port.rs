@@ -353,6 +353,10 @@ impl Port for CudaPort {
         has_left
     }
 
+    fn detour(&mut self) {
+        self.lane.detour();
+    }
+
     fn is_cut_short(&self) -> bool {
         self.lane.is_cut_short()
     }

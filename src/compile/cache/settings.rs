@@ -17,8 +17,8 @@ pub(crate) const VARIABLE: &str = "RINGWORK_CACHE";
 ///
 /// Kernels with the same handler (source text, message and state types, outputs, tables and loop budget; the
 /// kernel's name does not matter) share one compilation. The folder may be shared by any number of processes. Machine
-/// code for the CPU is kept there, and what drivers of GPUs make of handlers, where they give it out (Vulkan); what the
-/// interpreter runs is not.
+/// code for the CPU is kept there, what NVRTC makes of handlers, and what drivers of GPUs do, where they give it out
+/// (Vulkan); what the interpreter runs is not.
 ///
 /// The folder is the first of these that is set: what [`disk_folder`](Self::disk_folder) or
 /// [`without_disk`](Self::without_disk) says; the environment variable `RINGWORK_CACHE`, a folder or `off`; and

@@ -79,6 +79,14 @@ impl Lane {
         }
     }
 
+    /// What it has not begun emits through the host; it has [left](Self::stop).
+    pub fn detour(&self) {
+        let mut run = lock(&self.run);
+        if !run.is_running && !self.gpu.is_lost() {
+            self.call_off_rest(&mut run);
+        }
+    }
+
     /// Has the kernel, which has left, handled messages of which nobody has heard?
     pub fn is_ahead(&self) -> bool {
         let first = lock(&self.run).first;

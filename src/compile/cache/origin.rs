@@ -95,6 +95,7 @@ sources! {
     "jit/translate.rs"
     "jit/translate/batch.rs"
     "jit/translate/bounds.rs"
+    "jit/translate/choice.rs"
     "jit/translate/expression.rs"
     "jit/translate/math.rs"
     "jit/translate/place.rs"

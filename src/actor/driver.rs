@@ -8,8 +8,7 @@ use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
 use super::together::Together;
 use crate::backend::{Completion, Fault, Limits, Packed, Progress, Shape, Until};
-use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{Backpressure, Plain, RestartPolicy, RestartState};
+use crate::kernel::{Backpressure, Plain};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, elapsed, lock};
 use std::sync::Arc;
@@ -28,12 +27,9 @@ const TRUSTED: u64 = if cfg!(loom) { 1 } else { 16 };
 /// looks the same, and pays with a few messages that take the longer way.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// A kernel whose device is lost tries so many devices before it fails.
-const REVIVALS: usize = 5;
-
 /// What came of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Round {
+pub(super) enum Round {
     /// Some messages were dealt with.
     Moved,
     /// There is nothing to run.
@@ -467,96 +463,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 }
             }
         }
-    }
-
-    /// The port's device is gone: hands out what had come back, and goes on with another device if the kernel's policy
-    /// says so; if not, the kernel has failed. The gate is held.
-    fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) -> Round {
-        self.hand_out(engine);
-        // What is not here yet comes through the host: the old port takes nothing more.
-        lock(&self.mailbox).awaited = 0;
-        let cause = engine.port.as_ref().and_then(|port| port.failure());
-        let cause = cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost"));
-        let RestartPolicy::OneForOne { state, .. } = self.facts.restart else {
-            self.fail(&cause);
-            return Round::Stopped;
-        };
-        if state == RestartState::Current {
-            let text =
-                format!("{cause}; the present state, with which the kernel would restart, is lost with it");
-            self.fail(&Error::new(ErrorKind::DeviceLost, text));
-            return Round::Stopped;
-        }
-        // Counted as a restart; too many of them fail the kernel.
-        if !self.supervise(&cause) {
-            return Round::Stopped;
-        }
-        let Some(relaunch) = &self.facts.relaunch else { return Round::Stopped };
-        let revive = || {
-            let mut port = relaunch.port(engine.memory.fallback(state))?;
-            engine.memory.arrange_restart(port.as_mut(), self.facts.restart)?;
-            Ok::<_, Error>(port)
-        };
-        // A device may be lost without anybody having noticed, until it is used, and the next one may be lost too.
-        let mut revived = revive();
-        for _ in 1..REVIVALS {
-            if !matches!(&revived, Err(error) if error.is_device_lost()) {
-                break;
-            }
-            revived = revive();
-        }
-        match revived {
-            Ok(port) => {
-                let entry = port.entry();
-                engine.port = Some(port);
-                // What the old device had, and never confirmed, is queued again, first in line.
-                engine.reply_places = 0;
-                let mut mailbox = lock(&self.mailbox);
-                let again = mailbox.requeue();
-                mailbox.entry = entry;
-                if let Some(cycle) = &mailbox.cycle {
-                    cycle.release((again * engine.growth) as i64);
-                }
-                drop(mailbox);
-                self.hot.gate.set(gate::QUEUED);
-                // There is room again where something was awaited.
-                self.resume_upstream();
-                Round::Moved
-            }
-            Err(error) => {
-                let text = format!("{cause}; and there is no other: {error}");
-                self.fail(&Error::new(ErrorKind::DeviceLost, text));
-                Round::Stopped
-            }
-        }
-    }
-
-    pub(super) fn fault_error(&self, fault: &Fault) -> Error {
-        Error::new(ErrorKind::Failed, format!("kernel `{}`: {fault}", self.name()))
-    }
-
-    /// Decides what becomes of the kernel after a fault: it goes on under its policy, or it fails.
-    pub(super) fn supervise(self: &Arc<Self>, cause: &Error) -> bool {
-        let allowed = match self.facts.restart {
-            RestartPolicy::Never => false,
-            RestartPolicy::OneForOne { max: u32::MAX, .. } => true,
-            RestartPolicy::OneForOne { max, within, .. } => {
-                let now = Instant::now();
-                let mut mailbox = lock(&self.mailbox);
-                let restarted = &mut mailbox.restarted;
-                while restarted.front().is_some_and(|then| now.duration_since(*then) > within) {
-                    restarted.pop_front();
-                }
-                restarted.push_back(now);
-                restarted.len() <= max as usize
-            }
-        };
-        if allowed {
-            self.counts.restarts.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.fail(cause);
-        }
-        allowed
     }
 
     /// Lets go of the gate; work left behind goes to a caller that looks for it, or to the background driver.

@@ -2,6 +2,7 @@
 //!
 //! `runtime`, which a `builder` makes, and `handle` are what users hold. A `core` is one running kernel: a `gate` in front
 //! of its port, a `mailbox` with the books, and the way of a message in; `driver` is how messages are run and answered,
+//! `recovery` what becomes of a kernel after a fault or with a lost device,
 //! `ask` how callers wait, `admin` the lifecycle calls, `host` the kernels with a thread of their own.
 
 mod admin;
@@ -31,6 +32,7 @@ mod mailbox;
 #[cfg_attr(loom, path = "pool_model.rs")]
 mod pool;
 mod receive;
+mod recovery;
 mod runtime;
 mod send;
 mod services;

@@ -7,7 +7,9 @@
 mod batch;
 mod bounds;
 mod choice;
+mod constant;
 mod expression;
+mod inline;
 mod math;
 mod place;
 mod statement;
@@ -19,13 +21,14 @@ use super::layout;
 use super::runtime::{Context, Fixed, Service, Signature};
 use crate::compile::shape;
 use crate::compile::{Program, TableView};
+pub(super) use constant::Constants;
 use cranelift_codegen::ir::immediates::Offset32;
 use cranelift_codegen::ir::{
     self, AbiParam, InstBuilder, SigRef, StackSlot, StackSlotData, StackSlotKind, Type, Value, types,
 };
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use naga::{Expression as E, Function, GlobalVariable, Handle, Module, TypeInner};
+use naga::{Function, GlobalVariable, Handle, Module, TypeInner};
 use place::{Address, Home, Memory, Place};
 use std::collections::HashMap;
 use std::mem::offset_of;
@@ -173,13 +176,6 @@ struct Body<'p> {
     end: ir::Block,
     /// Where a result goes that is not passed as scalars.
     result_place: Option<Address>,
-}
-
-/// Constants that are too large for instructions, and where each is.
-#[derive(Clone, Default)]
-pub(super) struct Constants {
-    pub bytes: Vec<u8>,
-    known: HashMap<Vec<u32>, u32>,
 }
 
 /// A translated handler.
@@ -525,125 +521,9 @@ impl<'p, 'b> Translator<'p, 'b> {
         }
     }
 
-    /// Inlines a function; its result, if it has one.
-    fn inline(
-        &mut self,
-        handle: Handle<Function>,
-        arguments: Vec<Operand>,
-    ) -> Result<Option<Operand>, Refusal> {
-        self.calls += 1;
-        if self.calls > MOST_CALLS {
-            return Err(Refusal::Calls);
-        }
-        self.deeper()?;
-        let function = &self.module.functions[handle];
-        let end = self.builder.create_block();
-        let mut result_place = None;
-        if let Some(result) = &function.result {
-            let inner = shape::inner(self.module, result.ty);
-            if shape::words(self.module, inner) > MOST_SCALARS {
-                result_place = Some(self.slot(layout::size(self.module, inner))?);
-            } else {
-                for leaf in layout::leaves(self.module, inner) {
-                    self.builder.append_block_param(end, leaf.ty);
-                }
-            }
-        }
-        let mut body = Body {
-            function,
-            handle,
-            info: &self.program.info[handle],
-            arguments,
-            locals: HashMap::new(),
-            values: vec![None; function.expressions.len()],
-            exits: Vec::new(),
-            end,
-            result_place,
-        };
-        self.locals(&mut body)?;
-        if self.block(&mut body, &function.body)? {
-            // A function without a result may end without a `return`.
-            self.ins().jump(end, &[]);
-        }
-        self.builder.seal_block(end);
-        self.builder.switch_to_block(end);
-        self.depth -= 1;
-        if function.result.is_none() {
-            return Ok(None);
-        }
-        let result = match body.result_place {
-            Some(at) => Operand::Bytes(at),
-            None => Operand::Scalars(self.builder.block_params(end).into()),
-        };
-        Ok(Some(result))
-    }
-
     /// Goes one block or call deeper.
     fn deeper(&mut self) -> Result<(), Refusal> {
         self.depth += 1;
         if self.depth > MOST_DEPTH { Err(Refusal::Depth) } else { self.check_size() }
-    }
-
-    /// Gives every local variable its place, and its value whenever the function begins.
-    fn locals(&mut self, body: &mut Body<'p>) -> Result<(), Refusal> {
-        let function = body.function;
-        for (handle, local) in function.local_variables.iter() {
-            let facts = self.analysis.facts(body.handle);
-            let place = self.place(local.ty, facts.local(handle), Home::Stack)?;
-            let inner = shape::inner(self.module, local.ty);
-            let value = match local.init {
-                Some(init) => self.constant(&function.expressions, init, inner),
-                None => self.zero_of(inner),
-            };
-            self.store(&place, inner, &value);
-            body.locals.insert(handle, place);
-        }
-        Ok(())
-    }
-
-    /// A constant: as scalars, or in the constants' memory.
-    fn constant(&mut self, arena: &naga::Arena<E>, expression: Handle<E>, inner: &TypeInner) -> Operand {
-        let mut words = Vec::new();
-        shape::constant(self.module, arena, expression, &mut words);
-        let leaves = layout::leaves(self.module, inner);
-        if leaves.len() <= MOST_SCALARS as usize {
-            let scalars = leaves.iter().zip(&words).map(|(leaf, word)| match leaf.ty {
-                types::F32 => self.float(f32::from_bits(*word)),
-                ty => self.ins().iconst(ty, i64::from(*word)),
-            });
-            return Operand::Scalars(scalars.collect());
-        }
-        if words.iter().all(|word| *word == 0) {
-            return Operand::Zero;
-        }
-        let size = layout::size(self.module, inner) as usize;
-        let Constants { bytes: constants, known } = &mut self.constants;
-        let at = *known.entry(words).or_insert_with_key(|words| {
-            let start = constants.len().next_multiple_of(16);
-            constants.resize(start + size, 0);
-            for (leaf, word) in leaves.iter().zip(words) {
-                let at = start + leaf.offset as usize;
-                if leaf.ty == types::I8 {
-                    constants[at] = *word as u8;
-                } else {
-                    constants[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-                }
-            }
-            start as u32
-        });
-        let base = self.fixed(offset_of!(Fixed, constants));
-        Operand::Bytes(Address::new(base, at as i32, Memory::Fixed))
-    }
-
-    fn zero_of(&mut self, inner: &TypeInner) -> Operand {
-        if shape::words(self.module, inner) > MOST_SCALARS {
-            return Operand::Zero;
-        }
-        let leaves = layout::leaves(self.module, inner);
-        Operand::Scalars(leaves.iter().map(|leaf| self.zero_scalar(leaf.ty)).collect())
-    }
-
-    fn zero_scalar(&mut self, ty: Type) -> Value {
-        if ty == types::F32 { self.float(0.0) } else { self.ins().iconst(ty, 0) }
     }
 }

@@ -5,6 +5,9 @@
 mod instances;
 mod keep;
 mod random;
+// Nowhere else is a kernel ahead of the books.
+#[cfg(not(feature = "wgpu"))]
+mod resident;
 
 use super::{AGAIN, LONG, runtime};
 use crate::backend::Device;
@@ -365,44 +368,6 @@ fn a_source_that_is_terminated_in_the_middle_leaves_the_end_usable() {
     }
 }
 
-/// A pass that takes as many turns as its message says.
-#[cfg(not(feature = "wgpu"))]
-const SLOW_PASS: &str = "
-    fn on_message(m: Item) {
-        var n = m.number;
-        for (var i = 0u; i < m.seen; i++) { n = n * 1664525u + 1u; }
-        emit_out(Item(m.number, m.hops + 1u, m.to, n));
-    }";
-
-#[cfg(not(feature = "wgpu"))]
-fn slow_stage(runtime: &Runtime, name: &str) -> Handle<Item, ()> {
-    let kernel = RingKernel::<Item, ()>::wgsl(name, SLOW_PASS).output_many::<Item>("out", 2);
-    start(runtime, kernel.queue_capacity(1024).loop_budget(u32::MAX).restart(AGAIN))
-}
-
-/// Elsewhere a kernel is never ahead of the books of the one before it.
-#[cfg(not(feature = "wgpu"))]
-#[test]
-fn an_end_goes_on_when_the_kernel_before_it_was_given_up_ahead_of_the_books() {
-    let Some(runtime) = runtime() else { return };
-    let first = slow_stage(&runtime, "first");
-    let (second, end) = (stage(&runtime, "second", PASS), start(&runtime, counter("end")));
-    link(&runtime, &first, &second);
-    link(&runtime, &second, &end);
-    open(&first, &end, || second.telemetry().arrived.min(end.telemetry().arrived));
-    // The device has all of them when the first one begins, which takes a while; nobody takes what comes back.
-    let slow = Item { seen: 1 << 26, ..item(0) };
-    first.send_many(std::iter::once(slow).chain((1..21).map(item))).unwrap();
-    assert!(first.core().seize(crate::sync::deadline_in(LONG)));
-    std::thread::sleep(Duration::from_secs(2));
-    second.terminate(Duration::ZERO).unwrap();
-    first.core().release();
-    assert_eq!(end.ask(item(1000), LONG).unwrap().number, 1000);
-    eventually("the first one is done", || first.telemetry().pending == 0);
-    assert_eq!(end.telemetry().pending, 0);
-    check(&runtime);
-}
-
 #[test]
 fn a_lost_device_in_the_middle_doubles_and_loses_nothing() {
     let Some(runtime) = runtime() else { return };
@@ -440,56 +405,6 @@ fn a_lost_device_in_the_middle_doubles_and_loses_nothing() {
     check(&runtime);
 }
 
-/// Elsewhere nothing waits at the device that has not begun.
-#[cfg(not(feature = "wgpu"))]
-#[test]
-fn a_second_link_gets_what_messages_emit_that_begin_behind_it() {
-    let Some(runtime) = runtime() else { return };
-    let first = slow_stage(&runtime, "first");
-    let ends = ["one", "two"].map(|name| start(&runtime, counter(name).output_capacity(4096)));
-    link(&runtime, &first, &ends[0]);
-    open(&first, &ends[0], || ends[0].telemetry().arrived);
-    eventually("all is in the books", || first.telemetry().pending + ends[0].telemetry().pending == 0);
-    // The device has all of them when the first one begins, which takes a while.
-    let slow = Item { seen: 1 << 26, ..item(0) };
-    first.send_many(std::iter::once(slow).chain((1..21).map(item))).unwrap();
-    eventually("the device has them", || crate::sync::lock(&ends[0].core().mailbox).awaited == 42);
-    link(&runtime, &first, &ends[1]);
-    assert_eq!(receive(&ends[0], 21), (0..21).collect::<Vec<_>>());
-    eventually("the first one is done", || first.telemetry().pending == 0);
-    // Of the slow one and what the same batch had, one link was told.
-    let got = ends[1].telemetry().accepted as usize;
-    assert!(got >= 20, "{got} of 20");
-    assert_eq!(receive(&ends[1], got)[got - 20..], (1..21).collect::<Vec<_>>());
-    check(&runtime);
-}
-
-/// Elsewhere a round that is under way comes back before anybody hears that the device is lost.
-#[cfg(not(feature = "wgpu"))]
-#[test]
-fn room_that_was_kept_on_a_device_is_there_again_when_it_is_lost() {
-    let Some(runtime) = runtime() else { return };
-    let first = slow_stage(&runtime, "first");
-    let end = start(&runtime, counter("end").queue_capacity(4));
-    link(&runtime, &first, &end);
-    open(&first, &end, || end.telemetry().arrived);
-    eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
-    let slow = Item { seen: 1 << 28, ..item(1) };
-    first.send_many([slow, item(2)]).unwrap();
-    eventually("the device has both", || crate::sync::lock(&end.core().mailbox).awaited == 4);
-    assert!(end.core().seize(crate::sync::deadline_in(LONG)));
-    runtime.device().destroy();
-    // It goes on elsewhere, before the one behind it has heard of anything.
-    first.send_many((3..10).map(item)).unwrap();
-    let is_stalled = || first.core().hot.gate.load() & crate::actor::gate::STALLED != 0;
-    eventually("there is no room", is_stalled);
-    end.core().release();
-    eventually("there is room again", || !is_stalled());
-    assert_eq!(receive(&end, 9), (1..10).collect::<Vec<_>>());
-    eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
-    check(&runtime);
-}
-
 #[test]
 fn a_kernel_on_a_device_that_was_replaced_still_hears_that_it_is_lost() {
     let Some(runtime) = runtime() else { return };
@@ -508,34 +423,6 @@ fn a_kernel_on_a_device_that_was_replaced_still_hears_that_it_is_lost() {
     // Nobody waits for the end or sends to it, so nobody pumps but the old device's own thread.
     eventually("it goes on with the new one", || end.telemetry().handled == 2);
     assert_eq!(end.telemetry().restarts, 1);
-    check(&runtime);
-}
-
-/// Elsewhere nothing comes over a link while there is something in the port.
-#[cfg(not(feature = "wgpu"))]
-#[test]
-fn what_arrives_stays_behind_messages_that_were_sent_together() {
-    const SLOW: &str = "
-        fn on_message(m: Item, s: ptr<function, Seen>) -> Item {
-            (*s).count += 1u;
-            for (var i = 0u; i < m.seen; i++) { (*s).sum = (*s).sum * 31u + i; }
-            return m;
-        }";
-    let Some(runtime) = runtime() else { return };
-    let first = stage(&runtime, "first", PASS);
-    let end = RingKernel::<Item, Item>::wgsl("end", SLOW).initial_state(Seen::default());
-    let end = start(&runtime, end.queue_capacity(1024).output_capacity(4096));
-    link(&runtime, &first, &end);
-    open(&first, &end, || end.telemetry().arrived);
-    let before = end.telemetry().arrived;
-    for number in 1000..1010 {
-        let slow = (0..500).map(|number| Item { seen: 5000, ..item(number) });
-        end.send_many_with(slow, crate::Options::default().discard_reply()).unwrap();
-        first.send(item(number)).unwrap();
-        assert_eq!(receive(&end, 1), [number], "the one reply that somebody wants");
-    }
-    assert!(end.telemetry().arrived > before, "nothing went by on the device");
-    eventually("all is in the books", || end.telemetry().pending == 0);
     check(&runtime);
 }
 

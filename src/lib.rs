@@ -65,8 +65,8 @@
 //! | `cuda` | the CUDA backend, which needs NVIDIA's driver to run, and NVRTC unless the cache has what it runs; nothing of CUDA to build |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
-//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 40 to 90 times slower where it
-//! has something to compute. [`Telemetry::engine`] says so, and why.
+//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 35 to 65 times slower
+//! where it has something to compute. [`Telemetry::engine`] says so, and why.
 //!
 //! | backend | in this version |
 //! |---|---|
@@ -76,7 +76,7 @@
 //!
 //! Links between kernels go through the host, except between kernels of one wgpu or CUDA device: there a message stays on
 //! the device if the next kernel is free and has room ([`Telemetry::arrived`]); through wgpu in the next kernel's round of
-//! the same submission, on CUDA in its ring, from a kernel with one output and link to one without instances.
+//! the same submission, on CUDA in its ring, from a kernel with one output and link to one without instances and tables.
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
 //! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the

@@ -275,9 +275,6 @@ RT_FN void rt_record(const RtLaunch& launch, rt_u64 position, rt_u32 status, con
                      const RtPrivates& privates) {
   rt_u64* at = launch.output + rt_place(launch, position) * RT_RECORD_GRANULES;
   const rt_u64 stamp = (rt_u64)rt_lap(launch, position) << 32;
-#if RT_TABLES > 0
-  rt_fence();
-#endif
 #if RT_OUTPUTS > 0 || RT_REPLY_WORDS > 0
   if (status == RT_RECORD_DONE) {
     rt_u32 next = 1;
@@ -422,6 +419,10 @@ RT_FN rt_u32 rt_message(const RtLaunch& launch, rt_u64 position, const rt_u32* m
   } else if (fallback) {
     rt_copy<RT_STATE_WORDS>(state, fallback);
   }
+#if RT_TABLES > 0
+  // What it wrote to tables is there for whoever sees what came of it: the next kernel, too.
+  rt_fence();
+#endif
 #if RT_ROUTED
   if (rt_find_route(launch, position, message[RT_SHARED_MESSAGE + 1], route)) {
     rt_u32 count = 0;

@@ -103,7 +103,7 @@ pub(crate) enum Completion<'a> {
         expect(dead_code, reason = "the CPU has no links of its own")
     )]
     Arrived { token: Token, message: &'a [u8] },
-    /// A round is over that the port's [entry](Entry) was opened for, for so many messages.
+    /// So many of the messages are over, or did not come, that the port's [entry](Entry) was opened for.
     #[cfg_attr(
         not(any(feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "the CPU has no links of its own")

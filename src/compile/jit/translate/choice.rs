@@ -85,7 +85,7 @@ impl<'p> Translator<'p, '_> {
     /// only where the condition holds, and what others write is not looked at unasked.
     fn is_harmless(&self, body: &Body<'p>, expression: Handle<E>) -> bool {
         use BinaryOperator as B;
-        let is_scalar = |one: Handle<E>| matches!(body.type_of(self.module, one), TypeInner::Scalar(scalar) if scalar.width <= 4);
+        let is_scalar = |one| matches!(body.type_of(self.module, one), TypeInner::Scalar(_));
         match body.function.expressions[expression] {
             E::AccessIndex { .. } => true,
             E::Load { pointer } => is_scalar(expression) && self.is_own(body, pointer),

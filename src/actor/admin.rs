@@ -387,8 +387,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn snapshot(self: &Arc<Self>) -> Result<Arc<[u8]>> {
         self.with_port("snapshot", |port, memory| {
             let states: Arc<[u8]> = port.read_state()?.into();
-            memory.snapshot = Some(states.clone());
-            memory.arrange_restart(port, self.facts.restart)?;
+            let before = memory.snapshot.replace(states.clone());
+            memory
+                .arrange_restart(port, self.facts.restart)
+                // What the port has stayed as it was.
+                .inspect_err(|_| memory.snapshot = before)?;
             Ok(states)
         })
     }

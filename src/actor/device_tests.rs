@@ -9,6 +9,8 @@ mod churn;
 mod limits;
 mod links;
 #[cfg(feature = "wgpu")]
+mod loss;
+#[cfg(feature = "wgpu")]
 mod pipelines;
 
 use crate::backend::{BackendKind, DeviceStorage};

@@ -64,7 +64,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Something came back from the device, or it is lost, which somebody has to look at even if nothing is queued.
     pub(super) fn come_back(self: &Arc<Self>, is_lost: bool) {
-        let before = self.hot.gate.clear(gate::AWAY);
+        // No room that somebody makes will ever help what a lost device has.
+        let gone = if is_lost { gate::AWAY | gate::STALLED } else { gate::AWAY };
+        let before = self.hot.gate.clear(gone);
         // Nobody drives a kernel that is not active; but what came back of a round that had begun is handed out.
         if is_lost || before & gate::ACTIVE == 0 {
             self.schedule();

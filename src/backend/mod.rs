@@ -401,6 +401,9 @@ pub(crate) trait Device: Send + Sync {
     /// Loses the device on purpose.
     #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
     fn destroy(&self) {}
+    /// Has its driver answer waits as it does when the device is lost.
+    #[cfg(all(test, feature = "wgpu"))]
+    fn break_waits(&self) {}
     /// From now on there is no memory for buffers with this in their name.
     #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
     fn refuse(&self, _part: Option<&'static str>) {}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 message! { pub struct To { pub to: u32, pub value: u32 } }
 message! { pub struct Index { pub index: u32 } }
+message! { pub struct Five { pub to: u32, pub words: [u32; 4] } }
 message! { pub struct Large { pub words: [u32; 256] } }
 
 const ADD_TO: &str = "
@@ -234,4 +235,36 @@ fn thousands_of_tables_come_and_go() {
     }
     drop(tables);
     holds_no_more_than(&runtime, &before);
+}
+
+#[test]
+fn the_largest_round_fits_with_its_words() {
+    const MOST: u32 = 64 << 10;
+    let Some(runtime) = small_runtime(MOST.into(), 8) else { return };
+    let text = "fn on_message(m: Five, s: ptr<function, Sum>) -> Sum {
+        (*s).sum += m.words[0];
+        (*s).count += 1u;
+        return *s;
+    }";
+    let kernel = RingKernel::<Five, Sum>::wgsl("five", text).initial_state(Sum::default()).instances(4);
+    let kernel = runtime.launch(kernel.queue_capacity(4096).output_capacity(4096)).unwrap();
+    let messages: Vec<_> = (0..2000).map(|number| Five { to: number % 4, words: [1, 0, 0, 0] }).collect();
+    // As many as there may be go in one round.
+    kernel.activate().unwrap();
+    assert!(kernel.send_many(messages).is_ok());
+    let begun = std::time::Instant::now();
+    while kernel.telemetry().handled < 2000 {
+        assert!(begun.elapsed() < LONG, "{:#?}", kernel.telemetry());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_large_write_is_one_submission() {
+    let Some(runtime) = runtime() else { return };
+    let buffer = runtime.buffer(&vec![1u32; 10 << 20]).unwrap();
+    let before = runtime.device().submissions();
+    buffer.copy_from(&vec![2u32; 10 << 20]).unwrap();
+    buffer.ensure_on_device().unwrap();
+    assert_eq!(runtime.device().submissions() - before, 1, "no round finds a part of it");
 }

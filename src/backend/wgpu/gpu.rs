@@ -1,7 +1,8 @@
 //! An opened wgpu device with what every use of it needs: errors as results, and the news that it is lost.
 
 use super::adapter::Found;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, panic_text};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -34,6 +35,9 @@ pub(super) struct Gpu {
     /// Buffers with this in their name find no memory: Mesa's software driver never says so by itself.
     #[cfg(test)]
     refused: Mutex<Option<&'static str>>,
+    /// Waits panic, as wgpu has them do when the driver says that the device is lost.
+    #[cfg(test)]
+    breaks: AtomicBool,
 }
 
 /// What the driver says when the device is gone.
@@ -133,6 +137,8 @@ impl Gpu {
             submissions: AtomicU32::new(0),
             #[cfg(test)]
             refused: Mutex::default(),
+            #[cfg(test)]
+            breaks: AtomicBool::new(false),
         })
     }
 
@@ -220,10 +226,22 @@ impl Gpu {
     /// Looks what is over, or waits a moment for it.
     ///
     /// One at a time, and not while somebody submits: wgpu 30.0.1 panics when a wait for a submission finds that another
-    /// thread has just put away what it looked at ("If the queue is empty, the current submission index …").
+    /// thread has just put away what it looked at ("If the queue is empty, the current submission index …"). It panics,
+    /// too, when the driver answers a wait with the loss of the device: then the device is lost, and nothing else.
     pub fn poll(&self, how: wgpu::PollType) -> std::result::Result<wgpu::PollStatus, wgpu::PollError> {
         let _turn = self.turn.lock();
-        self.device.poll(how)
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            if self.breaks.load(Ordering::Relaxed) {
+                panic!("the driver says that the device is lost");
+            }
+            self.device.poll(how)
+        }));
+        polled.unwrap_or_else(|panic| {
+            self.lose("the wait for the device", &panic_text(&*panic));
+            // Callers look for the loss before they wait on.
+            Err(wgpu::PollError::Timeout)
+        })
     }
 
     /// Bytes that one buffer for handlers may have.
@@ -286,7 +304,7 @@ impl Gpu {
             self.queue.write_buffer(buffer, offset, bytes);
             return scope.check(what);
         }
-        let mut at = offset;
+        let mut stages = Vec::new();
         for part in bytes.chunks(LARGEST_STAGE) {
             let size = part.len() as u64;
             let stage = self.buffer(what, size, Usage::MAP_WRITE | Usage::COPY_SRC, true)?;
@@ -294,14 +312,24 @@ impl Gpu {
             view.copy_from_slice(part);
             drop(view);
             stage.unmap();
-            let scope = self.scope();
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(&stage, 0, buffer, at, size);
-            self.submit(encoder.finish());
-            scope.check(what)?;
+            stages.push((stage, size));
+        }
+        // In one submission: no round may find a part of it.
+        let scope = self.scope();
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut at = offset;
+        for (stage, size) in &stages {
+            encoder.copy_buffer_to_buffer(stage, 0, buffer, at, *size);
             at += size;
         }
-        Ok(())
+        self.submit(encoder.finish());
+        scope.check(what)
+    }
+
+    /// From now on the driver answers waits as it does when the device is lost.
+    #[cfg(test)]
+    pub fn break_waits(&self) {
+        self.breaks.store(true, Ordering::Relaxed);
     }
 
     /// From now on there is no memory for buffers with this in their name.

@@ -252,17 +252,18 @@ impl Group {
             let usage = Usage::MAP_READ | Usage::COPY_DST;
             Some(gpu.buffer("the results of a round", size, usage, false)?)
         };
-        let statuses = if record.has_status {
-            None
-        } else {
-            let usage = Usage::STORAGE | Usage::COPY_SRC;
-            Some(gpu.buffer(
-                "the statuses of a round",
-                (capacity_bytes * 4).next_multiple_of(16),
-                usage,
-                false,
-            )?)
-        };
+        // What they are read from is there beforehand, too: that a message faulted must not depend on free memory.
+        let (mut statuses, mut statuses_back) = (None, None);
+        if !record.has_status {
+            let size = (capacity_bytes * 4).next_multiple_of(16);
+            let part = |usage| gpu.buffer("the statuses of a round", size, usage, false);
+            if gpu.mapped {
+                statuses = Some(part(Usage::STORAGE | Usage::MAP_READ)?);
+            } else {
+                statuses = Some(part(Usage::STORAGE | Usage::COPY_SRC)?);
+                statuses_back = Some(part(Usage::MAP_READ | Usage::COPY_DST)?);
+            }
+        }
         let scope = gpu.scope();
         let states = statuses.as_ref().unwrap_or(arena.buffer());
         let bind_group = self.bind(&upload, messages_at, &records, states);
@@ -273,6 +274,7 @@ impl Group {
             messages_at,
             records,
             statuses,
+            statuses_back,
             read_back,
             generation: arena.generation,
             bind_group,

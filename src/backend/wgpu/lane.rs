@@ -210,18 +210,17 @@ impl Lane {
             }
             return Ok(());
         };
-        let count = self.places.len() as u32;
-        let first = match self.fallback() {
-            Some(first) => first,
-            None => self.group.allocate(count)?.start,
-        };
-        if let Err(error) = self.group.write_states(first, states, size) {
-            if self.fallback().is_none() {
-                self.group.free(first..first + count);
-            }
+        // In places of their own: if the device has no memory for them, those that were there stay as they were.
+        let places = self.group.allocate(self.places.len() as u32)?;
+        if let Err(error) = self.group.write_states(places.start, states, size) {
+            self.group.free(places);
             return Err(error);
         }
-        self.fallback.store(first, Ordering::Relaxed);
+        let before = self.fallback();
+        self.fallback.store(places.start, Ordering::Relaxed);
+        if let Some(first) = before {
+            self.group.free(first..first + self.places.len() as u32);
+        }
         Ok(())
     }
 

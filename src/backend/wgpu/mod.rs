@@ -228,6 +228,11 @@ impl Device for WgpuDevice {
     }
 
     #[cfg(test)]
+    fn break_waits(&self) {
+        self.gpu.break_waits();
+    }
+
+    #[cfg(test)]
     fn refuse(&self, part: Option<&'static str>) {
         self.gpu.refuse(part);
     }

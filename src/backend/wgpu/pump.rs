@@ -29,6 +29,8 @@ const TURN: Duration = Duration::from_micros(50);
 const DEPTH: usize = 2;
 /// No submission is over sooner: who only sends need not look for its end, which takes some microseconds.
 const SHORTEST: Duration = Duration::from_micros(20);
+/// Who has less time left makes no second submission.
+const HURRY: Duration = Duration::from_millis(100);
 /// Whoever pumped and left is expected back within so long; it saves waking the thread for each round.
 const WATCH: Duration = Duration::from_micros(200);
 
@@ -74,6 +76,8 @@ struct Flight {
     since: Instant,
     rounds: Vec<Round>,
     mapping: Mapping,
+    /// What became of messages that were not handled has been asked for.
+    has_statuses: bool,
 }
 
 impl Pump {
@@ -301,12 +305,19 @@ impl Pump {
         }
         // Relaxed: see `work`.
         self.turns.fetch_add(1, Ordering::Relaxed);
-        self.fill(flights);
+        // A driver that computes itself may not come back from a second submission before the first is over.
+        let is_in_a_hurry = deadline.is_some_and(|end| end.saturating_duration_since(Instant::now()) < HURRY);
+        if flights.is_empty() || !is_in_a_hurry {
+            self.fill(flights);
+        }
         if flights.front().is_some_and(|flight| self.is_back(flight, deadline, may_stay)) {
             let flight = flights.pop_front().expect("it was there");
-            self.land(flight, own);
+            self.land(flights, flight, own);
             // At once: whoever gets the results has its hands full with them.
-            self.fill(flights);
+            if flights.is_empty() || !is_in_a_hurry {
+                self.fill(flights);
+            }
+            self.under_way.store(flights.len(), Ordering::SeqCst);
         }
         !flights.is_empty() || !lock(&self.queue).is_empty()
     }
@@ -415,7 +426,8 @@ impl Pump {
         if let [round] = &mut prepared[..] {
             round.encode_ahead();
         }
-        flights.push_back(Flight { submission, since: Instant::now(), rounds: prepared, mapping });
+        let since = Instant::now();
+        flights.push_back(Flight { submission, since, rounds: prepared, mapping, has_statuses: false });
         scope.check("a round")
     }
 
@@ -446,12 +458,23 @@ impl Pump {
         }
     }
 
-    /// Hands out what a submission brought.
-    fn land(&self, flight: Flight, own: Option<&Lane>) {
+    /// Hands out what a submission brought; or asks for what became of its messages, if not all were handled.
+    fn land(&self, flights: &mut VecDeque<Flight>, mut flight: Flight, own: Option<&Lane>) {
         if self.gpu.is_lost() || flight.mapping.has_failed() {
             let error = self.gpu.lose("the results of a round", &"they could not be mapped");
             flight.rounds.iter().for_each(|round| round.fail(&error));
             return;
+        }
+        if !std::mem::replace(&mut flight.has_statuses, true) {
+            match Round::ask_for_statuses(&self.gpu, &flight.rounds) {
+                Ok(None) => {}
+                Ok(Some((submission, mapping))) => {
+                    flight.submission = submission.unwrap_or(flight.submission);
+                    flight.mapping = mapping;
+                    return flights.push_front(flight);
+                }
+                Err(error) => return flight.rounds.iter().for_each(|round| round.fail(&error)),
+            }
         }
         let may_wait = own.is_some() && lock(&self.bell.0).has_thread;
         let mut over = Vec::new();

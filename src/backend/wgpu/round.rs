@@ -18,6 +18,8 @@ pub(super) struct Sheet {
     pub records: wgpu::Buffer,
     /// Of messages that were not handled, where the records have no status.
     pub statuses: Option<wgpu::Buffer>,
+    /// Where those can be read; `None` where they can be read in place.
+    pub statuses_back: Option<wgpu::Buffer>,
     /// Where the records can be read; `None` where they can be read in place.
     pub read_back: Option<wgpu::Buffer>,
     /// The arena's generation that `bind_group` has.
@@ -171,6 +173,68 @@ impl Round {
         }
     }
 
+    /// Was there a message that was not handled?
+    fn has_trouble(&self, records: &[u8]) -> bool {
+        let trouble: [u8; 4] = records[..4].try_into().expect("four bytes");
+        u32::from_ne_bytes(trouble) == self.stamp
+    }
+
+    /// Where the host can read the statuses.
+    fn readable_statuses(&self) -> Option<&wgpu::Buffer> {
+        self.sheet.statuses_back.as_ref().or(self.sheet.statuses.as_ref())
+    }
+
+    fn status_bytes(&self) -> u64 {
+        u64::from(self.messages) * 4
+    }
+
+    /// Has the statuses come to where the host can read them, of rounds that are over with messages that were not
+    /// handled; `None` if there are no such. It may take a submission, which is then what to wait for.
+    ///
+    /// # Errors
+    ///
+    /// `DeviceLost`.
+    pub fn ask_for_statuses(
+        gpu: &Gpu,
+        rounds: &[Self],
+    ) -> Result<Option<(Option<wgpu::SubmissionIndex>, Mapping)>> {
+        let mut troubled = Vec::new();
+        for round in rounds.iter().filter(|round| round.sheet.statuses.is_some() && round.messages > 0) {
+            let view = round.readable().get_mapped_range(..4);
+            let view = view.map_err(|error| gpu.lose("the records of a round", &error))?;
+            if round.has_trouble(&view) {
+                troubled.push(round);
+            }
+        }
+        if troubled.is_empty() {
+            return Ok(None);
+        }
+        let scope = gpu.scope();
+        let mapping = Mapping::default();
+        let mut encoder = None;
+        for round in troubled {
+            let bytes = round.status_bytes();
+            match (&round.sheet.statuses, &round.sheet.statuses_back) {
+                (Some(statuses), Some(back)) => {
+                    let encoder =
+                        encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
+                    encoder.copy_buffer_to_buffer(statuses, 0, back, 0, bytes);
+                    encoder.map_buffer_on_submit(back, wgpu::MapMode::Read, ..bytes, mapping.callback());
+                }
+                (Some(statuses), None) => {
+                    statuses.map_async(wgpu::MapMode::Read, ..bytes, mapping.callback());
+                }
+                (None, _) => {}
+            }
+        }
+        let submission = encoder.map(|encoder| gpu.submit(encoder.finish()));
+        // The memory is there already: nothing but a loss explains it.
+        scope
+            .check("the statuses of a round")
+            .map_err(|error| gpu.lose("the statuses of a round", &error))?;
+        Ok(Some((submission, mapping)))
+    }
+
     /// The commands of these rounds.
     pub fn encode(gpu: &Gpu, rounds: &mut [Self]) -> (wgpu::CommandBuffer, Mapping) {
         // One small round is what a caller waits for most often: its commands are there already.
@@ -233,6 +297,8 @@ pub(super) struct Landed {
 }
 
 impl Landed {
+    /// Of a round whose records, and [statuses](Round::ask_for_statuses), can be read.
+    ///
     /// # Errors
     ///
     /// `DeviceLost`, if they cannot be read.
@@ -240,15 +306,14 @@ impl Landed {
         let failed = |error| round.group.gpu.lose("the records of a round", &error);
         let bytes = round.record_bytes(round.messages);
         let view = round.readable().get_mapped_range(..bytes).map_err(failed)?;
-        let trouble: [u8; 4] = view[..4].try_into().expect("four bytes");
-        let trouble = u32::from_ne_bytes(trouble) == round.stamp;
-        let statuses = match &round.sheet.statuses {
+        let trouble = round.has_trouble(&view);
+        let statuses = match round.readable_statuses() {
             Some(statuses) if trouble => {
-                let size = u64::from(round.messages) * 4;
-                let gpu = &round.group.gpu;
-                let encoder = gpu.device.create_command_encoder(&Default::default());
-                let copy = gpu.start_download(encoder, statuses, 0, size)?;
-                copy.finish(None)?
+                let view = statuses.get_mapped_range(..round.status_bytes()).map_err(failed)?;
+                let copy = view.to_vec();
+                drop(view);
+                statuses.unmap();
+                copy
             }
             _ => Vec::new(),
         };

@@ -109,9 +109,11 @@ impl Shader {
 ///
 /// `Unavailable`, if not even one does.
 fn most_messages(gpu: &Gpu, joined: &Joined, workgroup: u32) -> Result<u32> {
+    // The words of a round are before its messages.
+    const WORDS: u64 = 1 << 10;
     let largest = gpu.largest_storage();
     let longest = u64::from(joined.message_stride.max(joined.record.stride).max(20));
-    let most = (largest / 2).min(MOST_BYTES) / longest;
+    let most = (largest.saturating_sub(WORDS) / 2).min(MOST_BYTES) / longest;
     if most == 0 {
         let text = format!(
             "wgpu: what one message may send takes {longest} bytes; the device allows {largest} in a buffer, and \

@@ -3,5 +3,6 @@
 mod adapter;
 mod generated;
 mod kit;
+mod order;
 mod pipelines;
 mod published;

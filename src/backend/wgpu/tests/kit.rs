@@ -21,18 +21,19 @@ const LONG: Duration = Duration::from_secs(60);
 ///
 /// If there is none, and `RINGWORK_REQUIRE` has `wgpu`.
 pub fn device() -> Option<Arc<dyn Device>> {
-    // One that was lost is of no use any more, and what lost it is to be found.
     // One that was lost, which allocates nothing, is of no use any more; and what lost it is to be found.
     static DEVICE: Mutex<Option<Arc<dyn Device>>> = Mutex::new(None);
     let mut device = lock(&DEVICE);
-    if device.as_ref().is_some_and(|device| device.allocate(4).is_ok()) {
-        return device.clone();
+    if device.as_ref().is_none_or(|device| device.allocate(4).is_err()) {
+        *device = own_device();
     }
+    device.clone()
+}
+
+/// … opened for the caller alone.
+pub fn own_device() -> Option<Arc<dyn Device>> {
     match choose(&DeviceOptions::default(), false).and_then(|found| WgpuDevice::open(&found)) {
-        Ok(new) => {
-            *device = Some(new);
-            device.clone()
-        }
+        Ok(device) => Some(device),
         Err(error) => {
             let required = std::env::var("RINGWORK_REQUIRE").unwrap_or_default();
             assert!(!required.split(',').any(|name| name.trim() == "wgpu"), "wgpu is required: {error}");
@@ -135,6 +136,10 @@ impl Kernel {
             }
         }
         disorder.map_or(Ok(ends), Err)
+    }
+
+    pub fn port(&mut self) -> &mut dyn Port {
+        &mut *self.port
     }
 
     pub fn states(&mut self) -> Vec<u32> {

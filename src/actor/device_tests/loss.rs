@@ -1,0 +1,147 @@
+//! Losses that a kernel hears of in another way than from a call that fails, and what little memory must not do to one.
+
+use super::{ADD, AGAIN, LONG, Number, Sum, adder, check_books, runtime};
+use crate::{KernelState, RestartPolicy, RestartState, RingKernel, message};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+message! { pub struct To { pub to: u32, pub value: u32 } }
+message! { pub struct Wide { pub words: [u32; 64] } }
+
+/// Waits for something that nobody tells of.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < LONG, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_loss_that_the_driver_answers_a_wait_with_is_told_to_every_caller() {
+    let Some(runtime) = runtime() else { return };
+    let kernel = adder(&runtime, RestartPolicy::Never);
+    let asked = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    let begun = Instant::now();
+                    if let Err(error) = kernel.ask(Number { value: 1 }, LONG) {
+                        assert!(error.is_device_lost() || error.is_failed(), "{error:?}");
+                        assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
+                        break;
+                    }
+                }
+            });
+        }
+        until("nobody asks", || asked.load(Ordering::Relaxed) >= 100);
+        runtime.device().break_waits();
+    });
+    assert_eq!(kernel.lifecycle(), KernelState::Failed);
+    check_books(&kernel);
+    assert!(!kernel.terminate(LONG).unwrap().detached, "nothing is waited for that cannot come");
+}
+
+#[test]
+fn a_loss_that_the_driver_answers_a_wait_with_is_heard_of_where_nobody_waits() {
+    let Some(runtime) = runtime() else { return };
+    let kernel = adder(&runtime, AGAIN);
+    kernel.ask(Number { value: 1 }, LONG).unwrap();
+    runtime.device().break_waits();
+    for _ in 0..10 {
+        kernel.send(Number { value: 1 }).unwrap();
+    }
+    until("the kernel goes on on another device", || kernel.telemetry().handled == 11);
+    assert_eq!(kernel.telemetry().restarts, 1);
+    check_books(&kernel);
+}
+
+#[test]
+fn a_kernel_without_room_for_replies_hears_that_its_device_is_lost() {
+    let Some(runtime) = runtime() else { return };
+    let stalled = RingKernel::<Number, Sum>::wgsl("stalled", ADD)
+        .initial_state(Sum::default())
+        .restart(RestartPolicy::Never)
+        .output_capacity(1);
+    let stalled = runtime.launch(stalled).unwrap();
+    stalled.activate().unwrap();
+    let other = adder(&runtime, AGAIN);
+    stalled.send(Number { value: 1 }).unwrap();
+    until("the reply is there", || stalled.telemetry().handled == 1);
+    stalled.send(Number { value: 1 }).unwrap();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let begun = Instant::now();
+            (stalled.ask(Number { value: 1 }, LONG), begun.elapsed())
+        });
+        until("it has been asked", || stalled.telemetry().accepted == 3);
+        runtime.device().destroy();
+        // Somebody else finds out.
+        other.ask(Number { value: 1 }, LONG).unwrap();
+        let (answer, took) = asking.join().unwrap();
+        let error = answer.unwrap_err();
+        assert!(error.is_device_lost() || error.is_failed(), "{error:?}");
+        assert!(took < LONG / 2, "{took:?}");
+    });
+    assert_eq!(stalled.lifecycle(), KernelState::Failed);
+}
+
+#[test]
+fn that_a_message_faulted_does_not_depend_on_free_memory() {
+    let Some(runtime) = runtime() else { return };
+    let text = "fn on_message(m: Number) -> Number {
+        var n = m.value;
+        loop { if n != 7u { break; } }
+        return Number(n + 1u);
+    }";
+    let kernel = RingKernel::<Number, Number>::wgsl("stateless", text).loop_budget(100).restart(AGAIN);
+    let kernel = runtime.launch(kernel).unwrap();
+    kernel.activate().unwrap();
+    assert_eq!(kernel.ask(Number { value: 1 }, LONG).unwrap().value, 2);
+    runtime.device().refuse(Some("a copy from the device"));
+    for round in 0..3u32 {
+        // More than one round at once.
+        let values: Vec<_> = (0..200).map(|number| number + round * 1000).collect();
+        let asked: Vec<_> =
+            values.iter().map(|value| kernel.request(Number { value: *value }).unwrap()).collect();
+        for (value, answer) in values.iter().zip(asked) {
+            match answer.wait(LONG) {
+                Ok(reply) => assert_eq!(reply.value, value + 1, "another message's reply"),
+                Err(error) => {
+                    assert_eq!(*value, 7, "{error:?}");
+                    assert!(!error.is_device_lost(), "{error:?}");
+                }
+            }
+        }
+    }
+    assert!(!runtime.device().is_lost());
+    runtime.device().refuse(None);
+}
+
+#[test]
+fn a_snapshot_for_which_there_is_no_memory_leaves_the_one_before() {
+    let Some(runtime) = runtime() else { return };
+    let text = "fn on_message(m: To, s: ptr<function, Wide>) -> Number {
+        (*s).words[0] += m.value;
+        return Number((*s).words[0]);
+    }";
+    let policy = RestartPolicy::OneForOne { max: 3, within: LONG, state: RestartState::Snapshot };
+    // More than what is written without a buffer to stage it.
+    let kernel = RingKernel::<To, Number>::wgsl("wide", text)
+        .initial_state(Wide { words: [0; 64] })
+        .instances(1000)
+        .restart(policy);
+    let kernel = runtime.launch(kernel).unwrap();
+    kernel.activate().unwrap();
+    let add = |value| kernel.ask(To { to: 500, value }, LONG).unwrap().value;
+    add(5);
+    kernel.snapshot().unwrap();
+    assert_eq!(add(10), 15);
+    runtime.device().refuse(Some("a write of states"));
+    assert!(kernel.snapshot().unwrap_err().is_unavailable());
+    runtime.device().refuse(None);
+    runtime.device().destroy();
+    assert_eq!(add(1), 6, "the snapshot that was taken");
+}

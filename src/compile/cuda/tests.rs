@@ -3,6 +3,7 @@
 
 mod engine;
 mod entry_points;
+mod functions;
 mod generated;
 mod nvrtc;
 mod published;

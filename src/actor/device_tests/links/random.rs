@@ -19,6 +19,9 @@ enum Stage {
     Instances,
 }
 
+/// The first number of another source.
+const OTHER: u32 = 1 << 20;
+
 /// One fewer than `KEEP` and `LAST` may be told of.
 const INSTANCES: u32 = 5;
 
@@ -40,6 +43,8 @@ struct History {
     stages: Vec<Stage>,
     /// Has the end instances?
     is_split: bool,
+    /// Does another kernel send to where the first one does?
+    is_joined: bool,
     capacity: usize,
     /// Of the end's queue of replies.
     unread: usize,
@@ -65,13 +70,15 @@ fn histories() -> impl Strategy<Value = History> {
     (
         prop::collection::vec(stage, 1..4),
         any::<bool>(),
+        prop::bool::weighted(0.3),
         prop_oneof![Just(4usize), Just(64), Just(1024)],
         prop_oneof![Just(3usize), Just(1024)],
         prop::collection::vec(step, 1..30),
     )
-        .prop_map(|(stages, is_split, capacity, unread, steps)| History {
+        .prop_map(|(stages, is_split, is_joined, capacity, unread, steps)| History {
             stages,
             is_split,
+            is_joined,
             capacity,
             unread,
             steps,
@@ -124,6 +131,14 @@ fn run(history: &History, runtime: &Runtime) -> [u64; 2] {
     let end = end.restart(AGAIN);
     let end: Handle<Item, Item> =
         start(runtime, end.queue_capacity(history.capacity).output_capacity(history.unread));
+    let other = RingKernel::<Item, ()>::wgsl("other", PASS).output::<Item>("out").restart(AGAIN);
+    let other = start(runtime, other.queue_capacity(history.capacity));
+    if history.is_joined {
+        match stages.get(1) {
+            Some(next) => link(runtime, &other, next),
+            None => link(runtime, &other, &end),
+        }
+    }
     for (number, stage) in stages.iter().enumerate() {
         match stages.get(number + 1) {
             Some(next) => link(runtime, stage, next),
@@ -132,19 +147,32 @@ fn run(history: &History, runtime: &Runtime) -> [u64; 2] {
     }
     let sent: u32 =
         history.steps.iter().map(|step| if let Step::Send(count) = step { *count } else { 0 }).sum();
-    let arrivals = expected(&history.stages, (0..sent).map(item).collect());
-    let accepted = arrivals.len() as u64;
-    let expected = if history.is_split { at_the_end(arrivals, INSTANCES) } else { arrivals };
-    // A device that is lost takes the states with it.
-    let has_states = !history.steps.iter().any(|step| matches!(step, Step::Destroy));
+    let mut arrivals = vec![expected(&history.stages, (0..sent).map(item).collect())];
+    if history.is_joined {
+        let mut stages = history.stages.clone();
+        stages[0] = Stage::Pass;
+        arrivals.push(expected(&stages, (OTHER..OTHER + sent).map(item).collect()));
+    }
+    let accepted = arrivals.iter().map(|items| items.len() as u64).sum::<u64>();
+    let expected: Vec<_> = arrivals
+        .into_iter()
+        .map(|items| if history.is_split { at_the_end(items, INSTANCES) } else { items })
+        .collect();
+    let replies = expected.iter().map(Vec::len).sum::<usize>();
+    // A device that is lost takes the states with it, and who comes first to them is nobody's choice.
+    let has_states = !history.is_joined && !history.steps.iter().any(|step| matches!(step, Step::Destroy));
     let seen = |items: &[Item]| -> Vec<Item> {
         items.iter().map(|item| Item { seen: if has_states { item.seen } else { 0 }, ..*item }).collect()
     };
     std::thread::scope(|scope| {
         let received = scope.spawn(|| {
             let one = |_| end.recv_timeout(LONG).map_err(|error| format!("{error}; {:#?}", end.telemetry()));
-            (0..expected.len()).map(one).collect::<Result<Vec<_>, _>>()
+            (0..replies).map(one).collect::<Result<Vec<_>, _>>()
         });
+        if history.is_joined {
+            // Nobody pauses it.
+            scope.spawn(|| (OTHER..OTHER + sent).all(|number| other.send(item(number)).is_ok()));
+        }
         // Sends wait while the chain is stalled, so they have a thread of their own.
         let (sender, numbers) = std::sync::mpsc::channel::<std::ops::Range<u32>>();
         let first = &stages[0];
@@ -196,32 +224,40 @@ fn run(history: &History, runtime: &Runtime) -> [u64; 2] {
         resume();
         drop(sender);
         match received.join().unwrap() {
-            Ok(received) => assert_eq!(seen(&received), seen(&expected)),
+            Ok(received) => {
+                let (own, others) = received.into_iter().partition::<Vec<_>, _>(|item| item.number < OTHER);
+                assert_eq!(seen(&own), seen(&expected[0]));
+                assert_eq!(seen(&others), expected.get(1).map_or(Vec::new(), |items| seen(items)));
+            }
             Err(error) => {
                 let all = runtime.telemetry();
                 // Whoever still sends has to end too.
-                stages.iter().for_each(|stage| drop(stage.terminate(Duration::ZERO)));
+                let senders = stages.iter().chain([&other]);
+                senders.for_each(|stage| drop(stage.terminate(Duration::ZERO)));
                 panic!("{error}; {all:#?}");
             }
         }
     });
-    for stage in &stages {
+    for stage in stages.iter().chain([&other]) {
         eventually("all is in the books", || stage.telemetry().pending == 0);
         let books = stage.telemetry();
         assert_eq!(books.undeliverable, 0);
         assert_eq!(books.accepted, books.handled + books.dead_letters.total());
     }
-    for (place, stage) in stages.iter().enumerate() {
-        let emitted = self::expected(&history.stages[..=place], (0..sent).map(item).collect()).len() as u64;
-        // What a message emitted is counted behind the message.
-        let text = format!("stage {place} has emitted {emitted}");
-        eventually(&text, || stage.telemetry().emitted >= emitted);
-        assert_eq!(stage.telemetry().emitted, emitted, "by stage {place}");
+    if !history.is_joined {
+        for (place, stage) in stages.iter().enumerate() {
+            let emitted =
+                self::expected(&history.stages[..=place], (0..sent).map(item).collect()).len() as u64;
+            // What a message emitted is counted behind the message.
+            let text = format!("stage {place} has emitted {emitted}");
+            eventually(&text, || stage.telemetry().emitted >= emitted);
+            assert_eq!(stage.telemetry().emitted, emitted, "by stage {place}");
+        }
     }
     // What is for an instance that is not there is refused behind the messages that emitted it, and gives no reply.
     eventually("each value has arrived", || end.telemetry().accepted >= accepted);
     let last = end.telemetry();
-    assert_eq!((last.accepted, last.handled), (accepted, expected.len() as u64));
+    assert_eq!((last.accepted, last.handled), (accepted, replies as u64));
     check(runtime);
     let ends = stages[1..].iter().map(Handle::telemetry).chain([last]);
     ends.map(|books| [books.accepted, books.arrived]).fold([0; 2], |[a, b], [c, d]| [a + c, b + d])

@@ -367,6 +367,8 @@ impl Control<'_> {
                     S::Loop { body, continuing, break_if }
                 }
                 Step::Spend => {
+                    // Where all have returned, nothing computes what would end the loop.
+                    self.look(group, leave, block);
                     group.spend(self.rounds, block);
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! What an invocation has is its own, and is the same behind a barrier.
+//! What an invocation has is its own, and is the same behind a barrier; and who leaves early is not waited for.
 
 use super::both;
 
@@ -58,4 +58,38 @@ fn bools_inside_of_what_is_kept() {
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert_eq!(found, expected, "invocation {i}: {found:#026b} instead of {expected:#026b}");
     }
+}
+
+#[test]
+fn a_loop_with_a_barrier_that_only_a_return_leaves() {
+    let texts = [
+        "var n = 0u; loop { n += 1u; if n > 4u { x[i] = n; return; } workgroupBarrier(); }",
+        // Around another one, and inside of `continuing`, where nothing can return.
+        "var n = 0u; loop { loop { n += 1u; if n > 4u { x[i] = n; return; } workgroupBarrier(); } }",
+        "var n = 0u; loop { n += 1u; if n > 4u { x[i] = n; return; }
+           continuing { for (var k = 0u; k < 2u; k++) { workgroupBarrier(); } } }",
+    ];
+    let (runtime, orchestrator) = both();
+    for text in texts {
+        let text = format!(
+            "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+             @compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+                 let i = id.x;
+                 {text}
+             }}"
+        );
+        let x = runtime.buffer(&[0u32; 24]).unwrap();
+        let kernel = orchestrator.kernel(&text, "main").unwrap().bind("x", &x).loop_budget(20);
+        kernel.dispatch([3, 1, 1]).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(x.to_vec().unwrap(), [5; 24], "{text}");
+    }
+    // The budget still ends one that nobody leaves.
+    let text = "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(8) fn main(@builtin(local_invocation_index) i: u32) {
+            var n = 0u;
+            loop { n += 1u; if n > 40u { x[i] = n; return; } workgroupBarrier(); }
+        }";
+    let x = runtime.buffer(&[0u32; 8]).unwrap();
+    let kernel = orchestrator.kernel(text, "main").unwrap().bind("x", &x).loop_budget(20);
+    assert!(kernel.dispatch([1, 1, 1]).is_err_and(|error| error.is_failed()));
 }

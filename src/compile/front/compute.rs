@@ -228,10 +228,9 @@ fn bindings(
                 (stride, stride.saturating_mul(count), Some(base))
             }
             TypeInner::Struct { ref members, span } => {
-                match members.last().map(|m| (m, &module.types[m.ty].inner)) {
-                    Some((last, TypeInner::Array { size: ArraySize::Dynamic, stride, .. })) => {
-                        (4, (last.offset + stride).next_multiple_of(4), None)
-                    }
+                match members.last().map(|m| &module.types[m.ty].inner) {
+                    // One element is counted, and what its alignment adds, as every WebGPU device asks for.
+                    Some(TypeInner::Array { size: ArraySize::Dynamic, .. }) => (4, span, None),
                     _ => (span, span, Some(global.ty)),
                 }
             }

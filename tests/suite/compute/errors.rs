@@ -474,3 +474,26 @@ fn buffers_of_another_device() {
         result.expect("all CPU runtimes have the same memory");
     }
 }
+
+#[test]
+fn a_buffer_that_is_shorter_than_its_struct() {
+    // Its alignment is 16, and so is its size a multiple of that.
+    let text = "struct S { a: vec4<u32>, b: array<u32> }
+        @group(0) @binding(0) var<storage, read_write> s: S;
+        @compute @workgroup_size(1) fn main() { s.b[0] = arrayLength(&s.b); }";
+    let (runtime, orchestrator) = both();
+    let kernel = orchestrator.kernel(text, "main").unwrap();
+    for words in [5, 7] {
+        let short = runtime.buffer(&vec![0u32; words]).unwrap();
+        let text = format!(
+            "<compute \"main\">:2:31: `s` needs 32 bytes, but the bound buffer has {}; bind a longer one",
+            words * 4
+        );
+        refused(kernel.clone().bind("s", &short).dispatch([1, 1, 1]), Error::is_rejected, &text);
+    }
+    for words in [8, 9] {
+        let buffer = runtime.buffer(&vec![0u32; words as usize]).unwrap();
+        kernel.clone().bind("s", &buffer).dispatch([1, 1, 1]).unwrap();
+        assert_eq!(buffer.to_vec().unwrap()[4], words - 4);
+    }
+}

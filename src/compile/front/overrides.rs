@@ -17,14 +17,21 @@ pub(super) fn resolve(
     let ComputeSource { text, constants, .. } = *source;
     let mut is_draft = false;
     for (index, (name, _)) in constants.iter().enumerate() {
-        let is_there = module.overrides.iter().any(|(_, o)| is_named(o, name));
-        if !is_there {
+        let Some((_, declared)) = module.overrides.iter().find(|(_, o)| is_named(o, name)) else {
             return Err(report.whole(format_args!(
                 "there is no `override {name}`, for which a constant is set; declare it, or remove the constant"
             )));
-        }
-        if constants[..index].iter().any(|(other, _)| other == name) {
-            return Err(report.whole(format_args!("the constant `{name}` is set twice; set it once")));
+        };
+        // By its name or its number.
+        let twin = constants[..index].iter().find(|(other, _)| is_named(declared, other));
+        if let Some((other, _)) = twin {
+            return Err(if other == name {
+                report.whole(format_args!("the constant `{name}` is set twice; set it once"))
+            } else {
+                report.whole(format_args!(
+                    "the constants `{other}` and `{name}` are one `override`, which is set twice; set it once"
+                ))
+            });
         }
     }
     let mut resolved = text.to_string();

@@ -476,6 +476,23 @@ fn buffers_of_another_device() {
 }
 
 #[test]
+fn a_constant_that_is_set_by_its_name_and_by_its_number() {
+    let text = "@id(7) override N: u32;
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(1) fn main() { x[0] = N; }";
+    let (runtime, orchestrator) = both();
+    let x = runtime.buffer(&[0u32]).unwrap();
+    let kernel = orchestrator.kernel(text, "main").unwrap().bind("x", &x);
+    refused(
+        kernel.clone().constant("N", 2.0).constant("7", 3.0).dispatch([1, 1, 1]),
+        Error::is_rejected,
+        "<compute \"main\">:1:1: the constants `N` and `7` are one `override`, which is set twice; set it once",
+    );
+    kernel.constant("7", 3.0).dispatch([1, 1, 1]).unwrap();
+    assert_eq!(x.to_vec().unwrap(), [3]);
+}
+
+#[test]
 fn a_buffer_that_is_shorter_than_its_struct() {
     // Its alignment is 16, and so is its size a multiple of that.
     let text = "struct S { a: vec4<u32>, b: array<u32> }

@@ -95,14 +95,13 @@ impl ComputeKernel {
             loop_budget: LOOP_BUDGET,
             compiled: Mutex::new(None),
         };
-        let draft = kernel.compile(true)?;
-        if !draft.program.is_draft {
-            *lock(&kernel.compiled) = Some(draft);
-        }
+        let compiled = kernel.compile(true)?;
+        *lock(&kernel.compiled) = compiled;
         Ok(kernel)
     }
 
-    fn compile(&self, draft: bool) -> Result<Arc<CompiledCompute>> {
+    /// `None` for a draft without all values.
+    fn compile(&self, draft: bool) -> Result<Option<Arc<CompiledCompute>>> {
         self.orchestrator.compile(&ComputeSource {
             name: &self.name,
             text: &self.text,
@@ -194,7 +193,8 @@ impl ComputeKernel {
         if let Some(compiled) = &*compiled {
             return Ok(compiled.clone());
         }
-        Ok(compiled.insert(self.compile(false)?).clone())
+        let made = self.compile(false)?.expect("only a draft may lack values");
+        Ok(compiled.insert(made).clone())
     }
 
     /// Runs so many workgroups along x, y and z, and waits until they are done. What it says of the dispatch is in the

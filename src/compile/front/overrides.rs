@@ -7,10 +7,12 @@ use crate::compile::compute::ComputeSource;
 use crate::error::{Error, ErrorKind, Result};
 use naga::{Module, ScalarKind, TypeInner};
 
-/// The text with its overrides resolved, where no line moves; and whether a value is missing, for a draft.
+/// The text with its overrides resolved, where no line moves; and whether a value is missing, for a draft, which has
+/// `stand_in` there.
 pub(super) fn resolve(
     module: &Module,
     source: &ComputeSource<'_>,
+    stand_in: f64,
     words: &[Word<'_>],
     report: &Reporter<'_>,
 ) -> Result<(String, bool)> {
@@ -45,7 +47,7 @@ pub(super) fn resolve(
             constants.iter().find(|(wanted, _)| is_named(declared, wanted)).map(|(_, value)| *value);
         let is_missing = constant.is_none() && declared.init.is_none() && source.draft;
         is_draft |= is_missing;
-        match constant.or(is_missing.then_some(1.0)) {
+        match constant.or(is_missing.then_some(stand_in)) {
             Some(value) => {
                 let kind = match module.types[declared.ty].inner {
                     TypeInner::Scalar(scalar) => scalar.kind,

@@ -327,21 +327,22 @@ impl Shared {
 
     /// Sends what the device has not got. `is_blind`: it may be written over what a kernel wrote meanwhile.
     fn flush(&self, copy: &HostCopy, is_blind: bool) -> Result<()> {
-        let (mut dirty, was_newer) = {
+        let (mut dirty, had_values, generation) = {
             let mut sides = lock(&self.sides);
             if sides.conflict.is_some() {
                 return Err(self.conflict(&mut sides));
             }
-            (sides.dirty.clone(), self.is_device_newer(&sides))
+            if sides.dirty.is_empty() {
+                return Ok(());
+            }
+            // One look for both questions, before and after: a kernel that begins between two would be in neither's answer.
+            let generation = self.generation();
+            let had_values = self.device_has_values(&sides);
+            if !is_blind && had_values && generation != Some(sides.seen) {
+                return Err(self.conflict(&mut sides));
+            }
+            (sides.dirty.clone(), had_values, generation)
         };
-        if dirty.is_empty() {
-            return Ok(());
-        }
-        if was_newer && !is_blind {
-            return Err(self.conflict(&mut lock(&self.sides)));
-        }
-        let had_values = self.device_has_values(&lock(&self.sides));
-        let generation = self.generation();
         while let Some(range) = dirty.first() {
             let sent = self.send(range.clone(), &copy.bytes()[range]);
             if sent.is_err() {
@@ -352,7 +353,8 @@ impl Shared {
             dirty.remove_first();
         }
         let mut sides = lock(&self.sides);
-        if !is_blind && self.generation() != generation {
+        // While a kernel runs there is no generation, and none is like another.
+        if !is_blind && (generation.is_none() || self.generation() != generation) {
             return Err(self.conflict(&mut sides));
         }
         sides.dirty.clear();

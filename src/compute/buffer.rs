@@ -1,5 +1,6 @@
 //! Buffers that live on the device: bound to handlers by name, read and written from the host between messages.
 
+use super::copy::no_memory;
 use super::pool::Block;
 use super::shared::{ALIGNMENT, BufferState, Shared};
 use super::slice::BufferSlice;
@@ -174,7 +175,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// [invalid](Error::is_invalid) if it has no values yet; [conflict](Error::is_conflict) if both sides were written;
     /// [timed out](Error::is_timed_out) if handlers use the buffer without a pause for five seconds, or a view of another
-    /// kind is kept as long; [device lost](Error::is_device_lost).
+    /// kind is kept as long; [unavailable](Error::is_unavailable) if the host has no memory for it;
+    /// [device lost](Error::is_device_lost).
     pub fn host(&self) -> Result<HostView<'_, T>> {
         HostView::new(&self.shared, self.bytes(0..self.len))
     }
@@ -252,7 +254,10 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// As [`host`](Self::host).
     pub fn to_vec(&self) -> Result<Vec<T>> {
-        Ok(self.host()?.to_vec())
+        let (view, mut values) = (self.host()?, Vec::new());
+        values.try_reserve_exact(self.len).map_err(|_| no_memory(self.len * size_of::<T>()))?;
+        values.extend_from_slice(&view);
+        Ok(values)
     }
 
     /// Copies the elements from `offset` on into `values`. Unless the host's copy is up to date, they come from the device,

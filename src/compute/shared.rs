@@ -3,6 +3,7 @@
 //! Bytes only; elements are [`UnifiedBuffer`](super::UnifiedBuffer)'s. Whoever has the host's copy locked for writing is the
 //! one that moves the buffer from state to state; kernels only count that they begin and end to write.
 
+use super::copy::HostCopy;
 use super::lease::Holder;
 use super::pool::Block;
 use super::ranges::Ranges;
@@ -67,31 +68,6 @@ impl fmt::Display for BufferState {
             Self::HostDirty => "host dirty",
             Self::DeviceDirty => "device dirty",
         })
-    }
-}
-
-/// Memory as aligned as any element may be.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGNMENT]);
-
-/// The host's copy; empty where it has none.
-#[derive(Default)]
-pub(super) struct HostCopy(Vec<Line>);
-
-impl HostCopy {
-    fn allocate(&mut self, bytes: usize) {
-        if self.0.is_empty() {
-            self.0 = bytemuck::zeroed_vec(bytes.div_ceil(ALIGNMENT));
-        }
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
-    }
-
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.0)
     }
 }
 
@@ -317,7 +293,7 @@ impl Shared {
         }
         // Before the transfer: what a kernel writes during it, the copy may or may not have.
         let generation = self.generation();
-        copy.allocate(self.bytes);
+        copy.allocate(self.bytes)?;
         self.fetch(0..self.bytes, &mut copy.bytes_mut()[..self.bytes])?;
         let mut sides = lock(&self.sides);
         sides.has_copy = true;
@@ -429,12 +405,12 @@ impl Shared {
         }
         if !into_copy {
             let mut bytes = HostCopy::default();
-            bytes.allocate(range.len());
+            bytes.allocate(range.len())?;
             let bytes = &mut bytes.bytes_mut()[..range.len()];
             fill(bytes);
             return self.send(range, bytes);
         }
-        copy.allocate(self.bytes);
+        copy.allocate(self.bytes)?;
         fill(&mut copy.bytes_mut()[range.clone()]);
         let mut sides = lock(&self.sides);
         sides.has_copy = true;

@@ -173,10 +173,10 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if it has no values yet; [conflict](Error::is_conflict) if both sides were written;
-    /// [timed out](Error::is_timed_out) if handlers use the buffer without a pause for five seconds, or a view of another
-    /// kind is kept as long; [unavailable](Error::is_unavailable) if the host has no memory for it;
-    /// [device lost](Error::is_device_lost).
+    /// [invalid](Error::is_invalid) if it has no values yet; [conflict](Error::is_conflict) if both sides were written, or
+    /// this thread has a view that has to go first; [timed out](Error::is_timed_out) if handlers use the buffer without a
+    /// pause for five seconds, or another thread keeps such a view as long; [unavailable](Error::is_unavailable) if the
+    /// host has no memory for it; [device lost](Error::is_device_lost).
     pub fn host(&self) -> Result<HostView<'_, T>> {
         HostView::new(&self.shared, self.bytes(0..self.len))
     }
@@ -286,8 +286,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if they are not as many; [timed out](Error::is_timed_out) and
-    /// [device lost](Error::is_device_lost) as [`host`](Self::host).
+    /// [invalid](Error::is_invalid) if they are not as many; [conflict](Error::is_conflict) if this thread has a view; others
+    /// as [`host`](Self::host).
     pub fn copy_from(&self, values: &[T]) -> Result<()> {
         self.check_count(values.len(), self.len)?;
         self.write(0, values)
@@ -339,7 +339,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [timed out](Error::is_timed_out) and [device lost](Error::is_device_lost) as [`host`](Self::host).
+    /// [conflict](Error::is_conflict) if this thread has a view; [timed out](Error::is_timed_out) and
+    /// [device lost](Error::is_device_lost) as [`host`](Self::host).
     ///
     /// # Example
     ///
@@ -375,8 +376,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if the device has no values; [timed out](Error::is_timed_out) if a view is kept for
-    /// five seconds.
+    /// [invalid](Error::is_invalid) if the device has no values; [conflict](Error::is_conflict) if this thread has a view;
+    /// [timed out](Error::is_timed_out) if another one keeps a view for five seconds.
     pub fn keep_device(&self) -> Result<()> {
         self.shared.keep_device()
     }

@@ -112,7 +112,8 @@ predicates! {
     is_unavailable: Unavailable;
     /// The device that the kernel runs on, or the buffer is on, is gone: unplugged, reset by its driver, or destroyed.
     is_device_lost: DeviceLost;
-    /// Two kernels, or a kernel and the host, use one buffer in ways that do not go together; the text names both.
+    /// Two kernels, or a kernel and the host, or one thread twice, use one buffer in ways that do not go together; the text
+    /// names both.
     is_conflict: Conflict;
 }
 

@@ -1,6 +1,10 @@
-//! How many words a value of a type takes, where its components are in WGSL's memory layout, and what a constant is.
+//! How many words a value of a type takes, where its components are in a table, which is WGSL's memory layout, and what a
+//! constant is.
 
-use naga::{Arena, ArraySize, Expression as E, Handle, Literal, Module, Type, TypeInner, VectorSize};
+use naga::{
+    Arena, ArraySize, Expression as E, Handle, Literal, Module, ScalarKind, StructMember, Type, TypeInner,
+    VectorSize,
+};
 
 /// Words of a value: one for each scalar in it. A table of no fixed size has none.
 pub(super) fn words(module: &Module, inner: &TypeInner) -> u32 {
@@ -24,7 +28,50 @@ fn column_stride(rows: VectorSize) -> u32 {
     if rows == VectorSize::Bi { 2 } else { 4 }
 }
 
-/// The words of WGSL's layout that hold a value's components, in the order of [`words`].
+/// Has it a `bool` inside? WGSL gives that no layout: it is in no buffer, but in what an invocation keeps of its own.
+fn has_bool(module: &Module, inner: &TypeInner) -> bool {
+    match *inner {
+        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar.kind == ScalarKind::Bool,
+        TypeInner::Array { base, .. } => has_bool(module, &module.types[base].inner),
+        TypeInner::Struct { ref members, .. } => {
+            members.iter().any(|m| has_bool(module, &module.types[m.ty].inner))
+        }
+        _ => false,
+    }
+}
+
+/// Words that a value takes in a table of the interpreter: as WGSL has it; and where that says nothing, one for each
+/// `bool`, for a word is the least that the interpreter writes, and its parts one behind the other.
+pub(super) fn table_words(module: &Module, inner: &TypeInner) -> u32 {
+    match *inner {
+        _ if !has_bool(module, inner) => inner.size(module.to_ctx()) / 4,
+        TypeInner::Array { base, size: ArraySize::Constant(count), .. } => {
+            count.get() * table_words(module, &module.types[base].inner)
+        }
+        TypeInner::Struct { ref members, .. } => {
+            members.iter().map(|m| table_words(module, &module.types[m.ty].inner)).sum()
+        }
+        _ => words(module, inner),
+    }
+}
+
+/// Words from one element of an array to the next in a table.
+fn stride_words(module: &Module, base: Handle<Type>, stride: u32) -> u32 {
+    let base = &module.types[base].inner;
+    if has_bool(module, base) { table_words(module, base) } else { stride / 4 }
+}
+
+/// Words before a member of a struct in a table.
+fn offset_words(module: &Module, members: &[StructMember], index: usize) -> u32 {
+    let inner = |member: &StructMember| &module.types[member.ty].inner;
+    if members.iter().any(|member| has_bool(module, inner(member))) {
+        members[..index].iter().map(|member| table_words(module, inner(member))).sum()
+    } else {
+        members[index].offset / 4
+    }
+}
+
+/// The words of a table that hold a value's components, in the order of [`words`].
 pub(super) fn leaves(module: &Module, inner: &TypeInner) -> Box<[u32]> {
     let mut all = Vec::new();
     collect(module, inner, 0, &mut all);
@@ -41,25 +88,27 @@ fn collect(module: &Module, inner: &TypeInner, start: u32, all: &mut Vec<u32>) {
             }
         }
         TypeInner::Array { base, size: ArraySize::Constant(count), stride } => {
+            let stride = stride_words(module, base, stride);
             for i in 0..count.get() {
-                collect(module, &module.types[base].inner, start + i * stride / 4, all);
+                collect(module, &module.types[base].inner, start + i * stride, all);
             }
         }
         TypeInner::Array { .. } => {}
         TypeInner::Struct { ref members, .. } => {
-            for member in members {
-                collect(module, &module.types[member.ty].inner, start + member.offset / 4, all);
+            for (index, member) in members.iter().enumerate() {
+                let start = start + offset_words(module, members, index);
+                collect(module, &module.types[member.ty].inner, start, all);
             }
         }
         _ => all.push(start),
     }
 }
 
-/// A component of a type as a value and in WGSL's layout.
+/// A component of a type as a value and in a table.
 pub(super) struct Part {
     /// Words before it in a value; for an array, vector or matrix, words of one element.
     pub words: u32,
-    /// Words before it in WGSL's layout, or from one element to the next.
+    /// Words before it in a table, or from one element to the next.
     pub layout_words: u32,
     /// How many elements there are; 0 for a table.
     pub count: u32,
@@ -76,7 +125,7 @@ pub(super) fn element(module: &Module, inner: &TypeInner) -> Part {
         }
         TypeInner::Array { base, size, stride } => Part {
             words: words(module, &module.types[base].inner),
-            layout_words: stride / 4,
+            layout_words: stride_words(module, base, stride),
             count: match size {
                 ArraySize::Constant(count) => count.get(),
                 _ => 0,
@@ -92,7 +141,7 @@ pub(super) fn part(module: &Module, inner: &TypeInner, index: u32) -> Part {
         let before = &members[..index as usize];
         return Part {
             words: before.iter().map(|m| words(module, &module.types[m.ty].inner)).sum(),
-            layout_words: members[index as usize].offset / 4,
+            layout_words: offset_words(module, members, index as usize),
             count: 1,
         };
     }

@@ -1,5 +1,6 @@
 //! Buffers that live on the device: bound to handlers by name, read and written from the host between messages.
 
+use super::copy::no_memory;
 use super::pool::Block;
 use super::shared::{ALIGNMENT, BufferState, Shared};
 use super::slice::BufferSlice;
@@ -172,9 +173,10 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if it has no values yet; [conflict](Error::is_conflict) if both sides were written;
-    /// [timed out](Error::is_timed_out) if handlers use the buffer without a pause for five seconds, or a view of another
-    /// kind is kept as long; [device lost](Error::is_device_lost).
+    /// [invalid](Error::is_invalid) if it has no values yet; [conflict](Error::is_conflict) if both sides were written, or
+    /// this thread has a view that has to go first; [timed out](Error::is_timed_out) if handlers use the buffer without a
+    /// pause for five seconds, or another thread keeps such a view as long; [unavailable](Error::is_unavailable) if the
+    /// host has no memory for it; [device lost](Error::is_device_lost).
     pub fn host(&self) -> Result<HostView<'_, T>> {
         HostView::new(&self.shared, self.bytes(0..self.len))
     }
@@ -252,7 +254,10 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// As [`host`](Self::host).
     pub fn to_vec(&self) -> Result<Vec<T>> {
-        Ok(self.host()?.to_vec())
+        let (view, mut values) = (self.host()?, Vec::new());
+        values.try_reserve_exact(self.len).map_err(|_| no_memory(self.len * size_of::<T>()))?;
+        values.extend_from_slice(&view);
+        Ok(values)
     }
 
     /// Copies the elements from `offset` on into `values`. Unless the host's copy is up to date, they come from the device,
@@ -281,8 +286,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if they are not as many; [timed out](Error::is_timed_out) and
-    /// [device lost](Error::is_device_lost) as [`host`](Self::host).
+    /// [invalid](Error::is_invalid) if they are not as many; [conflict](Error::is_conflict) if this thread has a view; others
+    /// as [`host`](Self::host).
     pub fn copy_from(&self, values: &[T]) -> Result<()> {
         self.check_count(values.len(), self.len)?;
         self.write(0, values)
@@ -334,7 +339,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [timed out](Error::is_timed_out) and [device lost](Error::is_device_lost) as [`host`](Self::host).
+    /// [conflict](Error::is_conflict) if this thread has a view; [timed out](Error::is_timed_out) and
+    /// [device lost](Error::is_device_lost) as [`host`](Self::host).
     ///
     /// # Example
     ///
@@ -370,8 +376,8 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if the device has no values; [timed out](Error::is_timed_out) if a view is kept for
-    /// five seconds.
+    /// [invalid](Error::is_invalid) if the device has no values; [conflict](Error::is_conflict) if this thread has a view;
+    /// [timed out](Error::is_timed_out) if another one keeps a view for five seconds.
     pub fn keep_device(&self) -> Result<()> {
         self.shared.keep_device()
     }

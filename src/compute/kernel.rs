@@ -95,14 +95,13 @@ impl ComputeKernel {
             loop_budget: LOOP_BUDGET,
             compiled: Mutex::new(None),
         };
-        let draft = kernel.compile(true)?;
-        if !draft.program.is_draft {
-            *lock(&kernel.compiled) = Some(draft);
-        }
+        let compiled = kernel.compile(true)?;
+        *lock(&kernel.compiled) = compiled;
         Ok(kernel)
     }
 
-    fn compile(&self, draft: bool) -> Result<Arc<CompiledCompute>> {
+    /// `None` for a draft without all values.
+    fn compile(&self, draft: bool) -> Result<Option<Arc<CompiledCompute>>> {
         self.orchestrator.compile(&ComputeSource {
             name: &self.name,
             text: &self.text,
@@ -194,7 +193,8 @@ impl ComputeKernel {
         if let Some(compiled) = &*compiled {
             return Ok(compiled.clone());
         }
-        Ok(compiled.insert(self.compile(false)?).clone())
+        let made = self.compile(false)?.expect("only a draft may lack values");
+        Ok(compiled.insert(made).clone())
     }
 
     /// Runs so many workgroups along x, y and z, and waits until they are done. What it says of the dispatch is in the
@@ -205,7 +205,8 @@ impl ComputeKernel {
     /// [invalid](Error::is_invalid) for a number of workgroups that is not 1 to 65,535, a name that is bound twice or unknown, a
     /// buffer of another device, one without values that is only read, or one that is written and bound to a second name;
     /// [conflict](Error::is_conflict) if a kernel, or another dispatch, has a buffer at the same time in a way that
-    /// [does not go](UnifiedBuffer#kernels-that-share-a-buffer) with this one; [rejected](Error::is_rejected),
+    /// [does not go](UnifiedBuffer#kernels-that-share-a-buffer) with this one, or this thread has a
+    /// [view](UnifiedBuffer::host) of it; [rejected](Error::is_rejected),
     /// with the place of its declaration, for a variable that no buffer is bound to, or one whose elements are
     /// different; [failed](Error::is_failed) if an invocation used up its [budget](Self::loop_budget): what the buffers
     /// hold then is not defined; [terminated](Error::is_terminated) after a shutdown; [device lost](Error::is_device_lost)

@@ -1,6 +1,7 @@
 //! Memory that kernels and the host share, and entry points that run over it once.
 
 mod buffer;
+mod copy;
 mod kernel;
 mod lease;
 mod orchestrator;

@@ -110,7 +110,8 @@ impl ComputeOrchestrator {
         }))
     }
 
-    /// An entry point of a WGSL text, checked. Each is compiled once, however often it is asked for.
+    /// An entry point of a WGSL text, checked. Each is compiled once, however often it is asked for. Where an `override` has
+    /// no value yet, what depends on it is checked by the first dispatch.
     ///
     /// # Errors
     ///
@@ -167,7 +168,8 @@ impl ComputeOrchestrator {
         self.0.host.check_open()
     }
 
-    pub(super) fn compile(&self, source: &ComputeSource<'_>) -> Result<Arc<CompiledCompute>> {
+    /// `None` for a draft without all values.
+    pub(super) fn compile(&self, source: &ComputeSource<'_>) -> Result<Option<Arc<CompiledCompute>>> {
         self.0.host.cache().compute(source)
     }
 

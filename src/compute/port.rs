@@ -1,7 +1,7 @@
 //! The port of a kernel with tables: it has its buffers' leases, and tells them when messages run that may write them.
 
 use super::lease::Lease;
-use crate::backend::{Completion, One, Packed, Port, Progress, Until};
+use crate::backend::{Completion, Entry, One, Packed, Port, Progress, Until};
 use crate::error::{Error, Result};
 use crate::message::Token;
 use std::cell::Cell;
@@ -64,6 +64,8 @@ fn ends(completion: &Completion<'_>) -> usize {
     }
 }
 
+// A method that is not passed on would do nothing, and nobody would notice.
+#[deny(clippy::missing_trait_methods)]
 impl Port for LeasedPort {
     fn engine(&self) -> &'static str {
         self.port.engine()
@@ -181,7 +183,14 @@ impl Port for LeasedPort {
         is_back
     }
 
-    // No entry: a round that brings messages over a link begins without anybody to tell the leases.
+    fn detour(&mut self) {
+        self.port.detour();
+    }
+
+    /// None: a round that brings messages over a link begins without anybody to tell the leases.
+    fn entry(&self) -> Option<Arc<dyn Entry>> {
+        None
+    }
 
     fn pass_on(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
         self.port.pass_on(sink);
@@ -209,5 +218,78 @@ impl Port for LeasedPort {
 
     fn failure(&self) -> Option<Error> {
         self.port.failure()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::{Mutex, lock};
+
+    /// Writes down what reaches it.
+    #[derive(Clone, Default)]
+    struct Recorder(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Recorder {
+        fn note(&self, what: &'static str) {
+            lock(&self.0).push(what);
+        }
+    }
+
+    impl Port for Recorder {
+        fn engine(&self) -> &'static str {
+            "recorder"
+        }
+        fn free(&self) -> usize {
+            1
+        }
+        fn push(&mut self, _: &mut dyn Iterator<Item = (Token, &[u8])>) {}
+        fn progress(&mut self, _: &Until<'_>) -> Progress {
+            Progress::Done
+        }
+        fn pop(&mut self, _: &mut dyn FnMut(Completion<'_>)) {}
+        fn clear(&mut self) {
+            self.note("clear");
+        }
+        fn read_state(&mut self) -> Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+        fn reset_on_fault(&mut self, _: Option<Arc<[u8]>>) -> Result<()> {
+            Ok(())
+        }
+        fn recall(&mut self, _: Option<Instant>) -> bool {
+            self.note("recall");
+            true
+        }
+        fn detour(&mut self) {
+            self.note("detour");
+        }
+        fn resume(&mut self) {
+            self.note("resume");
+        }
+        fn pass_on(&mut self, _: &mut dyn FnMut(Completion<'_>)) {
+            self.note("pass_on");
+        }
+        fn all_is_out(&mut self) {
+            self.note("all_is_out");
+        }
+        fn close(&mut self) {
+            self.note("close");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_the_port_reaches_it() {
+        let recorder = Recorder::default();
+        let mut port = LeasedPort::new(Box::new(recorder.clone()), Vec::new(), false);
+        assert!(port.recall(None));
+        port.detour();
+        port.resume();
+        port.pass_on(&mut |_| ());
+        port.all_is_out();
+        port.clear();
+        port.close();
+        let all = ["recall", "detour", "resume", "pass_on", "all_is_out", "clear", "close"];
+        assert_eq!(*lock(&recorder.0), all);
     }
 }

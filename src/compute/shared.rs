@@ -3,6 +3,7 @@
 //! Bytes only; elements are [`UnifiedBuffer`](super::UnifiedBuffer)'s. Whoever has the host's copy locked for writing is the
 //! one that moves the buffer from state to state; kernels only count that they begin and end to write.
 
+use super::copy::{Alone, Guarded, HostCopy, Looking};
 use super::lease::Holder;
 use super::pool::Block;
 use super::ranges::Ranges;
@@ -12,8 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Host access waits this long for handlers that are running, and for views of other threads.
@@ -70,31 +71,6 @@ impl fmt::Display for BufferState {
     }
 }
 
-/// Memory as aligned as any element may be.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGNMENT]);
-
-/// The host's copy; empty where it has none.
-#[derive(Default)]
-pub(super) struct HostCopy(Vec<Line>);
-
-impl HostCopy {
-    fn allocate(&mut self, bytes: usize) {
-        if self.0.is_empty() {
-            self.0 = bytemuck::zeroed_vec(bytes.div_ceil(ALIGNMENT));
-        }
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
-    }
-
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.0)
-    }
-}
-
 /// What is known of the two sides.
 struct Sides {
     /// The host has a copy, of whatever age.
@@ -118,7 +94,7 @@ pub(crate) struct Shared {
     element_size: usize,
     /// The device's name.
     place: Arc<str>,
-    copy: RwLock<HostCopy>,
+    copy: Guarded,
     sides: Mutex<Sides>,
     pub(super) holders: Mutex<Vec<Holder>>,
     /// How often kernels began, and ended, to run messages that may write the buffer.
@@ -145,7 +121,7 @@ impl Shared {
             bytes,
             element_size,
             place,
-            copy: RwLock::default(),
+            copy: Guarded::default(),
             sides: Mutex::new(Sides {
                 has_copy,
                 was_sent,
@@ -220,38 +196,6 @@ impl Shared {
         *lock(&self.transfers)
     }
 
-    /// Waits for a lock, which std's cannot until a deadline; views are short as a rule, so a short sleep is no loss.
-    fn patiently<G>(&self, mut attempt: impl FnMut() -> Option<G>) -> Result<G> {
-        let begun = Instant::now();
-        loop {
-            if let Some(guard) = attempt() {
-                return Ok(guard);
-            }
-            if begun.elapsed() >= PATIENCE {
-                let what = "access to a buffer that somebody has a view of";
-                return Err(Error::timed_out(what, begun.elapsed()));
-            }
-            std::thread::sleep(Duration::from_micros(20));
-        }
-    }
-
-    fn lock_shared(&self) -> Result<RwLockReadGuard<'_, HostCopy>> {
-        self.patiently(|| match self.copy.try_read() {
-            Ok(guard) => Some(guard),
-            // Whoever panicked with a view has written what it has written; the view marked it when it was dropped.
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        })
-    }
-
-    fn lock_alone(&self) -> Result<RwLockWriteGuard<'_, HostCopy>> {
-        self.patiently(|| match self.copy.try_write() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        })
-    }
-
     fn uninitialized(&self) -> Error {
         let count = self.bytes / self.element_size;
         Error::new(
@@ -317,7 +261,7 @@ impl Shared {
         }
         // Before the transfer: what a kernel writes during it, the copy may or may not have.
         let generation = self.generation();
-        copy.allocate(self.bytes);
+        copy.allocate(self.bytes)?;
         self.fetch(0..self.bytes, &mut copy.bytes_mut()[..self.bytes])?;
         let mut sides = lock(&self.sides);
         sides.has_copy = true;
@@ -327,21 +271,22 @@ impl Shared {
 
     /// Sends what the device has not got. `is_blind`: it may be written over what a kernel wrote meanwhile.
     fn flush(&self, copy: &HostCopy, is_blind: bool) -> Result<()> {
-        let (mut dirty, was_newer) = {
+        let (mut dirty, had_values, generation) = {
             let mut sides = lock(&self.sides);
             if sides.conflict.is_some() {
                 return Err(self.conflict(&mut sides));
             }
-            (sides.dirty.clone(), self.is_device_newer(&sides))
+            if sides.dirty.is_empty() {
+                return Ok(());
+            }
+            // One look for both questions, before and after: a kernel that begins between two would be in neither's answer.
+            let generation = self.generation();
+            let had_values = self.device_has_values(&sides);
+            if !is_blind && had_values && generation != Some(sides.seen) {
+                return Err(self.conflict(&mut sides));
+            }
+            (sides.dirty.clone(), had_values, generation)
         };
-        if dirty.is_empty() {
-            return Ok(());
-        }
-        if was_newer && !is_blind {
-            return Err(self.conflict(&mut lock(&self.sides)));
-        }
-        let had_values = self.device_has_values(&lock(&self.sides));
-        let generation = self.generation();
         while let Some(range) = dirty.first() {
             let sent = self.send(range.clone(), &copy.bytes()[range]);
             if sent.is_err() {
@@ -352,7 +297,8 @@ impl Shared {
             dirty.remove_first();
         }
         let mut sides = lock(&self.sides);
-        if !is_blind && self.generation() != generation {
+        // While a kernel runs there is no generation, and none is like another.
+        if !is_blind && (generation.is_none() || self.generation() != generation) {
             return Err(self.conflict(&mut sides));
         }
         sides.dirty.clear();
@@ -363,21 +309,22 @@ impl Shared {
     }
 
     /// A copy that is up to date, to be read.
-    pub fn view(&self) -> Result<RwLockReadGuard<'_, HostCopy>> {
-        let copy = self.lock_shared()?;
+    pub fn view(&self) -> Result<Looking<'_>> {
+        let what = "a view to be read";
+        let copy = self.copy.look(what)?;
         self.check_values()?;
         if self.is_current(&lock(&self.sides)) {
             return Ok(copy);
         }
         drop(copy);
-        let mut copy = self.lock_alone()?;
+        let mut copy = self.copy.alone(what)?;
         self.refresh(&mut copy)?;
-        Ok(RwLockWriteGuard::downgrade(copy))
+        Ok(copy.downgrade())
     }
 
     /// A copy that is up to date, to be written.
-    pub fn view_mut(&self) -> Result<RwLockWriteGuard<'_, HostCopy>> {
-        let mut copy = self.lock_alone()?;
+    pub fn view_mut(&self) -> Result<Alone<'_>> {
+        let mut copy = self.copy.alone("a view to be written")?;
         self.refresh(&mut copy)?;
         Ok(copy)
     }
@@ -399,7 +346,7 @@ impl Shared {
 
     /// Copies bytes from where the newest are. Without a copy that is up to date they come from the device by themselves.
     pub fn read(&self, range: Range<usize>, into: &mut [u8]) -> Result<()> {
-        let copy = self.lock_shared()?;
+        let copy = self.copy.look("`read`")?;
         self.check_values()?;
         if self.is_current(&lock(&self.sides)) {
             into.copy_from_slice(&copy.bytes()[range]);
@@ -411,7 +358,7 @@ impl Shared {
     /// Writes bytes, which `fill` makes of those there are, over what is there: into the host's copy if it is up to date, or
     /// else, for there is nothing else to be lost, on the device.
     pub fn write(&self, range: Range<usize>, fill: &mut dyn FnMut(&mut [u8])) -> Result<()> {
-        let mut copy = self.lock_alone()?;
+        let mut copy = self.copy.alone("`write`")?;
         let is_whole = range == (0..self.bytes);
         if range.is_empty() {
             return Ok(());
@@ -427,12 +374,12 @@ impl Shared {
         }
         if !into_copy {
             let mut bytes = HostCopy::default();
-            bytes.allocate(range.len());
+            bytes.allocate(range.len())?;
             let bytes = &mut bytes.bytes_mut()[..range.len()];
             fill(bytes);
             return self.send(range, bytes);
         }
-        copy.allocate(self.bytes);
+        copy.allocate(self.bytes)?;
         fill(&mut copy.bytes_mut()[range.clone()]);
         let mut sides = lock(&self.sides);
         sides.has_copy = true;
@@ -452,7 +399,7 @@ impl Shared {
     }
 
     pub fn ensure_on_device(&self) -> Result<()> {
-        let copy = self.lock_alone()?;
+        let copy = self.copy.alone("`ensure_on_device`")?;
         self.check_values()?;
         self.flush(&copy, false)
     }
@@ -463,7 +410,7 @@ impl Shared {
     ///
     /// If there are no values, and the kernel only reads.
     pub fn prepare(&self, may_write: bool) -> Result<()> {
-        let copy = self.lock_alone()?;
+        let copy = self.copy.alone("the launch or dispatch")?;
         let must_clear = {
             let sides = lock(&self.sides);
             let has_values = sides.has_copy || self.device_has_values(&sides);
@@ -480,7 +427,7 @@ impl Shared {
     }
 
     pub fn release_host(&self) -> Result<()> {
-        let mut copy = self.lock_alone()?;
+        let mut copy = self.copy.alone("`release_host`")?;
         self.flush(&copy, false)?;
         *copy = HostCopy::default();
         lock(&self.sides).has_copy = false;
@@ -488,7 +435,7 @@ impl Shared {
     }
 
     pub fn keep_host(&self) -> Result<()> {
-        let copy = self.lock_alone()?;
+        let copy = self.copy.alone("`keep_host`")?;
         let mut sides = lock(&self.sides);
         if sides.conflict.take().is_some() || self.is_device_newer(&sides) {
             // What the host has not written, the device may have newer.
@@ -499,7 +446,7 @@ impl Shared {
     }
 
     pub fn keep_device(&self) -> Result<()> {
-        let _copy = self.lock_alone()?;
+        let _copy = self.copy.alone("`keep_device`")?;
         let mut sides = lock(&self.sides);
         if !self.device_has_values(&sides) {
             return Err(Error::new(

@@ -1,6 +1,7 @@
 //! A part of a buffer.
 
 use super::buffer::UnifiedBuffer;
+use super::copy::no_memory;
 use super::view::BufferView;
 use super::views::{Elements, HostView, HostViewMut};
 use crate::error::Result;
@@ -99,7 +100,8 @@ impl<'a, T: Pod> BufferSlice<'a, T> {
     ///
     /// As [`UnifiedBuffer::host`].
     pub fn to_vec(&self) -> Result<Vec<T>> {
-        let mut values = bytemuck::zeroed_vec(self.len());
+        let values = bytemuck::try_zeroed_vec(self.len());
+        let mut values = values.map_err(|()| no_memory(self.len() * size_of::<T>()))?;
         self.buffer.read(self.range.start, &mut values)?;
         Ok(values)
     }

@@ -1,17 +1,17 @@
 //! What the host has of a buffer while it looks at it.
 
-use super::shared::{HostCopy, Shared};
+use super::copy::{Alone, Looking};
+use super::shared::Shared;
 use crate::error::Result;
 use bytemuck::Pod;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 /// The host's copy of a buffer, or of a part of it, to be read as a slice; [`UnifiedBuffer::host`] makes it.
 ///
-/// Several may be there at once. Who wants to write waits until they are gone, for five seconds at most; handlers do not
-/// wait for them.
+/// Several may be there at once. Another thread that wants to write waits until they are gone, for five seconds at most; on
+/// the same one that is a [conflict](crate::Error::is_conflict). Handlers do not wait for them.
 ///
 /// [`UnifiedBuffer::host`]: crate::UnifiedBuffer::host
 ///
@@ -27,7 +27,7 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 /// ```
 #[must_use = "a view is there to be looked at"]
 pub struct HostView<'a, T> {
-    copy: RwLockReadGuard<'a, HostCopy>,
+    copy: Looking<'a>,
     range: Range<usize>,
     _type: PhantomData<fn() -> T>,
 }
@@ -132,7 +132,7 @@ impl<T: Pod + fmt::Debug> fmt::Debug for Elements<'_, T> {
 #[must_use = "a view is there to be written"]
 pub struct HostViewMut<'a, T> {
     shared: &'a Shared,
-    copy: RwLockWriteGuard<'a, HostCopy>,
+    copy: Alone<'a>,
     range: Range<usize>,
     is_written: bool,
     _type: PhantomData<fn() -> T>,

@@ -39,7 +39,7 @@ enum {
 // What RINGWORK_EMULATION asks for.
 struct Seeds {
   bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false;
-  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4;
+  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, memory = 2048;
   Seeds() {
     const char* text = getenv("RINGWORK_EMULATION");
     std::string rest = text ? text : "";
@@ -65,6 +65,7 @@ struct Seeds {
       number("stall=", stall);
       number("lost=", lost);
       number("units=", units);
+      number("memory=", memory);
     }
   }
 };
@@ -403,7 +404,7 @@ int state() {
 
 API int cuMemGetInfo_v2(size_t* free, size_t* total) {
   CHECK();
-  *total = (size_t)1 << 31;
+  *total = (size_t)seeds().memory << 20;
   *free = *total - in_use.load();
   return SUCCESS;
 }
@@ -551,7 +552,7 @@ API int cuMemHostGetDevicePointer_v2(unsigned long long* device, void* memory, u
 
 API int cuMemAlloc_v2(unsigned long long* device, size_t bytes) {
   CHECK();
-  if (bytes > (size_t)1 << 31) return OUT_OF_MEMORY;
+  if (in_use.load() + bytes > (size_t)seeds().memory << 20) return OUT_OF_MEMORY;
   void* memory = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
   if (!memory) return OUT_OF_MEMORY;
   // Nobody may rely on what it holds.

@@ -4,6 +4,7 @@ mod accelerators;
 mod pools;
 mod sharing;
 mod states;
+mod views;
 
 use crate::common::LONG;
 use ringwork::{Handle, RingKernel, Runtime, UnifiedBuffer};

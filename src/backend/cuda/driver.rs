@@ -17,6 +17,11 @@ pub(super) use cuda::{CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUm
 pub(super) struct Refusal(pub CUresult);
 
 impl Refusal {
+    /// There is too little memory.
+    pub fn is_shortage(self) -> bool {
+        self.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY
+    }
+
     /// The context is of no use any more: every later call would say so too.
     ///
     /// What the driver answers for lack of something, or to a call that makes no sense, leaves the context as it was.

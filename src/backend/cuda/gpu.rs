@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// A handler that does not end holds up what is done quietly for so long, and then the driver decides.
 const QUIET: Duration = Duration::from_millis(100);
 /// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
-/// the next time.
+/// the next time; all of it, if there is too little for something else.
 const MOST_SPARE: usize = 64 << 20;
 /// Bytes that are copied at once.
 const STAGING: usize = 1 << 20;
@@ -63,14 +63,14 @@ struct Spare {
 }
 
 impl Spare {
-    /// Frees the oldest memory, until there is no more than may be kept. No kernel is on the device.
-    fn shrink(&mut self) {
-        while self.host.iter().map(|(size, ..)| size).sum::<usize>() > MOST_SPARE {
+    /// Frees the oldest memory, until there is no more of either kind than this. No kernel is on the device.
+    fn shrink(&mut self, most: usize) {
+        while self.host.iter().map(|(size, ..)| size).sum::<usize>() > most {
             let (_, host, _) = self.host.remove(0);
             // SAFETY: what is spare is nobody's.
             unsafe { driver::free_host(host.0) };
         }
-        while self.device.iter().map(|(size, _)| size).sum::<usize>() > MOST_SPARE {
+        while self.device.iter().map(|(size, _)| size).sum::<usize>() > most {
             let (_, address) = self.device.remove(0);
             // SAFETY: as above.
             unsafe { driver::free_device(address) };
@@ -224,6 +224,23 @@ impl Gpu {
 
     /// Does something that may wait for kernels, while there are none.
     pub fn quietly<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.if_quiet(|_| work())
+    }
+
+    /// Asks the driver for memory. If there is too little, what is spare is freed, and it is asked once more: unless a kernel
+    /// would not leave, for freeing may wait for it.
+    fn allocate<R>(&self, ask: impl Fn() -> Result<R, Refusal>) -> Result<R, Refusal> {
+        self.if_quiet(|is_quiet| match ask() {
+            Err(refusal) if refusal.is_shortage() && is_quiet => {
+                lock(&self.spare).shrink(0);
+                ask()
+            }
+            answer => answer,
+        })
+    }
+
+    /// As [`quietly`](Self::quietly), for work that is told whether all kernels have left.
+    fn if_quiet<R>(&self, work: impl FnOnce(bool) -> R) -> R {
         // Let go of behind the gate: it may be the last of a kernel.
         let lanes: Vec<_>;
         let _gate = self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -235,9 +252,9 @@ impl Gpu {
             std::thread::sleep(Duration::from_micros(20));
             running.retain(|lane| lane.is_running());
         }
-        let result = work();
+        let result = work(running.is_empty() && !self.is_lost());
         if running.is_empty() && !self.is_lost() {
-            lock(&self.spare).shrink();
+            lock(&self.spare).shrink(MOST_SPARE);
         }
         result
     }
@@ -295,7 +312,7 @@ impl Gpu {
             None => {
                 self.bind()?;
                 let (host, device) = self
-                    .quietly(|| driver::host_memory(size))
+                    .allocate(|| driver::host_memory(size))
                     .map_err(|refusal| self.refused(&format!("{size} bytes of host memory"), refusal))?;
                 (size, Shared(host), device)
             }
@@ -316,7 +333,7 @@ impl Gpu {
         let address = match spare {
             Some((_, address)) => address,
             None => self
-                .quietly(|| driver::device_memory(size))
+                .allocate(|| driver::device_memory(size))
                 .map_err(|refusal| self.refused(&format!("{size} bytes of device memory"), refusal))?,
         };
         let memory = DeviceMemory { gpu: Arc::downgrade(self), address, size };

@@ -7,6 +7,7 @@ mod build;
 mod crowd;
 mod kit;
 mod links;
+mod memory;
 mod monitor;
 mod places;
 mod rings;

@@ -29,14 +29,41 @@ pub(super) struct WgpuKernel {
     timestamps: Option<(wgpu::QuerySet, wgpu::Buffer)>,
     /// What comes back, if anything does.
     report: Option<wgpu::Buffer>,
-    /// One dispatch at a time, which has these buffers bound.
-    bound: Mutex<Option<Bound>>,
+    /// One dispatch at a time.
+    one_at_a_time: Mutex<()>,
+    /// What the last dispatch had bound.
+    bindings: Arc<Bindings>,
 }
+
+/// The bind groups of the last dispatch, while its buffers are there.
+#[derive(Default)]
+pub(super) struct Bindings(Mutex<Option<Bound>>);
 
 /// Bind groups, and the buffers that they are of.
 struct Bound {
     buffers: Vec<Weak<dyn DeviceStorage>>,
-    groups: Vec<wgpu::BindGroup>,
+    groups: Arc<[wgpu::BindGroup]>,
+}
+
+impl Bindings {
+    /// Those for these buffers, if they were the last.
+    fn of(&self, buffers: &[Arc<dyn DeviceStorage>]) -> Option<Arc<[wgpu::BindGroup]>> {
+        let bound = lock(&self.0);
+        let bound = bound.as_ref()?;
+        let mut pairs = bound.buffers.iter().zip(buffers);
+        // An address that is watched is not given to anybody else.
+        pairs
+            .all(|(old, new)| std::ptr::addr_eq(old.as_ptr(), Arc::as_ptr(new)))
+            .then(|| bound.groups.clone())
+    }
+
+    /// Lets go of the bind groups if a buffer of theirs is gone: nobody can ask for them again.
+    pub fn forget_dropped(&self) {
+        let mut bound = lock(&self.0);
+        if bound.as_ref().is_some_and(|bound| bound.buffers.iter().any(|buffer| buffer.strong_count() == 0)) {
+            *bound = None;
+        }
+    }
 }
 
 impl WgpuKernel {
@@ -127,43 +154,39 @@ impl WgpuKernel {
             timestamps,
             report: report.transpose()?,
             gpu,
-            bound: Mutex::new(None),
+            one_at_a_time: Mutex::default(),
+            bindings: Arc::default(),
         })
     }
 
     /// The bind groups for these buffers: those of the last dispatch, if it had the same.
-    fn bind<'b>(
-        &self,
-        bound: &'b mut Option<Bound>,
-        buffers: &[Arc<dyn DeviceStorage>],
-    ) -> Result<&'b [wgpu::BindGroup]> {
-        let is_same = bound.as_ref().is_some_and(|bound| {
-            let pairs = bound.buffers.iter().zip(buffers);
-            // An address that is watched is not given to anybody else.
-            pairs.into_iter().all(|(old, new)| std::ptr::addr_eq(old.as_ptr(), Arc::as_ptr(new)))
-        });
-        if !is_same {
-            let scope = self.gpu.scope();
-            let groups = self.layouts.iter().zip(0..).map(|(layout, group)| {
-                let pairs = self.compiled.program.bindings.iter().zip(buffers);
-                let own = pairs.filter(|(binding, _)| binding.group == group).map(|(binding, buffer)| {
-                    wgpu::BindGroupEntry { binding: binding.binding, resource: storage(buffer).binding() }
-                });
-                let trouble = self.trouble.iter().filter(|_| group == 0).map(|(binding, buffer)| {
-                    wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() }
-                });
-                let entries: Vec<_> = own.chain(trouble).collect();
-                self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some("ringwork compute"),
-                    layout,
-                    entries: &entries,
-                })
-            });
-            let groups = groups.collect();
-            scope.check("the buffers of an entry point")?;
-            *bound = Some(Bound { buffers: buffers.iter().map(Arc::downgrade).collect(), groups });
+    fn bind(&self, buffers: &[Arc<dyn DeviceStorage>]) -> Result<Arc<[wgpu::BindGroup]>> {
+        if let Some(groups) = self.bindings.of(buffers) {
+            return Ok(groups);
         }
-        Ok(&bound.as_ref().expect("just made").groups)
+        let scope = self.gpu.scope();
+        let groups = self.layouts.iter().zip(0..).map(|(layout, group)| {
+            let pairs = self.compiled.program.bindings.iter().zip(buffers);
+            let own = pairs.filter(|(binding, _)| binding.group == group).map(|(binding, buffer)| {
+                wgpu::BindGroupEntry { binding: binding.binding, resource: storage(buffer).binding() }
+            });
+            let trouble = self.trouble.iter().filter(|_| group == 0).map(|(binding, buffer)| {
+                wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() }
+            });
+            let entries: Vec<_> = own.chain(trouble).collect();
+            self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("ringwork compute"),
+                layout,
+                entries: &entries,
+            })
+        });
+        let groups: Arc<[_]> = groups.collect();
+        scope.check("the buffers of an entry point")?;
+        buffers.iter().for_each(|buffer| storage(buffer).enter(&self.bindings));
+        let buffers = buffers.iter().map(Arc::downgrade).collect();
+        let old = lock(&self.bindings.0).replace(Bound { buffers, groups: groups.clone() });
+        drop(old);
+        Ok(groups)
     }
 
     /// What came back of a dispatch, as words.
@@ -185,8 +208,8 @@ impl DeviceKernel for WgpuKernel {
         if gpu.is_lost() {
             return Err(gpu.lost_error());
         }
-        let mut bound = lock(&self.bound);
-        let groups = self.bind(&mut bound, buffers)?;
+        let _turn = lock(&self.one_at_a_time);
+        let groups = self.bind(buffers)?;
         let begun = Instant::now();
         let scope = gpu.scope();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());

@@ -1,16 +1,34 @@
 //! Tables in the device's memory.
 
+use super::compute::Bindings;
 use super::gpu::Gpu;
 use crate::backend::{DeviceStorage, check_range};
 use crate::error::{Error, ErrorKind, Result};
-use std::sync::Arc;
+use crate::sync::{Mutex, lock};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// A table. Reads and writes take their turn in the device's queue: between rounds, in the order of the calls.
 pub(super) struct WgpuStorage {
     gpu: Arc<Gpu>,
-    buffer: wgpu::Buffer,
+    memory: Arc<Memory>,
     bytes: usize,
+}
+
+/// The memory of a table and of its prefixes.
+struct Memory {
+    buffer: wgpu::Buffer,
+    /// Entry points that may have it bound.
+    bound_by: Mutex<Vec<Weak<Bindings>>>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // Bind groups keep the buffers that they are of, and an entry point keeps its bind groups until its next dispatch,
+        // which may never come.
+        let bound_by = std::mem::take(&mut *lock(&self.bound_by));
+        bound_by.iter().filter_map(Weak::upgrade).for_each(|bindings| bindings.forget_dropped());
+    }
 }
 
 impl WgpuStorage {
@@ -25,7 +43,8 @@ impl WgpuStorage {
         }
         let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
         let buffer = gpu.buffer("a table", bytes as u64, usage, false)?;
-        let storage = Self { gpu, buffer, bytes };
+        let memory = Arc::new(Memory { buffer, bound_by: Mutex::default() });
+        let storage = Self { gpu, memory, bytes };
         // Before anybody writes to it: wgpu's own clear of what nobody has written comes when a submission first uses it,
         // and may come behind a write from another thread.
         storage.zero()?;
@@ -38,7 +57,7 @@ impl WgpuStorage {
         }
         let scope = self.gpu.scope();
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        encoder.clear_buffer(&self.buffer, 0, Some(self.bytes as u64));
+        encoder.clear_buffer(&self.memory.buffer, 0, Some(self.bytes as u64));
         self.gpu.submit(encoder.finish());
         scope.check("a buffer for a table")
     }
@@ -48,10 +67,19 @@ impl WgpuStorage {
         Arc::ptr_eq(&self.gpu, gpu)
     }
 
+    /// Enters an entry point that is about to have it bound, to be told when the memory goes.
+    pub fn enter(&self, bindings: &Arc<Bindings>) {
+        let mut all = lock(&self.memory.bound_by);
+        all.retain(|known| known.strong_count() > 0);
+        if !all.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(bindings))) {
+            all.push(Arc::downgrade(bindings));
+        }
+    }
+
     /// As handlers see it.
     pub fn binding(&self) -> wgpu::BindingResource<'_> {
         let size = std::num::NonZeroU64::new(self.bytes as u64);
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: 0, size })
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.memory.buffer, offset: 0, size })
     }
 
     fn check(&self, offset: usize, len: usize) -> Result<()> {
@@ -69,14 +97,14 @@ impl DeviceStorage for WgpuStorage {
             return Ok(());
         }
         let encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let copy = self.gpu.start_download(encoder, &self.buffer, offset as u64, into.len() as u64)?;
+        let copy = self.gpu.start_download(encoder, &self.memory.buffer, offset as u64, into.len() as u64)?;
         into.copy_from_slice(&copy.finish(Some(deadline))?);
         Ok(())
     }
 
     fn write(&self, offset: usize, from: &[u8], _deadline: Instant) -> Result<()> {
         self.check(offset, from.len())?;
-        self.gpu.write("a write to a table", &self.buffer, offset as u64, from)
+        self.gpu.write("a write to a table", &self.memory.buffer, offset as u64, from)
     }
 
     fn clear(&self, _deadline: Instant) -> Result<()> {
@@ -86,7 +114,7 @@ impl DeviceStorage for WgpuStorage {
 
     fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
         assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
-        Arc::new(Self { gpu: self.gpu.clone(), buffer: self.buffer.clone(), bytes })
+        Arc::new(Self { gpu: self.gpu.clone(), memory: self.memory.clone(), bytes })
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

@@ -1,6 +1,7 @@
 //! The wgpu backend.
 
 mod adapter;
+mod dispatches;
 mod generated;
 mod kit;
 mod order;

@@ -144,23 +144,23 @@ impl Cache {
         build()
     }
 
-    /// The compiled form of a compute entry point: the one that is kept, or else it is compiled.
+    /// The compiled form of a compute entry point: the one that is kept, or else it is compiled. `None` for a draft without
+    /// all values, which is of no use to anybody.
     ///
     /// # Errors
     ///
     /// As [`compute::compile`].
-    pub fn compute(&self, source: &ComputeSource<'_>) -> Result<Arc<CompiledCompute>> {
+    pub fn compute(&self, source: &ComputeSource<'_>) -> Result<Option<Arc<CompiledCompute>>> {
         let key = compute::key(source);
-        let build = || {
-            let program = compute::compile(source)?;
-            Ok(Arc::new(CompiledCompute::new(program, key, self.store.clone())))
-        };
-        // A draft without all values is of no use to anybody else.
+        let build = |program| Arc::new(CompiledCompute::new(program, key, self.store.clone()));
         if source.draft && source.text.contains("override") {
-            build()
-        } else {
-            self.computes.get_or_build(key, build)
+            let program = compute::compile(source)?;
+            return Ok(program.filter(|program| !program.is_draft).map(build));
         }
+        let made = self.computes.get_or_build(key, || {
+            Ok(build(compute::compile(source)?.expect("not a draft, or one without overrides")))
+        });
+        made.map(Some)
     }
 
     pub fn statistics(&self) -> CacheStatistics {

@@ -12,6 +12,7 @@ use crate::compile::front::CAPABILITIES;
 use crate::compile::lower;
 use crate::compile::lower::Library;
 use crate::compile::program::{Program, Signature};
+use crate::compile::shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Layout;
 use naga::proc::Layouter;
@@ -85,8 +86,12 @@ pub(crate) fn group(compute: &ComputeProgram) -> Result<GroupProgram> {
     let buffers = compute.bindings.iter().map(|binding| binding.global);
     let variables = compute.workgroup_variables.iter().map(|(global, _)| *global);
     let memory_globals: Vec<_> = variables.chain(kept_globals).collect();
-    let memory =
-        memory_globals.iter().map(|global| layouter[module.global_variables[*global].ty].size as usize);
+    let memory = memory_globals.iter().map(|global| {
+        let ty = module.global_variables[*global].ty;
+        // The engines agree on where things are unless there are bools, which take more room in the interpreter.
+        let interpreted = shape::table_words(&module, shape::inner(&module, ty)) * 4;
+        layouter[ty].size.max(interpreted) as usize
+    });
     let memory = memory.collect();
     let table_globals: Vec<_> = buffers.chain(memory_globals.iter().copied()).collect();
     let tables = table_globals.iter().zip(0..).map(|(global, binding)| {
@@ -362,6 +367,8 @@ impl Control<'_> {
                     S::Loop { body, continuing, break_if }
                 }
                 Step::Spend => {
+                    // Where all have returned, nothing computes what would end the loop.
+                    self.look(group, leave, block);
                     group.spend(self.rounds, block);
                     continue;
                 }

@@ -34,7 +34,7 @@ pub(crate) struct ComputeSource<'a> {
     pub constants: &'a [(String, f64)],
     /// Loop iterations of an invocation between two barriers, and rounds of loops with barriers; at least 1.
     pub loop_budget: u32,
-    /// Only to find errors: an override without a value counts as 1.
+    /// Only to find errors: an override without a value gets one, and what may be wrong for that is none.
     pub draft: bool,
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct ComputeProgram {
     )]
     pub has_loops: bool,
     pub has_barriers: bool,
-    /// Some override had no value, and counts as 1.
+    /// Some override had no value, and has one that stands for it.
     pub is_draft: bool,
     pub loop_budget: u32,
     pub library: lower::Library,
@@ -136,14 +136,16 @@ impl ComputeProgram {
     }
 }
 
-/// Parses a compute entry point, checks and lowers it.
+/// Parses a compute entry point, checks and lowers it. A draft that may be right once its constants have their values is
+/// `None`.
 ///
 /// # Errors
 ///
 /// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
-pub(crate) fn compile(source: &ComputeSource<'_>) -> Result<ComputeProgram> {
+pub(crate) fn compile(source: &ComputeSource<'_>) -> Result<Option<ComputeProgram>> {
     on_compile_thread(source.name, source.text.len(), || {
-        front::parse_compute(source).and_then(|parsed| lower::lower_compute(parsed, source.loop_budget))
+        let parsed = front::parse_compute(source)?;
+        parsed.map(|parsed| lower::lower_compute(parsed, source.loop_budget)).transpose()
     })
 }
 

@@ -7,8 +7,8 @@ use crate::compile::uses::{uses, visit};
 use naga::valid::FunctionInfo;
 use naga::{
     AddressSpace, Arena, ArraySize, BinaryOperator, Block, Expression as E, Function, FunctionArgument,
-    GlobalVariable, Handle, Literal, LocalVariable, Module, Range, ScalarKind, Span, Statement as S,
-    SwitchCase, Type, TypeInner, VectorSize,
+    GlobalVariable, Handle, Literal, LocalVariable, Module, Range, Span, Statement as S, SwitchCase, Type,
+    TypeInner,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -54,23 +54,10 @@ impl Maker {
 #[derive(Clone, Copy)]
 pub(super) struct Kept {
     pub global: Handle<GlobalVariable>,
-    /// A `bool` or a vector of them is kept as words.
-    bool_size: Option<Option<VectorSize>>,
 }
 
 impl Kept {
     fn new(module: &mut Module, ty: Handle<Type>, invocations: u32, stride: u32) -> Self {
-        let (bool_size, ty, stride) = match module.types[ty].inner {
-            TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Bool => {
-                (Some(None), type_handle(module, TypeInner::Scalar(naga::Scalar::U32)), 4)
-            }
-            TypeInner::Vector { size, scalar } if scalar.kind == ScalarKind::Bool => {
-                let inner = TypeInner::Vector { size, scalar: naga::Scalar::U32 };
-                let stride = if size == VectorSize::Bi { 8 } else { 16 };
-                (Some(Some(size)), type_handle(module, inner), stride)
-            }
-            _ => (None, ty, stride),
-        };
         let count = std::num::NonZeroU32::new(invocations).expect("checked by the front");
         let inner = TypeInner::Array { base: ty, size: ArraySize::Constant(count), stride };
         let ty = type_handle(module, inner);
@@ -82,7 +69,7 @@ impl Kept {
             init: None,
             memory_decorations: Default::default(),
         };
-        Self { global: module.global_variables.append(global, Span::UNDEFINED), bool_size }
+        Self { global: module.global_variables.append(global, Span::UNDEFINED) }
     }
 
     fn place(self, maker: &mut Maker, block: &mut Block, index: Handle<E>) -> Handle<E> {
@@ -90,35 +77,13 @@ impl Kept {
         maker.emit(block, E::Access { base, index })
     }
 
-    fn word(self, maker: &mut Maker, block: &mut Block, size: Option<VectorSize>, word: u32) -> Handle<E> {
-        let value = maker.u32(word);
-        match size {
-            Some(size) => maker.emit(block, E::Splat { size, value }),
-            None => value,
-        }
-    }
-
     /// What an invocation has kept.
     pub fn load(self, maker: &mut Maker, block: &mut Block, index: Handle<E>) -> Handle<E> {
         let place = self.place(maker, block, index);
-        let value = maker.load(block, place);
-        match self.bool_size {
-            None => value,
-            Some(size) => {
-                let zero = self.word(maker, block, size, 0);
-                maker.binary(block, BinaryOperator::NotEqual, value, zero)
-            }
-        }
+        maker.load(block, place)
     }
 
     fn store(self, maker: &mut Maker, block: &mut Block, index: Handle<E>, value: Handle<E>) {
-        let value = match self.bool_size {
-            None => value,
-            Some(size) => {
-                let (accept, reject) = (self.word(maker, block, size, 1), self.word(maker, block, size, 0));
-                maker.emit(block, E::Select { condition: value, accept, reject })
-            }
-        };
         let pointer = self.place(maker, block, index);
         block.push(S::Store { pointer, value }, Span::UNDEFINED);
     }

@@ -9,7 +9,7 @@ use crate::compile::compute::{
     MOST_WORKGROUP_MEMORY, Parameter, inline, uniform,
 };
 use crate::compile::uses::{self, visit};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use naga::common::wgsl::TypeContext;
 use naga::proc::Layouter;
 use naga::valid::{ModuleInfo, ValidationFlags, Validator};
@@ -35,12 +35,12 @@ pub(in crate::compile) struct ParsedCompute {
     pub bindings: Vec<Binding>,
     pub workgroup_variables: Vec<(Handle<GlobalVariable>, u32)>,
     pub has_barriers: bool,
-    /// Some override had no value, and counts as 1.
+    /// Some override had no value, and has one that stands for it.
     pub is_draft: bool,
 }
 
-/// Parses a compute entry point and checks it.
-pub(in crate::compile) fn parse_compute(source: &ComputeSource<'_>) -> Result<ParsedCompute> {
+/// Parses a compute entry point and checks it. A draft that may be right once its constants have their values is `None`.
+pub(in crate::compile) fn parse_compute(source: &ComputeSource<'_>) -> Result<Option<ParsedCompute>> {
     let Scan { words, open_comment } = scan(source.text);
     let report = Reporter::new(source.name, source.text, source.text.len());
     if let Some(at) = open_comment {
@@ -48,31 +48,93 @@ pub(in crate::compile) fn parse_compute(source: &ComputeSource<'_>) -> Result<Pa
     }
     refuse::refuse_words(&words, &report)?;
     let first = parse(source.text, &report)?;
-    let (resolved, is_draft) = overrides::resolve(&first, source, &words, &report)?;
+    for stand_in in STAND_INS {
+        let (resolved, is_draft) = overrides::resolve(&first, source, *stand_in, &words, &report)?;
+        match parse_resolved(source, &first, &resolved, is_draft) {
+            Ok(parsed) => return Ok(Some(parsed)),
+            Err(Wrong::WithThese(error))
+                if is_draft && !is_invalid_anyway(&first, source, &words, &report, &error) => {}
+            Err(Wrong::Anyway(error) | Wrong::WithThese(error)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// What a draft has for an override without a value, one after the other while it is that which may be wrong.
+const STAND_INS: &[f64] = &[1.0, 8.0, 64.0, 256.0];
+
+/// Why a text is refused whose overrides have got values.
+enum Wrong {
+    /// Whatever the values are.
+    Anyway(Error),
+    /// Other values may be right.
+    WithThese(Error),
+}
+
+impl From<Error> for Wrong {
+    fn from(error: Error) -> Self {
+        Self::Anyway(error)
+    }
+}
+
+/// Is it this that is wrong with a module before its overrides have values? What depends on them is worded otherwise there,
+/// or is nothing.
+fn is_invalid_anyway(
+    module: &Module,
+    source: &ComputeSource<'_>,
+    words: &[Word<'_>],
+    report: &Reporter<'_>,
+    error: &Error,
+) -> bool {
+    let mut module = module.clone();
+    if take_entry(source.entry, &mut module, words, report).is_err() {
+        return false;
+    }
+    for (_, function) in module.functions.iter_mut() {
+        function.arguments.iter_mut().for_each(|argument| argument.binding = None);
+    }
+    let found = Validator::new(ValidationFlags::all(), CAPABILITIES).validate(&module);
+    let found = found.map_err(|error| explain::validation_error(&error, &module, words, report));
+    found.is_err_and(|found| found.to_string() == error.to_string())
+}
+
+/// Parses and checks a text whose overrides are constants; `first` is the module in which they are not.
+fn parse_resolved(
+    source: &ComputeSource<'_>,
+    first: &Module,
+    resolved: &str,
+    is_draft: bool,
+) -> Result<ParsedCompute, Wrong> {
     let text = format!("{resolved}{LIBRARY_TEXT}");
     let report = Reporter::new(source.name, &text, resolved.len());
-    let Scan { words, .. } = scan(&resolved);
-    let mut module = parse(&text, &report)?;
+    let Scan { words, .. } = scan(resolved);
+    let mut module = parse(&text, &report).map_err(Wrong::WithThese)?;
     let (function, workgroup_size) = take_entry(source.entry, &mut module, &words, &report)?;
     refuse::refuse_module(&module, &words, refuse::Contract::Compute, &report)?;
 
     let mut layouter = Layouter::default();
-    layouter
-        .update(module.to_ctx())
-        .map_err(|_| report.whole("a type is larger than memory; keep large data in buffers"))?;
+    layouter.update(module.to_ctx()).map_err(|_| {
+        Wrong::WithThese(report.whole("a type is larger than memory; keep large data in buffers"))
+    })?;
+    let size_has_overrides = first
+        .entry_points
+        .iter()
+        .any(|entry| entry.name == source.entry && entry.workgroup_size_overrides.is_some());
+    let wrong_size = if size_has_overrides { Wrong::WithThese } else { Wrong::Anyway };
     let functions = reachable(&module, function);
-    check_size(source.entry, workgroup_size, &words, &report)?;
+    check_size(source.entry, workgroup_size, &words, &report).map_err(wrong_size)?;
     let globals = used_globals(&module, &functions);
     let bindings = bindings(&module, &layouter, &globals, &report)?;
-    let workgroup_variables = workgroup_variables(&module, &layouter, &globals, &report)?;
+    let workgroup_variables =
+        workgroup_variables(&module, &layouter, &globals, &report).map_err(Wrong::WithThese)?;
     let parameters = parameters(&module, function, &words, &report)?;
     for argument in &mut module.functions.get_mut(function).arguments {
         argument.binding = None;
     }
     let info = Validator::new(ValidationFlags::all(), CAPABILITIES)
         .validate(&module)
-        .map_err(|error| explain::validation_error(&error, &module, &words, &report))?;
-    check_values(&module, &info, &layouter, &report)?;
+        .map_err(|error| Wrong::WithThese(explain::validation_error(&error, &module, &words, &report)))?;
+    check_values(&module, &info, &layouter, &report).map_err(Wrong::WithThese)?;
     let (info, has_barriers) = barriers(&mut module, info, function, &parameters, &report)?;
     Ok(ParsedCompute {
         name: source.name.to_string(),
@@ -228,10 +290,9 @@ fn bindings(
                 (stride, stride.saturating_mul(count), Some(base))
             }
             TypeInner::Struct { ref members, span } => {
-                match members.last().map(|m| (m, &module.types[m.ty].inner)) {
-                    Some((last, TypeInner::Array { size: ArraySize::Dynamic, stride, .. })) => {
-                        (4, (last.offset + stride).next_multiple_of(4), None)
-                    }
+                match members.last().map(|m| &module.types[m.ty].inner) {
+                    // One element is counted, and what its alignment adds, as every WebGPU device asks for.
+                    Some(TypeInner::Array { size: ArraySize::Dynamic, .. }) => (4, span, None),
                     _ => (span, span, Some(global.ty)),
                 }
             }

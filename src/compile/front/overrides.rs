@@ -7,24 +7,33 @@ use crate::compile::compute::ComputeSource;
 use crate::error::{Error, ErrorKind, Result};
 use naga::{Module, ScalarKind, TypeInner};
 
-/// The text with its overrides resolved, where no line moves; and whether a value is missing, for a draft.
+/// The text with its overrides resolved, where no line moves; and whether a value is missing, for a draft, which has
+/// `stand_in` there.
 pub(super) fn resolve(
     module: &Module,
     source: &ComputeSource<'_>,
+    stand_in: f64,
     words: &[Word<'_>],
     report: &Reporter<'_>,
 ) -> Result<(String, bool)> {
     let ComputeSource { text, constants, .. } = *source;
     let mut is_draft = false;
     for (index, (name, _)) in constants.iter().enumerate() {
-        let is_there = module.overrides.iter().any(|(_, o)| is_named(o, name));
-        if !is_there {
+        let Some((_, declared)) = module.overrides.iter().find(|(_, o)| is_named(o, name)) else {
             return Err(report.whole(format_args!(
                 "there is no `override {name}`, for which a constant is set; declare it, or remove the constant"
             )));
-        }
-        if constants[..index].iter().any(|(other, _)| other == name) {
-            return Err(report.whole(format_args!("the constant `{name}` is set twice; set it once")));
+        };
+        // By its name or its number.
+        let twin = constants[..index].iter().find(|(other, _)| is_named(declared, other));
+        if let Some((other, _)) = twin {
+            return Err(if other == name {
+                report.whole(format_args!("the constant `{name}` is set twice; set it once"))
+            } else {
+                report.whole(format_args!(
+                    "the constants `{other}` and `{name}` are one `override`, which is set twice; set it once"
+                ))
+            });
         }
     }
     let mut resolved = text.to_string();
@@ -38,7 +47,7 @@ pub(super) fn resolve(
             constants.iter().find(|(wanted, _)| is_named(declared, wanted)).map(|(_, value)| *value);
         let is_missing = constant.is_none() && declared.init.is_none() && source.draft;
         is_draft |= is_missing;
-        match constant.or(is_missing.then_some(1.0)) {
+        match constant.or(is_missing.then_some(stand_in)) {
             Some(value) => {
                 let kind = match module.types[declared.ty].inner {
                     TypeInner::Scalar(scalar) => scalar.kind,

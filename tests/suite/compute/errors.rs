@@ -474,3 +474,82 @@ fn buffers_of_another_device() {
         result.expect("all CPU runtimes have the same memory");
     }
 }
+
+#[test]
+fn a_constant_that_is_set_by_its_name_and_by_its_number() {
+    let text = "@id(7) override N: u32;
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(1) fn main() { x[0] = N; }";
+    let (runtime, orchestrator) = both();
+    let x = runtime.buffer(&[0u32]).unwrap();
+    let kernel = orchestrator.kernel(text, "main").unwrap().bind("x", &x);
+    refused(
+        kernel.clone().constant("N", 2.0).constant("7", 3.0).dispatch([1, 1, 1]),
+        Error::is_rejected,
+        "<compute \"main\">:1:1: the constants `N` and `7` are one `override`, which is set twice; set it once",
+    );
+    kernel.constant("7", 3.0).dispatch([1, 1, 1]).unwrap();
+    assert_eq!(x.to_vec().unwrap(), [3]);
+}
+
+#[test]
+fn what_depends_on_a_constant_is_checked_when_that_is_known() {
+    let header = "override N: u32;
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;";
+    // With 1 for `N`: an array of no elements, a workgroup of none, an index out of range.
+    let texts = [
+        "var<workgroup> tile: array<u32, N - 1>;
+         @compute @workgroup_size(1) fn main() { tile[3] = N; x[0] = tile[3]; }",
+        "@compute @workgroup_size(N / 2) fn main() { x[0] = N; }",
+        "var<workgroup> tile: array<u32, N>;
+         @compute @workgroup_size(1) fn main() { tile[N - 2u] = N; x[0] = tile[N - 2u]; }",
+        "const_assert N == 65u; @compute @workgroup_size(1) fn main() { x[0] = N; }",
+    ];
+    let (runtime, orchestrator) = both();
+    let x = runtime.buffer(&[0u32]).unwrap();
+    for text in &texts[..3] {
+        let text = format!("{header}\n{text}");
+        x.fill(0).unwrap();
+        let kernel = orchestrator.kernel(&text, "main").unwrap_or_else(|error| panic!("{error}: {text}"));
+        let kernel = kernel.bind("x", &x);
+        mentions(kernel.dispatch([1, 1, 1]), Error::is_rejected, &["the override `N` has no value"]);
+        mentions(kernel.workgroup_size(), Error::is_rejected, &["the override `N` has no value"]);
+        kernel.clone().constant("N", 65.0).dispatch([1, 1, 1]).unwrap();
+        assert_eq!(x.to_vec().unwrap(), [65], "{text}");
+        let wrong = kernel.constant("N", 1.0).dispatch([1, 1, 1]);
+        assert!(wrong.is_err_and(|error| error.is_rejected()), "{text}");
+    }
+    // What is wrong whatever the constant is, is said at once.
+    for (text, part) in [
+        (texts[0].replace("x[0] = tile[3]", "x[0] = tile[3] + 1.5"), "main\">:4:"),
+        (texts[1].replace("x[0] = N", "x[0] = y"), "`y`"),
+        (texts[0].replace("fn main", "fn other"), "there is no entry point `main`"),
+        (texts[2].replace("x[0] = tile", "let p = discard_it(); x[0] = tile"), "discard_it"),
+    ] {
+        let text = format!("{header}\n{text}");
+        mentions(orchestrator.kernel(&text, "main"), Error::is_rejected, &[part]);
+    }
+}
+
+#[test]
+fn a_buffer_that_is_shorter_than_its_struct() {
+    // Its alignment is 16, and so is its size a multiple of that.
+    let text = "struct S { a: vec4<u32>, b: array<u32> }
+        @group(0) @binding(0) var<storage, read_write> s: S;
+        @compute @workgroup_size(1) fn main() { s.b[0] = arrayLength(&s.b); }";
+    let (runtime, orchestrator) = both();
+    let kernel = orchestrator.kernel(text, "main").unwrap();
+    for words in [5, 7] {
+        let short = runtime.buffer(&vec![0u32; words]).unwrap();
+        let text = format!(
+            "<compute \"main\">:2:31: `s` needs 32 bytes, but the bound buffer has {}; bind a longer one",
+            words * 4
+        );
+        refused(kernel.clone().bind("s", &short).dispatch([1, 1, 1]), Error::is_rejected, &text);
+    }
+    for words in [8, 9] {
+        let buffer = runtime.buffer(&vec![0u32; words as usize]).unwrap();
+        kernel.clone().bind("s", &buffer).dispatch([1, 1, 1]).unwrap();
+        assert_eq!(buffer.to_vec().unwrap()[4], words - 4);
+    }
+}

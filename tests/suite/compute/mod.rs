@@ -4,6 +4,7 @@ mod alone;
 mod errors;
 mod groups;
 mod helpers;
+mod kept;
 mod language;
 mod sorting;
 

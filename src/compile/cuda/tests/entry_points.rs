@@ -82,7 +82,8 @@ pub fn programs() -> Vec<(&'static str, ComputeProgram)> {
             let constants = &[];
             let source =
                 ComputeSource { name, text, entry: "main", constants, loop_budget: 1_000_000, draft: false };
-            (name, compile(&source).unwrap_or_else(|error| panic!("{error}")))
+            let program = compile(&source).unwrap_or_else(|error| panic!("{error}"));
+            (name, program.expect("not a draft"))
         })
         .into()
 }

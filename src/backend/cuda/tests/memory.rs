@@ -1,0 +1,25 @@
+//! Memory of the device that there is not enough of.
+
+use super::kit::{Kernel, device};
+use super::rings::{counter, handled, message};
+use super::seeded::seeded;
+use crate::backend::{Device, Shape};
+
+#[test]
+fn what_is_spare_goes_before_an_allocation_fails() {
+    seeded("memory::what_is_spare_goes_before_an_allocation_fails", "memory=64", || {
+        let device = device().expect("the emulation is there");
+        let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
+        assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, 1)]);
+        drop(device.allocate(30 << 20).expect("there is room"));
+        // 30 of 64 MiB are nobody's, and of the wrong size; the kernel, which is on the device, leaves for that.
+        let larger = device.allocate(40 << 20).expect("there is room without what is spare");
+        assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, 2)]);
+        let error = device.allocate(40 << 20).err().expect("there is no room");
+        assert!(error.is_unavailable(), "{error:?}");
+        assert!(error.to_string().contains("41943040 bytes of device memory"), "{error}");
+        drop(larger);
+        device.allocate(50 << 20).expect("there is room again");
+        assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, 3)]);
+    });
+}

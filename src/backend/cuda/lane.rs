@@ -7,7 +7,8 @@
 mod residence;
 
 use super::driver::{self, Block, CUstream};
-use super::gpu::{DeviceMemory, Gpu, HostMemory, Shared};
+use super::gpu::{DeviceMemory, Gpu, Shared};
+use super::host::HostMemory;
 use super::kernel::Code;
 use super::layout::{LANES, Layout, ROUTE_WORDS, ROUTES};
 use super::link::{Links, Next};
@@ -70,7 +71,6 @@ struct Run {
 
 /// See the module.
 pub(super) struct Lane {
-    pub gpu: Arc<Gpu>,
     code: Arc<Code>,
     pub layout: Layout,
     host: HostMemory,
@@ -93,6 +93,8 @@ pub(super) struct Lane {
     holds: AtomicUsize,
     pub links: Links,
     run: Mutex<Run>,
+    /// Dropped last: the memory above goes back to it.
+    pub gpu: Arc<Gpu>,
 }
 
 fn block(layout: &Layout, warps: u32) -> Block {

@@ -46,6 +46,9 @@ pub(super) struct Links {
     made: Mutex<Option<DeviceMemory>>,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
+    /// What a test does between the looks at whose record is next and at whether it is there.
+    #[cfg(test)]
+    pub between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// Places that were given out for what other kernels emit.
@@ -203,6 +206,16 @@ impl Links {
             made: Mutex::default(),
             inbound: Mutex::default(),
             outbound: Mutex::default(),
+            #[cfg(test)]
+            between: Mutex::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn looked(&self) {
+        let between = lock(&self.between).take();
+        if let Some(between) = between {
+            between();
         }
     }
 

@@ -335,3 +335,36 @@ fn an_end_that_is_gone_is_forgotten() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_place_that_is_given_out_while_the_end_looks_is_not_taken_for_a_message_of_its_own() {
+    let Some(Pair { mut source, mut end, from, to, .. }) = Pair::new(Shape::Serial) else { return };
+    let first = to.tail();
+    // The way opens, and a message goes through both kernels, between two looks at the end's next record.
+    let (place, by) = (to.clone(), deadline());
+    let passes = Box::new(move || {
+        push(&mut *source, 2, [1, 7]);
+        let position = from.tail() - 1;
+        while !(from.has_record(position) && place.has_record(first)) {
+            assert!(Instant::now() < by);
+            from.want();
+            place.tend();
+            std::thread::yield_now();
+        }
+        source.pop(&mut |_| ());
+        source.pass_on(&mut |_| ());
+        source.all_is_out();
+    });
+    *crate::sync::lock(&to.links.between) = Some(passes);
+    let (mut handled, mut told) = (0, 0);
+    end.pop(&mut |_| told += 1);
+    assert_eq!((told, to.pending()), (0, 0), "nothing was there");
+    // Nobody has looked any further: now it goes through.
+    to.links.looked();
+    while to.pending() > 0 {
+        assert!(Instant::now() < by);
+        to.tend();
+        end.pop(&mut |completion| handled += u32::from(matches!(completion, Completion::Handled { .. })));
+    }
+    assert_eq!((handled, to.tail()), (1, first + u64::from(MOST)));
+}

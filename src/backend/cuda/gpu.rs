@@ -55,6 +55,9 @@ pub(super) struct Gpu {
     /// What becomes of host memory when the device is lost.
     pub remains: Arc<Remains>,
     copies: Mutex<Option<Copies>>,
+    /// What a test does between loading code and looking whether somebody else has loaded the same.
+    #[cfg(test)]
+    pub loaded: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub watch: Arc<Watch>,
 }
 
@@ -136,6 +139,8 @@ impl Gpu {
             spare: Mutex::default(),
             remains: Arc::default(),
             copies: Mutex::default(),
+            #[cfg(test)]
+            loaded: Mutex::default(),
             watch: Watch::start(),
         });
         if let Err(refusal) = driver::bind(context) {
@@ -274,7 +279,11 @@ impl Gpu {
             return Ok(code);
         }
         let code = Arc::new(Code::load(self, name, kernel, || image(&text), refused)?);
+        #[cfg(test)]
+        self.has_loaded();
         if let Some(other) = find() {
+            // Unloading may wait for kernels.
+            self.quietly(|| drop(code));
             return Ok(other);
         }
         let mut codes = lock(&self.codes);
@@ -287,6 +296,14 @@ impl Gpu {
             self.quietly(|| drop(removed));
         }
         Ok(code)
+    }
+
+    #[cfg(test)]
+    fn has_loaded(&self) {
+        let loaded = lock(&self.loaded).take();
+        if let Some(loaded) = loaded {
+            loaded();
+        }
     }
 
     /// Host memory that the device sees; zeroed.

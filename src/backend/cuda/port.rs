@@ -401,6 +401,7 @@ impl Drop for CudaPort {
         lane.links.tell(&mut enter, &mut |_| ());
         self.pass_on(&mut |_| ());
         self.lane.abandon();
+        self.lane.release_tables();
         let tokens = std::mem::take(&mut self.tokens);
         let tokens = tokens.into_iter().flat_map(|tokens| tokens.first..tokens.first + tokens.count as u64);
         self.lane.gpu.watch.adopt(self.lane.clone(), tokens.collect());

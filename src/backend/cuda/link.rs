@@ -384,7 +384,7 @@ impl Lane {
     }
 
     /// What some messages before this position emit goes through the host.
-    fn take_detour(&self, end: u64) {
+    pub fn take_detour(&self, end: u64) {
         if self.layout.is_routed {
             let mut outbound = lock(&self.links.outbound);
             outbound.detour = outbound.detour.max(end);

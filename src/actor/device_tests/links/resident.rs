@@ -5,7 +5,7 @@ use super::{Item, PASS, Seen, check, counter, eventually, item, link, open, rece
 use crate::actor::gate;
 use crate::sync::{deadline_in, lock};
 use crate::{Handle, RingKernel, Runtime};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A pass that takes as many turns as its message says.
 const SLOW_PASS: &str = "
@@ -110,5 +110,45 @@ fn what_arrives_stays_behind_messages_that_were_sent_together() {
     }
     assert!(end.telemetry().arrived > before, "nothing went by on the device");
     eventually("all is in the books", || end.telemetry().pending == 0);
+    check(&runtime);
+}
+
+#[test]
+fn a_link_that_waits_for_a_cycles_member_gets_what_comes_through_another_kernel_meanwhile() {
+    const SLOW: &str = "
+        fn on_message(m: Item) {
+            var n = m.number;
+            for (var i = 0u; i < m.seen; i++) { n = n * 1664525u + 1u; }
+            if m.number == 1000u { emit_out(Item(n, m.hops, m.to, 0u)); emit_other(m); }
+        }";
+    let Some(runtime) = runtime() else { return };
+    let [a, b] = ["a", "b"].map(|name| stage(&runtime, name, PASS));
+    let c = start(&runtime, counter("c").output_capacity(4096));
+    // With two outputs: what it may emit has no places at the device.
+    let x = RingKernel::<Item, ()>::wgsl("x", SLOW).output_many::<Item>("out", 2).output::<Item>("other");
+    let x = start(&runtime, x.queue_capacity(1024).loop_budget(u32::MAX).restart(AGAIN));
+    link(&runtime, &a, &b);
+    link(&runtime, &b, &c);
+    link(&runtime, &x, &b);
+    open(&a, &c, || b.telemetry().arrived.min(c.telemetry().arrived));
+    eventually("all is in the books", || [&a, &b].iter().all(|stage| stage.telemetry().pending == 0));
+    // The members of the cycle are held one after the other: the last one is busy for a while.
+    let turns = 1 << 24;
+    let begun = Instant::now();
+    x.ask(Item { seen: turns, ..item(0) }, LONG).unwrap();
+    let turns = f64::from(turns) * 1.5 / begun.elapsed().as_secs_f64();
+    x.send(Item { seen: turns as u32, ..item(0) }).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    std::thread::scope(|scope| {
+        let linking = scope.spawn(|| link(&runtime, &b, &x));
+        std::thread::sleep(Duration::from_millis(300));
+        a.send_many((1..21).map(item)).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!linking.is_finished(), "a member is busy");
+    });
+    assert_eq!(receive(&c, 20), (1..21).collect::<Vec<_>>());
+    eventually("the cycle is through", || x.telemetry().pending + b.telemetry().pending == 0);
+    // Two were its own.
+    assert_eq!(x.telemetry().accepted, 2 + 20);
     check(&runtime);
 }

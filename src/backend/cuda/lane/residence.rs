@@ -83,6 +83,9 @@ impl Lane {
     pub fn detour(&self) {
         let mut run = lock(&self.run);
         if !run.is_running && !self.gpu.is_lost() {
+            // Before it is looked at what has a way: one that is not entered yet is not any more, for its places have been
+            // given out before anybody asked where it leads.
+            self.take_detour(self.tail());
             self.call_off_rest(&mut run);
         }
     }

@@ -195,6 +195,10 @@ impl Port for LeasedPort {
         self.port.close();
     }
 
+    fn detour(&mut self) {
+        self.port.detour();
+    }
+
     fn resume(&mut self) {
         self.port.resume();
     }

@@ -181,7 +181,8 @@ impl Port for LeasedPort {
         is_back
     }
 
-    // No entry: a round that brings messages over a link begins without anybody to tell the leases.
+    // No entry: a round that brings messages over a link begins without anybody to tell the leases. So what goes over links
+    // to a kernel with tables goes through the host on every device.
 
     fn pass_on(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
         self.port.pass_on(sink);

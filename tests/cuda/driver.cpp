@@ -493,7 +493,6 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
     case 19: *value = 1; break;     // maps host memory
     case 75: *value = 9; break;     // compute capability
     case 76: *value = 0; break;
-    case 99: *value = 1; break;     // registers host memory
     default: *value = 0;
   }
   return SUCCESS;

@@ -561,6 +561,8 @@ impl Entry for Lane {
         }
         let own = std::ptr::from_ref(source) as usize;
         let mut inbound = lock(&self.links.inbound);
+        // Of several kernels with links to this one each has its turn while the others have nothing on the way to it: what
+        // they emit then goes through the host.
         if inbound.is_closed
             || inbound.open > 0 && inbound.source != own
             || self.pending() + most > self.layout.places()

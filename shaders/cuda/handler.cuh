@@ -82,13 +82,18 @@ RT_SMALL void rt_tell(volatile unsigned* to, unsigned value) { *to = value; }
 // Gets the next part, if there is any. True if the run has to be left.
 RT_SMALL bool rt_refill(RtBudget& budget) {
     if (budget.later == 0u) return false;
+#ifdef RT_HEARTBEAT
+    // So many words behind the stop word: another value than the last one says that the handler runs. What is left of the
+    // budget would be the same for each message. Both loads are under way at the same time.
+    volatile unsigned* beat = (volatile unsigned*)budget.stop + RT_HEARTBEAT;
+    const unsigned last = rt_look(beat);
+#endif
     if (rt_look(budget.stop) >= RT_STOP_NOW) {
         budget.interrupted = true;
         return true;
     }
 #ifdef RT_HEARTBEAT
-    // So many words behind the stop word: another value each time says that the handler runs.
-    rt_tell((volatile unsigned*)budget.stop + RT_HEARTBEAT, budget.later);
+    rt_tell(beat, last + 1u);
 #endif
     rt_begin(budget, budget.later);
     return false;

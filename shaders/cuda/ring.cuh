@@ -377,8 +377,9 @@ RT_FN rt_u64 rt_go_past(const RtLaunch& launch, rt_u64 head, rt_u32 lane) {
   return __shfl_sync(RT_ALL_LANES, next, 0);
 }
 
-// Tells the host that the kernel runs, by a value other than the last one: when it comes, while it has nothing to do, and
-// in handlers with loops. Between messages the positions that have been begun say so.
+// Tells the host that the kernel runs, by a value other than the last one: when it comes, while it has nothing to do, in
+// handlers with loops, and between the turns of an instance's messages. Between batches, and between the messages of a serial
+// kernel, the positions that have been begun say so.
 RT_FN void rt_beat(const RtLaunch& launch, rt_u32 value) {
   rt_store_word((rt_u32*)launch.stop + RT_HEARTBEAT, value);
 }
@@ -494,6 +495,8 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
   const rt_u32 turn = __popc(peers & ((1u << thread.lane) - 1u)) + rt_before(thread, messages, instance);
   for (rt_u32 now = 0;; now++) {
     if (mine && turn == now && !is_over) {
+      // Each turn may take as long as a message. Most batches have one, and pay nothing.
+      if (now > 0) rt_beat(launch, now + 1u);
       const rt_u32 at = instance * RT_STATE_WORDS;
       const rt_u32 code =
           rt_message(launch, position, message, state + at, launch.fallback ? launch.fallback + at : nullptr, route);

@@ -168,6 +168,16 @@ impl<In: Message, Out: Message> Core<In, Out> {
         settled
     }
 
+    /// As [`hold_values`](Self::hold_values), for messages that other kernels of the device have given it since. The links
+    /// are what they will be, and the gate is held.
+    pub(super) fn detour_values(&self, engine: &mut Engine<Out>) {
+        if self.facts.dispatched
+            && let Some(port) = &mut engine.port
+        {
+            port.detour();
+        }
+    }
+
     /// Ends the kernel for good because of a fault: everybody who waits gets the cause.
     pub(super) fn fail(&self, cause: &Error) {
         let mut mailbox = lock(&self.mailbox);

@@ -70,6 +70,8 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
 
     fn let_go(self: Arc<Self>) {
         if !self.is_host() {
+            // SAFETY: the caller holds the gate.
+            unsafe { self.engine.with(|engine| self.detour_values(engine)) };
             self.release();
         }
     }

@@ -9,8 +9,8 @@
 mod build;
 
 use crate::{
-    BackendKind, CacheSettings, DispatchClock, Handle, KernelState, RestartPolicy, RestartState, RingKernel,
-    Runtime, message,
+    BackendKind, CacheSettings, DispatchClock, Handle, KernelState, PoolSettings, RestartPolicy,
+    RestartState, RingKernel, Runtime, message,
 };
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -125,6 +125,7 @@ fn child_lives_with_its_device() {
         "hang" => a_hang(&runtime),
         "times" => a_dispatch(&runtime, DispatchClock::Device),
         "no-times" => a_dispatch(&runtime, DispatchClock::Host),
+        "left" => a_handler_that_was_left(&runtime),
         _ => slow_handlers(&runtime),
     }
 }
@@ -220,6 +221,47 @@ fn a_dispatch(runtime: &Runtime, clock: DispatchClock) {
     assert_eq!(words.to_vec().expect("nobody writes"), [expected; 640]);
 }
 
+/// What a handler that nobody could stop still writes to is not the next buffer's.
+fn a_handler_that_was_left(runtime: &Runtime) {
+    let text = "@group(1) @binding(0) var<storage, read_write> cells: array<u32>;
+        fn on_message(m: Number) { cells[0] = m.n; }";
+    // It takes some time, and does not look at the stop word.
+    let twin = "__device__ void on_message(const Number& m, RtContext& rt) {
+        const unsigned long long begun = rt_now();
+        while (rt_now() - begun < 2000000000ull) {}
+        for (unsigned i = 0u; i < rt.cells.length; i++) rt.cells[i] = m.n;
+    }";
+    let pool = runtime.memory_pool(PoolSettings::new(1 << 20)).expect("there is memory");
+    // A part of a block, as most buffers are.
+    let cells = pool.buffer(&[0u32; 70]).expect("there is memory");
+    let kernel = RingKernel::<Number, ()>::wgsl("left", text).cuda_source(twin).bind("cells", &cells);
+    let kernel = runtime.launch(kernel).expect("the device is there");
+    kernel.activate().unwrap();
+    kernel.send(Number { n: 7 }).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(kernel.terminate(Duration::ZERO).unwrap().abandoned.is_some(), "its handler runs");
+    drop((kernel, cells));
+    let next = pool.buffer(&[1u32; 70]).expect("there is memory");
+    let text = "@group(1) @binding(0) var<storage, read> cells: array<u32>;
+        fn on_message(m: Number) -> Number {
+            var sum = 0u;
+            for (var i = 0u; i < arrayLength(&cells); i++) { sum += cells[i]; }
+            return Number(sum);
+        }";
+    let sum = RingKernel::<Number, Number>::wgsl("sum", text).bind("cells", &next);
+    let sum = runtime.launch(sum).expect("the device is there");
+    sum.activate().unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < SLOW {
+        assert_eq!(sum.ask(Number { n: 0 }, LONG).unwrap().n, 70, "after {:?}", begun.elapsed());
+    }
+    // When the handler has ended, its memory is the pool's again.
+    while pool.statistics().buffers > 1 {
+        assert!(begun.elapsed() < 3 * LONG, "{:?}", pool.statistics());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn in_a_child(what: &str, seeds: &str) {
     let folder = match build::emulation() {
         Ok(folder) => folder,
@@ -273,4 +315,9 @@ fn a_dispatch_is_timed_by_the_device_where_the_driver_can() {
 #[test]
 fn handlers_that_take_long_are_no_hang() {
     in_a_child("slow", "");
+}
+
+#[test]
+fn memory_that_a_handler_still_writes_to_is_nobody_elses() {
+    in_a_child("left", "");
 }

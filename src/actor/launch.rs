@@ -36,7 +36,9 @@ const MOST_MESSAGE: u32 = 4096;
 
 /// How a kernel gets another port when its device is lost.
 pub(super) struct Relaunch {
+    /// Without the tables: whoever has a kernel's handle does not keep them.
     spec: LaunchSpec,
+    has_tables: bool,
     devices: Arc<Devices>,
     pinned: Option<Accelerator>,
 }
@@ -48,7 +50,7 @@ impl Relaunch {
     ///
     /// If no device can be opened, or the kernel has tables: what was in them is lost with the old device.
     pub(super) fn port(&self, states: Arc<[u8]>) -> Result<Box<dyn Port>> {
-        if !self.spec.tables.is_empty() {
+        if self.has_tables {
             let text = "its tables were in the memory of the device that is lost";
             return Err(Error::new(ErrorKind::DeviceLost, text));
         }
@@ -153,7 +155,9 @@ pub(super) fn launch<In: Message, Out: Message>(
             };
             if dispatched {
                 let pinned = settings.accelerator.clone();
-                relaunch = Some(Relaunch { spec: spec.clone(), devices: devices.clone(), pinned });
+                let (has_tables, devices) = (!spec.tables.is_empty(), devices.clone());
+                let spec = LaunchSpec { tables: Vec::new(), ..spec.clone() };
+                relaunch = Some(Relaunch { spec, has_tables, devices, pinned });
             }
             let leases = lease(&name, &*device, &plan.tables)?;
             let mut launched = device.launch(spec);

@@ -4,9 +4,11 @@ use super::buffer::{UnifiedBuffer, size_of_buffer};
 use crate::backend::{Device, DeviceStorage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 /// Bytes of the smallest block: what devices align buffers to.
 const SMALLEST: usize = 256;
@@ -153,22 +155,62 @@ struct Memory {
     is_clean: bool,
 }
 
-/// The memory of one buffer, which goes back to its pool.
-pub(super) struct Block {
+/// The memory of one buffer.
+pub(super) struct Block(Arc<Taken>);
+
+impl Block {
+    /// Is it zeros?
+    pub fn is_clean(&self) -> bool {
+        self.0.memory.as_ref().is_some_and(|memory| memory.is_clean)
+    }
+
+    /// As much of it as a buffer asked for.
+    fn storage(&self) -> Arc<dyn DeviceStorage> {
+        let Taken { memory, size, asked, .. } = &*self.0;
+        let whole = &memory.as_ref().expect("it is taken out when it is dropped").storage;
+        let storage = if asked == size { whole.clone() } else { whole.prefix(*asked) };
+        Arc::new(Part { storage, taken: self.0.clone() })
+    }
+}
+
+/// A block's memory, for its buffer and for kernels. A handler that cannot be stopped may have it for longer than there is
+/// a buffer: nobody else gets the block meanwhile.
+struct Part {
+    storage: Arc<dyn DeviceStorage>,
+    taken: Arc<Taken>,
+}
+
+impl DeviceStorage for Part {
+    fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()> {
+        self.storage.read(offset, into, deadline)
+    }
+
+    fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()> {
+        self.storage.write(offset, from, deadline)
+    }
+
+    fn clear(&self, deadline: Instant) -> Result<()> {
+        self.storage.clear(deadline)
+    }
+
+    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
+        Arc::new(Self { storage: self.storage.prefix(bytes), taken: self.taken.clone() })
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.storage.as_any()
+    }
+}
+
+/// What is to go back to its pool.
+struct Taken {
     pool: Weak<Inner>,
     memory: Option<Memory>,
     size: usize,
     asked: usize,
 }
 
-impl Block {
-    /// Is it zeros?
-    pub fn is_clean(&self) -> bool {
-        self.memory.as_ref().is_some_and(|memory| memory.is_clean)
-    }
-}
-
-impl Drop for Block {
+impl Drop for Taken {
     fn drop(&mut self) {
         let (Some(pool), Some(memory)) = (self.pool.upgrade(), self.memory.take()) else { return };
         let mut state = lock(&pool.state);
@@ -268,9 +310,7 @@ impl MemoryPool {
     pub fn buffer_uninitialized<T: bytemuck::Pod>(&self, len: usize) -> Result<UnifiedBuffer<T>> {
         let bytes = size_of_buffer::<T>(&*self.0.device, len)?;
         let block = self.take(bytes)?;
-        let whole = &block.memory.as_ref().expect("it is taken out when it is dropped").storage;
-        let storage = if bytes == block.size { whole.clone() } else { whole.prefix(bytes) };
-        Ok(UnifiedBuffer::on(self.0.place.clone(), storage, len, Some(block)))
+        Ok(UnifiedBuffer::on(self.0.place.clone(), block.storage(), len, Some(block)))
     }
 
     /// Sees to it that there is memory for `count` buffers of up to `bytes` bytes more than there are now.
@@ -335,7 +375,7 @@ impl MemoryPool {
                     statistics.allocations += 1;
                     statistics.reused += u64::from(found_there);
                     let pool = Arc::downgrade(&self.0);
-                    return Ok(Block { pool, memory: Some(memory), size, asked: bytes });
+                    return Ok(Block(Arc::new(Taken { pool, memory: Some(memory), size, asked: bytes })));
                 }
                 let there = state.blocks.get(&size).copied().unwrap_or(0);
                 (self.claim(&mut state, bytes, size, true)?, there.min(MOST_AHEAD / size))

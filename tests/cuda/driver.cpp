@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <set>
 #include <string>
+#include <sys/mman.h>
 #include <thread>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +35,8 @@ enum {
   NOT_FOUND = 500,
   NOT_READY = 600,
   LAUNCH_FAILED = 719,
+  ALREADY_REGISTERED = 712,
+  NOT_REGISTERED = 713,
 };
 
 // What RINGWORK_EMULATION asks for.
@@ -249,7 +252,14 @@ const Emulation emulation = {
       launch->pending.push_back({to, value});
       if (launch->pending.size() > 24) emit_some(draw() % 24);
     },
-    [](const unsigned* from) -> unsigned { return is_deaf() ? 0 : __atomic_load_n(from, __ATOMIC_RELAXED); },
+    [](const unsigned* from) -> unsigned {
+      // A handler that loops until the word changes ends with its context, too.
+      if (launch->generation != generation.load(std::memory_order_relaxed)) {
+        emulated::current->block->has_trapped = true;
+        emulated::end_lane();
+      }
+      return is_deaf() ? 0 : __atomic_load_n(from, __ATOMIC_RELAXED);
+    },
     [](unsigned* to, unsigned value) {
       flush();
       // As a mistake in `ring.cuh` would have it.
@@ -380,6 +390,23 @@ std::mutex sizes_mutex;
 // Never destroyed: threads that nobody waits for may free memory while the process ends.
 std::map<unsigned long long, size_t>& sizes = *new std::map<unsigned long long, size_t>;
 
+// Host memory that the driver allocated, and memory of the program's that is registered; how many bytes at each address.
+std::mutex host_mutex;
+std::map<char*, size_t>& allocated = *new std::map<char*, size_t>;
+std::map<char*, size_t>& registered = *new std::map<char*, size_t>;
+
+constexpr size_t PAGE = 4096;
+
+size_t pages(size_t bytes) { return (bytes + PAGE - 1) & ~(PAGE - 1); }
+
+// Is this byte in one of them?
+bool has(const std::map<char*, size_t>& ranges, char* at) {
+  auto next = ranges.upper_bound(at);
+  if (next == ranges.begin()) return false;
+  --next;
+  return at < next->first + next->second;
+}
+
 struct Module {
   void* library;
 };
@@ -480,8 +507,17 @@ API int cuDevicePrimaryCtxRetain(void** context, int) {
 
 API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 
+// Takes what the context had: kernels come to their end, nothing is registered any more, and host memory that the driver
+// had allocated is nobody's. Whoever still touches that finds out.
 API int cuDevicePrimaryCtxReset_v2(int) {
   generation++;
+  wait_for_all();
+  {
+    std::lock_guard<std::mutex> lock(host_mutex);
+    for (auto& [memory, bytes] : allocated) mprotect(memory, bytes, PROT_NONE);
+    allocated.clear();
+    registered.clear();
+  }
   sticky = SUCCESS;
   return SUCCESS;
 }
@@ -534,18 +570,48 @@ API int cuStreamSynchronize(void* stream) {
 
 API int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
   CHECK();
-  *memory = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
-  return *memory ? SUCCESS : OUT_OF_MEMORY;
+  *memory = mmap(nullptr, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (*memory == MAP_FAILED) return OUT_OF_MEMORY;
+  std::lock_guard<std::mutex> lock(host_mutex);
+  allocated[(char*)*memory] = pages(bytes);
+  return SUCCESS;
 }
 
 API int cuMemFreeHost(void* memory) {
   CHECK();
   wait_for_all();
-  free(memory);
+  std::lock_guard<std::mutex> lock(host_mutex);
+  auto found = allocated.find((char*)memory);
+  if (found == allocated.end()) return INVALID_VALUE;
+  munmap(memory, found->second);
+  allocated.erase(found);
   return SUCCESS;
 }
 
+// Whole pages, as a real one may want them, and none twice.
+API int cuMemHostRegister_v2(void* memory, size_t bytes, unsigned) {
+  CHECK();
+  if (!memory || bytes == 0 || (uintptr_t)memory % PAGE || bytes % PAGE) return INVALID_VALUE;
+  std::lock_guard<std::mutex> lock(host_mutex);
+  char* first = (char*)memory;
+  for (size_t at = 0; at < bytes; at += PAGE) {
+    if (has(registered, first + at) || has(allocated, first + at)) return ALREADY_REGISTERED;
+  }
+  registered[first] = bytes;
+  return SUCCESS;
+}
+
+API int cuMemHostUnregister(void* memory) {
+  CHECK();
+  wait_for_all();
+  std::lock_guard<std::mutex> lock(host_mutex);
+  return registered.erase((char*)memory) ? SUCCESS : NOT_REGISTERED;
+}
+
 API int cuMemHostGetDevicePointer_v2(unsigned long long* device, void* memory, unsigned) {
+  CHECK();
+  std::lock_guard<std::mutex> lock(host_mutex);
+  if (!has(registered, (char*)memory) && !has(allocated, (char*)memory)) return INVALID_VALUE;
   *device = (unsigned long long)memory;
   return SUCCESS;
 }

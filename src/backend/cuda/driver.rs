@@ -241,26 +241,35 @@ pub(super) unsafe fn wait(stream: CUstream) -> Result<(), Refusal> {
     checked(unsafe { cuda::cuStreamSynchronize(stream) })
 }
 
-/// Host memory that the device reaches at the address that is returned second. Not write-combined: the host reads it.
-pub(super) fn host_memory(bytes: usize) -> Result<(*mut c_void, CUdeviceptr), Refusal> {
-    let flags = cuda::CU_MEMHOSTALLOC_PORTABLE | cuda::CU_MEMHOSTALLOC_DEVICEMAP;
-    let (mut host, mut device) = (null_mut(), 0);
-    // SAFETY: writes one address; the second call asks for memory that the first one allocated.
-    unsafe {
-        checked(cuda::cuMemHostAlloc(&mut host, bytes, flags))?;
-        checked(cuda::cuMemHostGetDevicePointer_v2(&mut device, host, 0))?;
-    }
-    Ok((host, device))
-}
-
-/// May wait for kernels.
+/// Tells the driver of host memory, which the device reaches at the address that is returned from then on. May wait for
+/// kernels.
 ///
 /// # Safety
 ///
-/// Nobody uses the memory any more, here or on the device.
-pub(super) unsafe fn free_host(host: *mut c_void) {
+/// So many bytes, which are whole pages, are the caller's until [`unregister`] or [`reset`], and stay allocated until then.
+pub(super) unsafe fn register(host: *mut c_void, bytes: usize) -> Result<CUdeviceptr, Refusal> {
+    let flags = cuda::CU_MEMHOSTREGISTER_PORTABLE | cuda::CU_MEMHOSTREGISTER_DEVICEMAP;
+    let mut device = 0;
+    // SAFETY: the caller's; the second call, which writes one address, asks for memory that the first one registered.
+    unsafe {
+        checked(cuda::cuMemHostRegister_v2(host, bytes, flags))?;
+        // Not on all devices the same as the host's.
+        if let Err(refusal) = checked(cuda::cuMemHostGetDevicePointer_v2(&mut device, host, 0)) {
+            _ = cuda::cuMemHostUnregister(host);
+            return Err(refusal);
+        }
+    }
+    Ok(device)
+}
+
+/// Takes [registered](register) memory from the device. May wait for kernels.
+///
+/// # Safety
+///
+/// The device does not use the memory any more.
+pub(super) unsafe fn unregister(host: *mut c_void) -> Result<(), Refusal> {
     // SAFETY: the caller's.
-    _ = unsafe { cuda::cuMemFreeHost(host) };
+    checked(unsafe { cuda::cuMemHostUnregister(host) })
 }
 
 /// Memory of the device. May wait for kernels.
@@ -291,7 +300,7 @@ pub(super) unsafe fn clear(address: CUdeviceptr, bytes: usize, stream: CUstream)
 
 /// # Safety
 ///
-/// Both places are the caller's until the stream is over, `from` is memory of [`host_memory`], the stream exists.
+/// Both places are the caller's until the stream is over, `from` is memory that was [registered](register), the stream exists.
 pub(super) unsafe fn upload(
     to: CUdeviceptr,
     from: *const c_void,

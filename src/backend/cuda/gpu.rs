@@ -5,6 +5,7 @@
 //! where they are meanwhile.
 
 use super::driver::{self, CUcontext, CUdevice, CUdeviceptr, CUstream, Refusal};
+use super::host::{self, HostMemory, Mapped, Remains};
 use super::kernel::Code;
 use super::lane::Lane;
 use super::nvrtc::NoCode;
@@ -12,8 +13,8 @@ use super::room::{Part, Room};
 use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
-use std::ffi::{CStr, c_void};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use std::ffi::CStr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -51,24 +52,28 @@ pub(super) struct Gpu {
     pub dispatches: AtomicUsize,
     codes: Mutex<Vec<(String, Arc<Code>)>>,
     spare: Mutex<Spare>,
+    /// What becomes of host memory when the device is lost.
+    pub remains: Arc<Remains>,
     copies: Mutex<Option<Copies>>,
+    /// What a test does between loading code and looking whether somebody else has loaded the same.
+    #[cfg(test)]
+    pub loaded: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub watch: Arc<Watch>,
 }
 
 /// Memory to be used again, with its size.
 #[derive(Default)]
 struct Spare {
-    host: Vec<(usize, Shared<*mut c_void>, CUdeviceptr)>,
+    host: Vec<Mapped>,
     device: Vec<(usize, CUdeviceptr)>,
 }
 
 impl Spare {
     /// Frees the oldest memory, until there is no more of either kind than this. No kernel is on the device.
     fn shrink(&mut self, most: usize) {
-        while self.host.iter().map(|(size, ..)| size).sum::<usize>() > most {
-            let (_, host, _) = self.host.remove(0);
+        while self.host.iter().map(Mapped::size).sum::<usize>() > most {
             // SAFETY: what is spare is nobody's.
-            unsafe { driver::free_host(host.0) };
+            unsafe { self.host.remove(0).free() };
         }
         while self.device.iter().map(|(size, _)| size).sum::<usize>() > most {
             let (_, address) = self.device.remove(0);
@@ -90,6 +95,7 @@ struct Open {
     gpu: Weak<Gpu>,
     /// Its context has to be reset before it is of use again.
     is_lost: bool,
+    remains: Arc<Remains>,
 }
 
 /// For whoever opens the same one.
@@ -106,7 +112,7 @@ impl Gpu {
         let known;
         let mut open = lock_open();
         let entry = open.iter().find(|other| other.device == device);
-        let was_lost = entry.is_some_and(|entry| entry.is_lost);
+        let remains = entry.filter(|entry| entry.is_lost).map(|entry| entry.remains.clone());
         known = entry.and_then(|entry| entry.gpu.upgrade());
         if let Some(gpu) = &known
             && !gpu.is_lost()
@@ -114,9 +120,10 @@ impl Gpu {
             return Ok(gpu.clone());
         }
         let failed = |refusal: Refusal| driver::unavailable(format!("the device does not open: {refusal}"));
-        if was_lost {
+        if let Some(remains) = remains {
             // What is left of it makes no calls any more.
             driver::reset(device).map_err(failed)?;
+            remains.free();
         }
         let context = driver::retain(device).map_err(failed)?;
         let gpu = Arc::new(Self {
@@ -130,7 +137,10 @@ impl Gpu {
             dispatches: AtomicUsize::new(0),
             codes: Mutex::default(),
             spare: Mutex::default(),
+            remains: Arc::default(),
             copies: Mutex::default(),
+            #[cfg(test)]
+            loaded: Mutex::default(),
             watch: Watch::start(),
         });
         if let Err(refusal) = driver::bind(context) {
@@ -139,7 +149,8 @@ impl Gpu {
             return Err(failed(refusal));
         }
         open.retain(|other| other.device != device);
-        open.push(Open { device, gpu: Arc::downgrade(&gpu), is_lost: false });
+        let remains = gpu.remains.clone();
+        open.push(Open { device, gpu: Arc::downgrade(&gpu), is_lost: false, remains });
         Ok(gpu)
     }
 
@@ -285,7 +296,11 @@ impl Gpu {
             return Ok(code);
         }
         let code = Arc::new(Code::load(self, name, kernel, || image(&text), refused)?);
+        #[cfg(test)]
+        self.has_loaded();
         if let Some(other) = find() {
+            // Unloading may wait for kernels.
+            self.quietly(|| drop(code));
             return Ok(other);
         }
         let mut codes = lock(&self.codes);
@@ -300,26 +315,38 @@ impl Gpu {
         Ok(code)
     }
 
+    #[cfg(test)]
+    fn has_loaded(&self) {
+        let loaded = lock(&self.loaded).take();
+        if let Some(loaded) = loaded {
+            loaded();
+        }
+    }
+
     /// Host memory that the device sees; zeroed.
     pub fn host_memory(self: &Arc<Self>, bytes: usize) -> Result<HostMemory> {
-        let size = bytes.max(4096).next_power_of_two();
+        let size = bytes.max(host::PAGE).next_power_of_two();
         let spare = {
             let mut spare = lock(&self.spare);
-            spare.host.iter().position(|(has, ..)| *has == size).map(|at| spare.host.swap_remove(at))
+            spare.host.iter().position(|has| has.size() == size).map(|at| spare.host.swap_remove(at))
         };
-        let (_, host, device) = match spare {
+        let mapped = match spare {
             Some(found) => found,
             None => {
                 self.bind()?;
-                let (host, device) = self
-                    .allocate(|| driver::host_memory(size))
-                    .map_err(|refusal| self.refused(&format!("{size} bytes of host memory"), refusal))?;
-                (size, Shared(host), device)
+                let doing = format!("{size} bytes of host memory");
+                let mapped = self.allocate(|| Mapped::new(size));
+                mapped
+                    .map_err(|refusal| self.refused(&doing, refusal))?
+                    .ok_or_else(|| driver::unavailable(format!("{doing}: there are not as many")))?
             }
         };
-        // SAFETY: so many bytes, which nobody uses.
-        unsafe { host.0.cast::<u8>().write_bytes(0, size) };
-        Ok(HostMemory { gpu: Arc::downgrade(self), host, device, size })
+        Ok(HostMemory::new(self, mapped))
+    }
+
+    /// Keeps host memory, which nobody uses any more, to be used again.
+    pub fn keep(&self, memory: Mapped) {
+        lock(&self.spare).host.push(memory);
     }
 
     /// Memory of the device; zeroed.
@@ -371,7 +398,7 @@ impl Gpu {
                 // the room, as asserted.
                 unsafe {
                     copies.staging.bytes().copy_from_nonoverlapping(part.as_ptr(), part.len());
-                    let from = copies.staging.host.0;
+                    let from = copies.staging.bytes().cast();
                     driver::upload(to.address + at as u64, from, part.len(), copies.stream.0)?;
                     driver::wait(copies.stream.0)?;
                 }
@@ -387,7 +414,7 @@ impl Gpu {
             for (part, at) in into.chunks_mut(STAGING).zip((offset..).step_by(STAGING)) {
                 // SAFETY: as in `upload`.
                 unsafe {
-                    let to = copies.staging.host.0;
+                    let to = copies.staging.bytes().cast();
                     driver::download(to, from.address + at as u64, part.len(), copies.stream.0)?;
                     driver::wait(copies.stream.0)?;
                     part.as_mut_ptr().copy_from_nonoverlapping(copies.staging.bytes(), part.len());
@@ -403,68 +430,24 @@ impl Drop for Gpu {
         self.watch.close();
         lock(&self.codes).clear();
         let copies = lock(&self.copies).take();
+        let mut spare = std::mem::take(&mut *lock(&self.spare));
+        let stream = copies.map(|copies| {
+            spare.host.push(copies.staging.into_mapped());
+            copies.stream
+        });
         if !self.is_lost() && driver::bind(self.context.0).is_ok() {
-            if let Some(copies) = copies {
-                // SAFETY: nobody copies any more.
-                unsafe {
-                    driver::destroy_stream(copies.stream.0);
-                    driver::free_host(copies.staging.host.0);
-                }
-            }
-            let spare = std::mem::take(&mut *lock(&self.spare));
-            // SAFETY: what is spare is nobody's; no kernel runs, for each keeps its device.
+            // SAFETY: nobody copies any more; what is spare is nobody's; no kernel runs, for each keeps its device.
             unsafe {
-                spare.host.into_iter().for_each(|(_, host, _)| driver::free_host(host.0));
+                stream.into_iter().for_each(|stream| driver::destroy_stream(stream.0));
+                spare.host.into_iter().for_each(|memory| memory.free());
                 spare.device.into_iter().for_each(|(_, address)| driver::free_device(address));
             }
             driver::release(self.device);
+        } else {
+            spare.host.into_iter().for_each(|memory| self.remains.take(memory));
         }
         // One that was lost is remembered, for its context.
         lock_open().retain(|other| other.is_lost || !std::ptr::eq(other.gpu.as_ptr(), self));
-    }
-}
-
-/// Host memory that the device sees. Goes to the spare memory in the end: whoever has it sees to it that the device does
-/// not use it any more.
-pub(super) struct HostMemory {
-    gpu: Weak<Gpu>,
-    host: Shared<*mut c_void>,
-    device: CUdeviceptr,
-    size: usize,
-}
-
-impl HostMemory {
-    fn bytes(&self) -> *mut u8 {
-        self.host.0.cast()
-    }
-
-    /// The device's address of this byte.
-    pub fn address(&self, offset: usize) -> u64 {
-        self.device + offset as u64
-    }
-
-    /// Granules from this byte on.
-    pub fn granules(&self, offset: usize, count: usize) -> &[AtomicU64] {
-        assert!(
-            offset.is_multiple_of(8) && offset + count * 8 <= self.size,
-            "granules are inside their memory"
-        );
-        // SAFETY: inside, aligned, and initialised; both sides use atomic accesses only.
-        unsafe { std::slice::from_raw_parts(self.bytes().add(offset).cast(), count) }
-    }
-
-    /// Words from this byte on.
-    pub fn words(&self, offset: usize, count: usize) -> &[AtomicU32] {
-        assert!(offset.is_multiple_of(4) && offset + count * 4 <= self.size, "words are inside their memory");
-        // SAFETY: as in `granules`.
-        unsafe { std::slice::from_raw_parts(self.bytes().add(offset).cast(), count) }
-    }
-}
-
-impl Drop for HostMemory {
-    fn drop(&mut self) {
-        let Some(gpu) = self.gpu.upgrade().filter(|gpu| !gpu.is_lost()) else { return };
-        lock(&gpu.spare).host.push((self.size, self.host, self.device));
     }
 }
 

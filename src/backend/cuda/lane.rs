@@ -7,7 +7,8 @@
 mod residence;
 
 use super::driver::{self, Block, CUstream};
-use super::gpu::{DeviceMemory, Gpu, HostMemory, Shared};
+use super::gpu::{DeviceMemory, Gpu, Shared};
+use super::host::HostMemory;
 use super::kernel::Code;
 use super::layout::{LANES, Layout, ROUTE_WORDS, ROUTES};
 use super::link::{Links, Next};
@@ -70,7 +71,6 @@ struct Run {
 
 /// See the module.
 pub(super) struct Lane {
-    pub gpu: Arc<Gpu>,
     code: Arc<Code>,
     pub layout: Layout,
     host: HostMemory,
@@ -83,7 +83,8 @@ pub(super) struct Lane {
     /// Messages that it takes at once, at most.
     batch: u32,
     pub control: Arc<PortControl>,
-    tables: Vec<Arc<dyn DeviceStorage>>,
+    /// Until the port is gone, and the kernel has left.
+    tables: Mutex<Vec<Arc<dyn DeviceStorage>>>,
     /// Its heart beats in loops, too; what the user wrote in CUDA may have loops of its own.
     counts_loops: bool,
     /// Position of the next message, and of the next record; written by the port.
@@ -93,6 +94,8 @@ pub(super) struct Lane {
     holds: AtomicUsize,
     pub links: Links,
     run: Mutex<Run>,
+    /// Dropped last: the memory above goes back to it.
+    pub gpu: Arc<Gpu>,
 }
 
 fn block(layout: &Layout, warps: u32) -> Block {
@@ -150,7 +153,7 @@ impl Lane {
             part,
             batch: layout.batch(warps),
             control: spec.control.clone(),
-            tables: spec.tables.clone(),
+            tables: Mutex::new(spec.tables.clone()),
             counts_loops: spec.twin.is_none(),
             tail: AtomicU64::new(0),
             next: AtomicU64::new(0),
@@ -176,7 +179,7 @@ impl Lane {
             layout,
         });
         gpu.enter(&lane);
-        lane.tables.iter().for_each(|table| CudaStorage::of(table).enter(&lane));
+        spec.tables.iter().for_each(|table| CudaStorage::of(table).enter(&lane));
         if let Err(error) = lane.warm_up() {
             lane.abandon();
             gpu.watch.adopt(lane, Vec::new());

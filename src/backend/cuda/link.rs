@@ -46,6 +46,9 @@ pub(super) struct Links {
     made: Mutex<Option<DeviceMemory>>,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
+    /// What a test does between the looks at whose record is next and at whether it is there.
+    #[cfg(test)]
+    pub between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// Places that were given out for what other kernels emit.
@@ -203,6 +206,16 @@ impl Links {
             made: Mutex::default(),
             inbound: Mutex::default(),
             outbound: Mutex::default(),
+            #[cfg(test)]
+            between: Mutex::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn looked(&self) {
+        let between = lock(&self.between).take();
+        if let Some(between) = between {
+            between();
         }
     }
 
@@ -371,7 +384,7 @@ impl Lane {
     }
 
     /// What some messages before this position emit goes through the host.
-    fn take_detour(&self, end: u64) {
+    pub fn take_detour(&self, end: u64) {
         if self.layout.is_routed {
             let mut outbound = lock(&self.links.outbound);
             outbound.detour = outbound.detour.max(end);
@@ -548,6 +561,8 @@ impl Entry for Lane {
         }
         let own = std::ptr::from_ref(source) as usize;
         let mut inbound = lock(&self.links.inbound);
+        // Of several kernels with links to this one each has its turn while the others have nothing on the way to it: what
+        // they emit then goes through the host.
         if inbound.is_closed
             || inbound.open > 0 && inbound.source != own
             || self.pending() + most > self.layout.places()

@@ -14,6 +14,7 @@ mod adapter;
 mod compute;
 mod driver;
 mod gpu;
+mod host;
 mod kernel;
 mod lane;
 mod layout;

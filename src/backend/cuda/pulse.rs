@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A kernel that gave no sign for so long has hung. The longest that one which runs is silent is 4,096 turns of a
-/// handler's loop: milliseconds.
+/// A kernel that gave no sign for so long has hung. The longest that one which runs is silent is 4,096 iterations of a
+/// handler's loop, in each lane of a warp: milliseconds.
 const SILENCE: Duration = Duration::from_secs(4);
 /// Time in which nobody looked counts as no more than this: this process may have been stopped, and a device that is
 /// emulated with it.

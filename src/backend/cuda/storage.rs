@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 /// A table. Kernels that have it leave the device while the host reads or writes it, and come back then.
 pub(super) struct CudaStorage {
-    gpu: Arc<Gpu>,
     memory: Arc<DeviceMemory>,
     bytes: usize,
     lanes: Mutex<Vec<Weak<Lane>>>,
     /// Held shared by dispatches that use it.
     dispatched: RwLock<()>,
+    /// Dropped last: the memory goes back to it.
+    gpu: Arc<Gpu>,
 }
 
 impl CudaStorage {

@@ -5,7 +5,7 @@ use super::{Item, PASS, Seen, check, counter, eventually, item, link, open, rece
 use crate::actor::gate;
 use crate::sync::{deadline_in, lock};
 use crate::{Handle, RingKernel, Runtime};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A pass that takes as many turns as its message says.
 const SLOW_PASS: &str = "
@@ -44,23 +44,41 @@ fn an_end_goes_on_when_the_kernel_before_it_was_given_up_ahead_of_the_books() {
 #[test]
 fn a_second_link_gets_what_messages_emit_that_begin_behind_it() {
     let Some(runtime) = runtime() else { return };
-    let first = slow_stage(&runtime, "first");
-    let ends = ["one", "two"].map(|name| start(&runtime, counter(name).output_capacity(4096)));
-    link(&runtime, &first, &ends[0]);
-    open(&first, &ends[0], || ends[0].telemetry().arrived);
+    second_link(&runtime, &slow_stage(&runtime, "first"));
+}
+
+#[test]
+fn a_second_link_of_a_kernel_with_a_table_gets_what_messages_emit_that_begin_behind_it() {
+    let Some(runtime) = runtime() else { return };
+    let table = runtime.buffer(&[1u32]).unwrap();
+    let text = format!(
+        "@group(1) @binding(0) var<storage, read> table: array<u32>;
+        {}",
+        SLOW_PASS.replace("+ 1u; }", "+ table[0]; }")
+    );
+    let kernel = RingKernel::<Item, ()>::wgsl("first", text).output_many::<Item>("out", 2);
+    let kernel = kernel.queue_capacity(1024).loop_budget(u32::MAX).bind("table", &table);
+    second_link(&runtime, &start(&runtime, kernel));
+}
+
+/// Links a kernel to a second one while it has messages that are to go to the first one on the device.
+fn second_link(runtime: &Runtime, first: &Handle<Item, ()>) {
+    let ends = ["one", "two"].map(|name| start(runtime, counter(name).output_capacity(4096)));
+    link(runtime, first, &ends[0]);
+    open(first, &ends[0], || ends[0].telemetry().arrived);
     eventually("all is in the books", || first.telemetry().pending + ends[0].telemetry().pending == 0);
     // The device has all of them when the first one begins, which takes a while.
     let slow = Item { seen: 1 << 26, ..item(0) };
     first.send_many(std::iter::once(slow).chain((1..21).map(item))).unwrap();
     eventually("the device has them", || lock(&ends[0].core().mailbox).awaited == 42);
-    link(&runtime, &first, &ends[1]);
+    link(runtime, first, &ends[1]);
     assert_eq!(receive(&ends[0], 21), (0..21).collect::<Vec<_>>());
     eventually("the first one is done", || first.telemetry().pending == 0);
     // Of the slow one and what the same batch had, one link was told.
     let got = ends[1].telemetry().accepted as usize;
     assert!(got >= 20, "{got} of 20");
     assert_eq!(receive(&ends[1], got)[got - 20..], (1..21).collect::<Vec<_>>());
-    check(&runtime);
+    check(runtime);
 }
 
 #[test]
@@ -110,5 +128,45 @@ fn what_arrives_stays_behind_messages_that_were_sent_together() {
     }
     assert!(end.telemetry().arrived > before, "nothing went by on the device");
     eventually("all is in the books", || end.telemetry().pending == 0);
+    check(&runtime);
+}
+
+#[test]
+fn a_link_that_waits_for_a_cycles_member_gets_what_comes_through_another_kernel_meanwhile() {
+    const SLOW: &str = "
+        fn on_message(m: Item) {
+            var n = m.number;
+            for (var i = 0u; i < m.seen; i++) { n = n * 1664525u + 1u; }
+            if m.number == 1000u { emit_out(Item(n, m.hops, m.to, 0u)); emit_other(m); }
+        }";
+    let Some(runtime) = runtime() else { return };
+    let [a, b] = ["a", "b"].map(|name| stage(&runtime, name, PASS));
+    let c = start(&runtime, counter("c").output_capacity(4096));
+    // With two outputs: what it may emit has no places at the device.
+    let x = RingKernel::<Item, ()>::wgsl("x", SLOW).output_many::<Item>("out", 2).output::<Item>("other");
+    let x = start(&runtime, x.queue_capacity(1024).loop_budget(u32::MAX).restart(AGAIN));
+    link(&runtime, &a, &b);
+    link(&runtime, &b, &c);
+    link(&runtime, &x, &b);
+    open(&a, &c, || b.telemetry().arrived.min(c.telemetry().arrived));
+    eventually("all is in the books", || [&a, &b].iter().all(|stage| stage.telemetry().pending == 0));
+    // The members of the cycle are held one after the other: the last one is busy for a while.
+    let turns = 1 << 24;
+    let begun = Instant::now();
+    x.ask(Item { seen: turns, ..item(0) }, LONG).unwrap();
+    let turns = f64::from(turns) * 1.5 / begun.elapsed().as_secs_f64();
+    x.send(Item { seen: turns as u32, ..item(0) }).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    std::thread::scope(|scope| {
+        let linking = scope.spawn(|| link(&runtime, &b, &x));
+        std::thread::sleep(Duration::from_millis(300));
+        a.send_many((1..21).map(item)).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!linking.is_finished(), "a member is busy");
+    });
+    assert_eq!(receive(&c, 20), (1..21).collect::<Vec<_>>());
+    eventually("the cycle is through", || x.telemetry().pending + b.telemetry().pending == 0);
+    // Two were its own.
+    assert_eq!(x.telemetry().accepted, 2 + 20);
     check(&runtime);
 }

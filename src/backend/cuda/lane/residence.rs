@@ -83,6 +83,9 @@ impl Lane {
     pub fn detour(&self) {
         let mut run = lock(&self.run);
         if !run.is_running && !self.gpu.is_lost() {
+            // Before it is looked at what has a way: one that is not entered yet is not any more, for its places have been
+            // given out before anybody asked where it leads.
+            self.take_detour(self.tail());
             self.call_off_rest(&mut run);
         }
     }
@@ -261,7 +264,7 @@ impl Lane {
         // What other kernels have not written yet is not there.
         run.due = if self.links.are_awaited() { run.first } else { self.tail.load(Ordering::Relaxed) };
         let mut tables = [Table::default(); crate::compile::MOST_TABLES];
-        for (table, bound) in tables.iter_mut().zip(&self.tables) {
+        for (table, bound) in tables.iter_mut().zip(&*lock(&self.tables)) {
             *table = CudaStorage::of(bound).table();
         }
         let mut launch = Launch {
@@ -343,6 +346,18 @@ impl Lane {
     pub fn abandon(&self) {
         lock(&self.run).is_wanted = false;
         self.stop_word().store(LEAVE, Ordering::Relaxed);
+    }
+
+    /// Lets go of the tables, unless the kernel is on the device: then they are kept until the lane is dropped. The port is
+    /// gone, so that it is not started again.
+    pub fn release_tables(&self) {
+        if lock(&self.tables).is_empty() || self.is_running() {
+            return;
+        }
+        // For whoever gets their memory next. A device that does not get there is lost, and its memory with it.
+        _ = self.settle();
+        let tables = std::mem::take(&mut *lock(&self.tables));
+        drop(tables);
     }
 
     /// Keeps the kernel off the device until [`let_go`](Self::let_go); `false`, and it is let go, if it is still there at

@@ -3,10 +3,16 @@
 use super::kit::{Kernel, LONG, device, device_of};
 use super::rings::{counter, echo, handled, message};
 use super::seeded::seeded;
-use crate::backend::cuda::CudaDevice;
+use crate::backend::cuda::gpu::Gpu;
+use crate::backend::cuda::lane::Lane;
+use crate::backend::cuda::layout::Layout;
+use crate::backend::cuda::{CudaDevice, nvrtc};
 use crate::backend::{Limits, Progress, Shape, Until};
+use crate::sync::lock;
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 /// Looks once whether something of a kernel's has come back; how many messages ended.
 fn step(kernel: &mut Kernel) -> usize {
@@ -91,5 +97,43 @@ fn a_small_device_has_room_for_fewer_and_loses_none() {
         all_at_once(&mut kernels, 300);
         drop(kernels);
         one_beside_busy_ones(&device, 12);
+    });
+}
+
+#[test]
+fn code_that_somebody_else_has_loaded_meanwhile_is_let_go_beside_busy_kernels() {
+    let name = "crowd::code_that_somebody_else_has_loaded_meanwhile_is_let_go_beside_busy_kernels";
+    // By itself: nothing else has kernels leave.
+    seeded(name, "", || {
+        let device = device().expect("the emulation is there");
+        let mut busy = Kernel::launch(&device, echo());
+        let (gpu, launch) = (device.gpu.clone(), counter(Shape::Serial));
+        let layout = Layout::new(&launch.spec(Arc::default()), launch.outputs);
+        let text = layout.text(launch.text);
+        let (told, hears) = mpsc::channel();
+        let lane: Arc<dyn Any + Send + Sync> = busy.port.entry().expect("it has one");
+        let lane = lane.downcast::<Lane>().unwrap_or_else(|_| panic!("it is the kernel itself"));
+        std::thread::spawn(move || {
+            let load = |gpu: &Arc<Gpu>, text: &str| {
+                let image = |text: &str| nvrtc::compile(text, "test", &gpu.architecture);
+                gpu.code(text.to_owned(), "test", c"rt_resident", image, "refused").expect("it is good code")
+            };
+            let (other, same) = (gpu.clone(), text.clone());
+            *lock(&gpu.loaded) = Some(Box::new(move || {
+                load(&other, &same);
+                // The busy kernel had to leave for that, and is back.
+                while !lane.is_running() {
+                    std::thread::yield_now();
+                }
+            }));
+            load(&gpu, &text);
+            told.send(()).expect("somebody waits");
+        });
+        let begun = Instant::now();
+        while hears.try_recv().is_err() {
+            busy.push(&[message(0, 0, 1)]);
+            step(&mut busy);
+            assert!(begun.elapsed() < Duration::from_secs(20), "it waits for a kernel that does not leave");
+        }
     });
 }

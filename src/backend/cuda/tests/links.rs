@@ -40,6 +40,8 @@ struct Link {
     end: OnceLock<Arc<dyn Entry>>,
     /// Behind the next way that opens, the source's kernel is seen to have left.
     leaves: AtomicBool,
+    /// … and what the source has then goes through the host.
+    detours: AtomicBool,
 }
 
 /// Starts a kernel, and waits for the record of this message. Whether it has left is not looked at.
@@ -69,6 +71,10 @@ impl Onward for Link {
         if self.leaves.swap(false, Ordering::Relaxed) {
             let source: Arc<dyn Any + Send + Sync> = source.clone();
             wait_until_it_left(&source.downcast::<Lane>().unwrap_or_else(|_| panic!("it is a kernel")));
+        }
+        if self.detours.swap(false, Ordering::Relaxed) {
+            let source: Arc<dyn Any + Send + Sync> = source.clone();
+            source.downcast::<Lane>().unwrap_or_else(|_| panic!("it is a kernel")).detour();
         }
         Some(end.clone())
     }
@@ -334,4 +340,80 @@ fn an_end_that_is_gone_is_forgotten() {
         assert!(Instant::now() < by, "somebody keeps the end");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_place_that_is_given_out_while_the_end_looks_is_not_taken_for_a_message_of_its_own() {
+    let Some(Pair { mut source, mut end, from, to, .. }) = Pair::new(Shape::Serial) else { return };
+    let first = to.tail();
+    // The way opens, and a message goes through both kernels, between two looks at the end's next record.
+    let (place, by) = (to.clone(), deadline());
+    let passes = Box::new(move || {
+        push(&mut *source, 2, [1, 7]);
+        let position = from.tail() - 1;
+        while !(from.has_record(position) && place.has_record(first)) {
+            assert!(Instant::now() < by);
+            from.want();
+            place.tend();
+            std::thread::yield_now();
+        }
+        source.pop(&mut |_| ());
+        source.pass_on(&mut |_| ());
+        source.all_is_out();
+    });
+    *crate::sync::lock(&to.links.between) = Some(passes);
+    let (mut handled, mut told) = (0, 0);
+    end.pop(&mut |_| told += 1);
+    assert_eq!((told, to.pending()), (0, 0), "nothing was there");
+    // Nobody has looked any further: now it goes through.
+    to.links.looked();
+    while to.pending() > 0 {
+        assert!(Instant::now() < by);
+        to.tend();
+        end.pop(&mut |completion| handled += u32::from(matches!(completion, Completion::Handled { .. })));
+    }
+    assert_eq!((handled, to.tail()), (1, first + u64::from(MOST)));
+}
+
+#[test]
+fn a_way_that_opens_while_the_kernel_on_it_is_sent_through_the_host_is_none() {
+    let Some(pair) = Pair::new(Shape::Serial) else { return };
+    let Pair { link, mut source, end: _end, from, to, _device: device, .. } = pair;
+    let before = Arc::new(Link::default());
+    let text = format!("{HEAD}{SPREAD}");
+    let launch = Launch { text: &text, outputs: &[OUTPUT], ..echo() };
+    let mut spec = launch.spec(Arc::new(PortControl::default()));
+    spec.onward = vec![before.clone()];
+    let mut first = device.launch_text(&spec, launch.text, launch.outputs).expect("a good kernel");
+    assert!(before.end.set(from.clone()).is_ok());
+    push(&mut *first, 1, [0, 0]);
+    enter(&mut *first);
+    for token in [2, 3] {
+        push(&mut *source, token, [0, 0]);
+        enter(&mut *source);
+    }
+    // The kernel in the middle is held; somebody changes its links between the look at them and what is then entered.
+    assert!(source.recall(Some(deadline())));
+    let [middle, end] = [from.tail(), to.tail()];
+    link.detours.store(true, Ordering::Relaxed);
+    push(&mut *first, 4, [1, 5]);
+    assert!(!link.detours.load(Ordering::Relaxed), "the way opened");
+    assert_eq!(from.tail(), middle + u64::from(MOST));
+    enter(&mut *first);
+    let (mut emitted, by) = (Vec::new(), deadline());
+    while from.pending() > 0 {
+        assert!(Instant::now() < by);
+        from.want();
+        source.pop(&mut |completion| {
+            if let Completion::Emit { value, .. } = completion {
+                emitted.push(words(value)[2]);
+            }
+        });
+        source.pass_on(&mut |_| ());
+        source.all_is_out();
+        std::thread::yield_now();
+    }
+    // What it might have emitted there is skipped, and nobody waits for it.
+    assert_eq!((emitted, to.tail() - end), (Vec::new(), u64::from(MOST * MOST)));
+    assert!(!from.links.are_open(), "it took the host's way");
 }

@@ -3,8 +3,10 @@
 use super::kit::{Kernel, LONG, device, devices};
 use super::rings::{INSTANCES, counter, echo, handled, message};
 use crate::backend::cuda::CudaDevice;
-use crate::backend::{Progress, Shape};
+use crate::backend::cuda::host::BYTES;
+use crate::backend::{Device, Progress, Shape};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Set for the child: which of the tests it is.
@@ -160,6 +162,46 @@ fn lost(why: &str) {
     let device = device().expect("the emulation is there");
     let mut third = Kernel::launch(&device, counter(Shape::Serial));
     assert_eq!(third.run(&[message(0, 0, 1)]), [handled(1, 1)]);
+}
+
+#[test]
+fn what_a_lost_device_had_is_there_for_those_who_have_it() {
+    seeded("what_a_lost_device_had_is_there_for_those_who_have_it", "", || {
+        let device = device().expect("the emulation is there");
+        let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
+        assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, 1)]);
+        device.destroy();
+        // Its context is reset when another one is opened, before anybody has heard that this one is lost.
+        let again = super::kit::device().expect("it is there again");
+        let mut other = Kernel::launch(&again, counter(Shape::Serial));
+        assert_eq!(other.run(&[message(0, 0, 1)]), [handled(1, 1)]);
+        kernel.push(&[message(0, 0, 2)]);
+        assert_eq!(kernel.progress(), Progress::Lost);
+        assert_eq!(kernel.pop(), []);
+        drop(kernel);
+        assert_eq!(other.run(&[message(0, 0, 2)]), [handled(2, 2)]);
+    });
+}
+
+#[test]
+fn memory_of_lost_devices_is_freed_when_they_have_been_reset() {
+    seeded("memory_of_lost_devices_is_freed_when_they_have_been_reset", "", || {
+        let bytes = || BYTES.load(Ordering::Relaxed);
+        let mut first = usize::MAX;
+        for _ in 0..5 {
+            let device = device().expect("the emulation is there");
+            let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
+            assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, 1)]);
+            // The one before was reset by now, and those that had it let go of it.
+            let begun = Instant::now();
+            while bytes() > first {
+                assert!(begun.elapsed() < LONG, "{} bytes, and {first} for one device", bytes());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            first = bytes();
+            device.destroy();
+        }
+    });
 }
 
 #[test]

@@ -203,3 +203,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_instance_that_has_a_whole_batch_for_itself_is_no_hang() {
+    let Some(device) = device_of(8) else { return };
+    let mut kernel = Kernel::launch(&device, launch(instances(256)));
+    // Those before them are for batches that grow: the last one has 64 messages, which take longer than a kernel may be
+    // silent.
+    let messages = (0..127).map(|number| message(7, if number < 63 { 0 } else { 4 }, number));
+    let messages: Vec<_> = messages.collect();
+    assert!(kernel.port.recall(Some(deadline())));
+    let ends = kernel.run(&messages);
+    assert!(ends.iter().zip(1..).all(|(end, count)| end.fault.is_none() && end.reply[1] == count));
+}

@@ -75,6 +75,8 @@ if [ "$(uname -s)" = Linux ]; then
 fi
 
 export CARGO_TERM_COLOR=never
+# Nothing is compiled twice here.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 # A backend that is missing is a failure, not a test that is ignored.
 export RINGWORK_REQUIRE=cpu,wgpu
 

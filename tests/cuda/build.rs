@@ -18,6 +18,9 @@ pub fn emulation() -> Result<PathBuf, String> {
     let folder = own.parent().expect("a program is in a folder").join(name);
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    // One at a time: a library that is replaced when somebody has it loaded would be a second driver to whoever comes later.
+    let lock = std::fs::File::create(folder.join("lock")).map_err(|error| error.to_string())?;
+    lock.lock().map_err(|error| error.to_string())?;
     let header = sources.join("device.h");
     let copy = folder.join("device.h");
     if changed(&copy) < changed(&header) {
@@ -55,7 +58,7 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// Makes a file, for all who make it at the same time.
+/// Makes a file, which is whole when it is there.
 fn put(path: &Path, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
     let own = path.with_extension(format!("{}.new", std::process::id()));
     make(&own)?;

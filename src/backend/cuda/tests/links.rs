@@ -223,8 +223,8 @@ fn over(end: &mut dyn Port, to: &Lane) -> u64 {
 }
 
 /// Gives the source a message that faults and one that does not, and another one when the first has faulted; that its
-/// kernel has left shows when `leaves` says so.
-fn fault(pair: &mut Pair, leaves: &AtomicBool) -> u64 {
+/// kernel has left shows when `leaves` says so, unless others on the device have seen it before: `false`, then.
+fn fault(pair: &mut Pair, leaves: &AtomicBool) -> (u64, bool) {
     let (first, fault) = (pair.to.tail(), pair.from.tail());
     push(&mut *pair.source, 2, [MOST + 1, 0]);
     push(&mut *pair.source, 3, [1, 1]);
@@ -233,36 +233,46 @@ fn fault(pair: &mut Pair, leaves: &AtomicBool) -> u64 {
     run_to(&pair.from, fault);
     leaves.store(true, Ordering::Relaxed);
     pair.source.begin();
-    assert!(!leaves.load(Ordering::Relaxed));
-    first
+    (first, !leaves.swap(false, Ordering::Relaxed))
+}
+
+/// Does something until it was what it is meant to be, which takes a device that others leave alone for a moment.
+fn until_met(mut attempt: impl FnMut() -> bool) {
+    assert!((0..100).any(|_| attempt()), "others saw the kernel leave, each time");
 }
 
 #[test]
 fn nothing_overtakes_what_a_fault_sends_through_the_host() {
-    let Some(mut pair) = Pair::new(Shape::Serial) else { return };
-    // The second message, which was not begun, is called off while the way of the third one opens.
-    let link = pair.link.clone();
-    let first = fault(&mut pair, &link.leaves);
-    assert_eq!(emitted(&mut *pair.source, 3), [1, 2]);
-    assert_eq!(over(&mut *pair.end, &pair.to), pair.to.tail() - first);
+    until_met(|| {
+        let Some(mut pair) = Pair::new(Shape::Serial) else { return true };
+        // The second message, which was not begun, is called off while the way of the third one opens.
+        let link = pair.link.clone();
+        let (first, is_met) = fault(&mut pair, &link.leaves);
+        assert_eq!(emitted(&mut *pair.source, 3), [1, 2]);
+        assert_eq!(over(&mut *pair.end, &pair.to), pair.to.tail() - first);
+        is_met
+    });
 }
 
 #[test]
 fn what_has_a_way_but_no_place_yet_is_called_off_too() {
-    let Some(mut pair) = Pair::new(Shape::Serial) else { return };
-    // The end's kernel is not wanted, so its port is told of the way that has opened: before the message is written.
-    assert!(pair.end.recall(Some(deadline())));
-    let (leaves, from) = (Arc::new(AtomicBool::new(false)), Arc::downgrade(&pair.from));
-    let told = leaves.clone();
-    pair.control.on_ready(Box::new(move |_| {
-        if told.swap(false, Ordering::Relaxed) {
-            wait_until_it_left(&from.upgrade().expect("it is there"));
-        }
-    }));
-    let first = fault(&mut pair, &leaves);
-    assert_eq!(emitted(&mut *pair.source, 3), [1, 2]);
-    assert!(pair.to.want());
-    assert_eq!(over(&mut *pair.end, &pair.to), pair.to.tail() - first);
+    until_met(|| {
+        let Some(mut pair) = Pair::new(Shape::Serial) else { return true };
+        // The end's kernel is not wanted, so its port is told of the way that has opened: before the message is written.
+        assert!(pair.end.recall(Some(deadline())));
+        let (leaves, from) = (Arc::new(AtomicBool::new(false)), Arc::downgrade(&pair.from));
+        let told = leaves.clone();
+        pair.control.on_ready(Box::new(move |_| {
+            if told.swap(false, Ordering::Relaxed) {
+                wait_until_it_left(&from.upgrade().expect("it is there"));
+            }
+        }));
+        let (first, is_met) = fault(&mut pair, &leaves);
+        assert_eq!(emitted(&mut *pair.source, 3), [1, 2]);
+        assert!(pair.to.want());
+        assert_eq!(over(&mut *pair.end, &pair.to), pair.to.tail() - first);
+        is_met
+    });
 }
 
 #[test]

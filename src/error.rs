@@ -160,7 +160,7 @@ pub type TrySendError<T> = SendError<T>;
 pub type SendTimeoutError<T> = SendError<T>;
 
 /// A [`send_many`](crate::Handle::send_many) that came to a message that was not taken.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SendManyError<T> {
     /// Messages taken before it.
     pub sent: usize,
@@ -182,7 +182,18 @@ impl<T> fmt::Display for SendManyError<T> {
     }
 }
 
-impl<T: fmt::Debug> std::error::Error for SendManyError<T> {}
+/// The messages by their number: there may be thousands, and `unwrap` prints this.
+impl<T> fmt::Debug for SendManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendManyError")
+            .field("sent", &self.sent)
+            .field("error", &self.error)
+            .field("unsent", &format_args!("{} messages", self.unsent.len()))
+            .finish()
+    }
+}
+
+impl<T> std::error::Error for SendManyError<T> {}
 
 impl<T> SendError<T> {
     /// The message, unless it was dropped.

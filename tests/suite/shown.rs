@@ -42,6 +42,8 @@ fn a_send_that_failed_gives_the_message_back_and_says_why() {
         assert_eq!(converted.to_string(), text);
         let many = SendManyError { sent: 3, error: error.clone(), unsent: vec![8, 9] };
         assert_eq!(many.to_string(), format!("after 3 messages: {text}"));
+        let shown = format!("SendManyError {{ sent: 3, error: {name}: {text}, unsent: 2 messages }}");
+        assert_eq!(format!("{many:?}"), shown);
         assert_eq!(Error::from(many).to_string(), text);
         assert_eq!(error.into_message(), message);
     }

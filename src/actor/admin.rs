@@ -340,11 +340,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
             (true, false) => 0,
         };
         let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
-        if settled && cut_short {
+        if settled && !beside.is_empty() {
             // What ran in the same round is not returned: it took effect. The one in hand is the last, as ever.
             let left = std::mem::take(&mut mailbox.in_flight);
             let (ran, rest): (Vec<_>, Vec<_>) =
-                left.into_iter().zip(1..).partition(|(_, index)| beside.contains(index));
+                left.into_iter().zip(begun.len()..).partition(|(_, index)| beside.contains(index));
             mailbox.in_flight = rest.into_iter().map(|(slot, _)| slot).collect();
             begun = ran.into_iter().map(|(slot, _)| slot).chain(begun).collect();
         }

@@ -148,6 +148,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let most = if self.facts.dispatched { usize::MAX } else { most };
         let (in_port, stalled) = self.feed(engine, most);
         if in_port == 0 {
+            // Once more, now that it says that it is stalled: whoever loses the device looks for that afterwards.
+            if stalled && engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
+                self.hot.gate.clear(gate::STALLED);
+                return self.lose(engine);
+            }
             return if stalled { Round::Stalled } else { Round::Empty };
         }
         let Some(port) = &mut engine.port else { return Round::Empty };

@@ -95,7 +95,8 @@ impl Runtime {
     /// [invalid](Error::is_invalid) for a setting (the error names it, its value and its bound), a name that is empty or
     /// taken, or a buffer of another device or without values; [rejected](Error::is_rejected) for a handler;
     /// [conflict](Error::is_conflict) if a buffer is in use in a way that
-    /// [does not go](UnifiedBuffer#kernels-that-share-a-buffer) with this kernel's;
+    /// [does not go](UnifiedBuffer#kernels-that-share-a-buffer) with this kernel's, or if this thread has a view of it;
+    /// [timed out](Error::is_timed_out) if another thread has one for five seconds;
     /// [unavailable](Error::is_unavailable) if the backend is not; [device lost](Error::is_device_lost);
     /// [terminated](Error::is_terminated) after [`shutdown`](Self::shutdown).
     pub fn launch<In: Message, Out: Message>(&self, kernel: RingKernel<In, Out>) -> Result<Handle<In, Out>> {

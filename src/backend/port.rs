@@ -269,7 +269,7 @@ pub(crate) trait Port: Send {
         false
     }
     /// Of the messages in the port, counted from the first, those that came to their end beside it, which was left in the
-    /// middle. Nothing of them is handed out.
+    /// middle or has to run again. Nothing of them is handed out.
     fn ran_beside(&self) -> Vec<usize> {
         Vec::new()
     }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 ///   one has it, for that may run at any moment.
 /// * [`write`](Self::write), [`fill`](Self::fill) and [`copy_from`](Self::copy_from) write to the host's copy if it is up to
 ///   date, and else on the device; [`read`](Self::read) reads where the newest values are. They move no other element, and
-///   a kernel that runs at the same time comes before or after them.
+///   a kernel that runs at the same time comes before or after them; with wgpu, before or after each 256 MiB of them.
 /// * A view that was written while a kernel may have written the buffer leaves it with two versions of which neither is
 ///   whole. That is a [conflict](Error::is_conflict), which names both, from then on, until
 ///   [`keep_host`](Self::keep_host) or [`keep_device`](Self::keep_device) decides.

@@ -69,7 +69,7 @@ impl PoolSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStatistics {
-    /// Bytes of blocks that buffers have.
+    /// Bytes of blocks that buffers have, or kernels that outlive them.
     pub used: usize,
     /// Bytes that those buffers have asked for: what handlers see.
     pub asked: usize,
@@ -81,7 +81,7 @@ pub struct PoolStatistics {
     pub peak: usize,
     /// Bytes that may be reserved.
     pub limit: usize,
-    /// Buffers that there are.
+    /// Buffers that there are, and those that only a kernel still has.
     pub buffers: usize,
     /// Buffers that there were, with those that there are.
     pub allocations: u64,

@@ -108,7 +108,10 @@ fn that_a_message_faulted_does_not_depend_on_free_memory() {
             values.iter().map(|value| kernel.request(Number { value: *value }).unwrap()).collect();
         for (value, answer) in values.iter().zip(asked) {
             match answer.wait(LONG) {
-                Ok(reply) => assert_eq!(reply.value, value + 1, "another message's reply"),
+                Ok(reply) => {
+                    assert_eq!(reply.value, value + 1, "another message's reply");
+                    assert_ne!(*value, 7, "its loop never ends");
+                }
                 Err(error) => {
                     assert_eq!(*value, 7, "{error:?}");
                     assert!(!error.is_device_lost(), "{error:?}");

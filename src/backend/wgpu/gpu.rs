@@ -13,6 +13,8 @@ const LOOK: Duration = Duration::from_millis(2);
 const SMALL_WRITE: usize = 64 << 10;
 /// Bytes that are staged at once.
 const LARGEST_STAGE: usize = 16 << 20;
+/// Bytes of a write that no round finds a part of; there is as much memory to stage them.
+const LARGEST_WRITE: usize = 256 << 20;
 
 /// A device and its queue.
 pub(super) struct Gpu {
@@ -304,26 +306,29 @@ impl Gpu {
             self.queue.write_buffer(buffer, offset, bytes);
             return scope.check(what);
         }
-        let mut stages = Vec::new();
-        for part in bytes.chunks(LARGEST_STAGE) {
-            let size = part.len() as u64;
-            let stage = self.buffer(what, size, Usage::MAP_WRITE | Usage::COPY_SRC, true)?;
-            let mut view = stage.get_mapped_range_mut(..).map_err(|error| self.lose(what, &error))?;
-            view.copy_from_slice(part);
-            drop(view);
-            stage.unmap();
-            stages.push((stage, size));
-        }
-        // In one submission: no round may find a part of it.
-        let scope = self.scope();
-        let mut encoder = self.device.create_command_encoder(&Default::default());
         let mut at = offset;
-        for (stage, size) in &stages {
-            encoder.copy_buffer_to_buffer(stage, 0, buffer, at, *size);
-            at += size;
+        for whole in bytes.chunks(LARGEST_WRITE) {
+            let mut stages = Vec::new();
+            for part in whole.chunks(LARGEST_STAGE) {
+                let size = part.len() as u64;
+                let stage = self.buffer(what, size, Usage::MAP_WRITE | Usage::COPY_SRC, true)?;
+                let mut view = stage.get_mapped_range_mut(..).map_err(|error| self.lose(what, &error))?;
+                view.copy_from_slice(part);
+                drop(view);
+                stage.unmap();
+                stages.push((stage, size));
+            }
+            // In one submission: no round may find a part of it.
+            let scope = self.scope();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            for (stage, size) in &stages {
+                encoder.copy_buffer_to_buffer(stage, 0, buffer, at, *size);
+                at += size;
+            }
+            self.submit(encoder.finish());
+            scope.check(what)?;
         }
-        self.submit(encoder.finish());
-        scope.check(what)
+        Ok(())
     }
 
     /// From now on the driver answers waits as it does when the device is lost.

@@ -210,17 +210,19 @@ impl Lane {
             }
             return Ok(());
         };
-        // In places of their own: if the device has no memory for them, those that were there stay as they were.
-        let places = self.group.allocate(self.places.len() as u32)?;
-        if let Err(error) = self.group.write_states(places.start, states, size) {
-            self.group.free(places);
+        let count = self.places.len() as u32;
+        let first = match self.fallback() {
+            Some(first) => first,
+            None => self.group.allocate(count)?.start,
+        };
+        // Where there is no memory to write them, those that were there stay as they were.
+        if let Err(error) = self.group.write_states(first, states, size) {
+            if self.fallback().is_none() {
+                self.group.free(first..first + count);
+            }
             return Err(error);
         }
-        let before = self.fallback();
-        self.fallback.store(places.start, Ordering::Relaxed);
-        if let Some(first) = before {
-            self.group.free(first..first + self.places.len() as u32);
-        }
+        self.fallback.store(first, Ordering::Relaxed);
         Ok(())
     }
 

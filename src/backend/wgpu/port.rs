@@ -470,10 +470,6 @@ impl Port for WgpuPort {
         self.lane.lock().is_paused = false;
     }
 
-    fn is_cut_short(&self) -> bool {
-        !self.ran_beside().is_empty()
-    }
-
     fn ran_beside(&self) -> Vec<usize> {
         let is_over = |(_, held): &(usize, &Held)| matches!(held, Held::Over(..));
         self.held.iter().enumerate().filter(is_over).map(|(index, _)| index).collect()

@@ -29,8 +29,6 @@ const TURN: Duration = Duration::from_micros(50);
 const DEPTH: usize = 2;
 /// No submission is over sooner: who only sends need not look for its end, which takes some microseconds.
 const SHORTEST: Duration = Duration::from_micros(20);
-/// Who has less time left makes no second submission.
-const HURRY: Duration = Duration::from_millis(100);
 /// Whoever pumped and left is expected back within so long; it saves waking the thread for each round.
 const WATCH: Duration = Duration::from_micros(200);
 
@@ -305,19 +303,12 @@ impl Pump {
         }
         // Relaxed: see `work`.
         self.turns.fetch_add(1, Ordering::Relaxed);
-        // A driver that computes itself may not come back from a second submission before the first is over.
-        let is_in_a_hurry = deadline.is_some_and(|end| end.saturating_duration_since(Instant::now()) < HURRY);
-        if flights.is_empty() || !is_in_a_hurry {
-            self.fill(flights);
-        }
+        self.fill(flights);
         if flights.front().is_some_and(|flight| self.is_back(flight, deadline, may_stay)) {
             let flight = flights.pop_front().expect("it was there");
             self.land(flights, flight, own);
             // At once: whoever gets the results has its hands full with them.
-            if flights.is_empty() || !is_in_a_hurry {
-                self.fill(flights);
-            }
-            self.under_way.store(flights.len(), Ordering::SeqCst);
+            self.fill(flights);
         }
         !flights.is_empty() || !lock(&self.queue).is_empty()
     }

@@ -228,7 +228,7 @@ impl Round {
             }
         }
         let submission = encoder.map(|encoder| gpu.submit(encoder.finish()));
-        // The memory is there already: nothing but a loss explains it.
+        // The buffers are there already. Of a kernel that cannot be told what became of its messages nothing is known any more.
         scope
             .check("the statuses of a round")
             .map_err(|error| gpu.lose("the statuses of a round", &error))?;

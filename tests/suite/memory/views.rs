@@ -11,7 +11,7 @@ fn at_once<T>(attempt: impl FnOnce() -> Result<T>, is_kind: fn(&Error) -> bool, 
     let error = attempt().err().expect("it is refused");
     let took = begun.elapsed();
     assert!(is_kind(&error), "{error:?}");
-    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     parts.iter().for_each(|part| assert!(error.to_string().contains(part), "`{part}` is not in: {error}"));
 }
 

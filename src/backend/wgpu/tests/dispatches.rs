@@ -1,9 +1,8 @@
 //! What entry points keep of the device.
 
+use super::kit::own_device;
 use crate::backend::compute::DeviceKernel;
-use crate::backend::wgpu::WgpuDevice;
-use crate::backend::wgpu::adapter::choose;
-use crate::backend::{Device, DeviceOptions, DeviceStorage};
+use crate::backend::{Device, DeviceStorage};
 use crate::compile::compute::{ComputeSource, compile};
 use crate::compile::{CompiledCompute, KeyBuilder, Store};
 use std::sync::Arc;
@@ -25,8 +24,7 @@ fn kernel(device: &Arc<dyn Device>) -> Arc<dyn DeviceKernel> {
 fn an_entry_point_does_not_keep_the_buffers_that_it_ran_on() {
     const LARGE: usize = 64 << 20;
     // One of its own: what it holds is compared.
-    let Ok(found) = choose(&DeviceOptions::default(), false) else { return println!("SKIPPED: no adapter") };
-    let device = WgpuDevice::open(&found).unwrap();
+    let Some(device) = own_device() else { return };
     let held = || {
         let all = device.holdings();
         all.iter().find(|(what, _)| *what == "bytes in buffers").expect("it is counted").1

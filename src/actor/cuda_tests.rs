@@ -228,7 +228,7 @@ fn a_handler_that_was_left(runtime: &Runtime) {
     // It takes some time, and does not look at the stop word.
     let twin = "__device__ void on_message(const Number& m, RtContext& rt) {
         const unsigned long long begun = rt_now();
-        while (rt_now() - begun < 2000000000ull) {}
+        while (rt_now() - begun < 4000000000ull) {}
         for (unsigned i = 0u; i < rt.cells.length; i++) rt.cells[i] = m.n;
     }";
     let pool = runtime.memory_pool(PoolSettings::new(1 << 20)).expect("there is memory");
@@ -238,7 +238,7 @@ fn a_handler_that_was_left(runtime: &Runtime) {
     let kernel = runtime.launch(kernel).expect("the device is there");
     kernel.activate().unwrap();
     kernel.send(Number { n: 7 }).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(1500));
     assert!(kernel.terminate(Duration::ZERO).unwrap().abandoned.is_some(), "its handler runs");
     drop((kernel, cells));
     let next = pool.buffer(&[1u32; 70]).expect("there is memory");

@@ -105,7 +105,7 @@ impl PoolStatistics {
 }
 
 /// Memory of a device for buffers that come and go: dropped, its buffers leave their memory to the next ones, which saves
-/// the driver's allocation.
+/// the driver's allocation. Only what a handler may still write to that could not be stopped stays until that has ended.
 ///
 /// Blocks come in sizes a quarter of a power of two apart. A buffer gets the smallest that is large enough, and sees just
 /// what it asked for. A new buffer never shows what was in its block before: it begins with its own values, or without any

@@ -507,7 +507,7 @@ API int cuDevicePrimaryCtxRetain(void** context, int) {
 
 API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 
-// Takes what the context had: kernels come to their end, nothing is registered any more, and host memory that the driver
+// Takes what the context had: kernels are waited for, nothing is registered any more, and host memory that the driver
 // had allocated is nobody's. Whoever still touches that finds out.
 API int cuDevicePrimaryCtxReset_v2(int) {
   generation++;
@@ -517,6 +517,11 @@ API int cuDevicePrimaryCtxReset_v2(int) {
     for (auto& [memory, bytes] : allocated) mprotect(memory, bytes, PROT_NONE);
     allocated.clear();
     registered.clear();
+  }
+  {
+    std::lock_guard<std::mutex> lock(sizes_mutex);
+    sizes.clear();
+    in_use = 0;
   }
   sticky = SUCCESS;
   return SUCCESS;

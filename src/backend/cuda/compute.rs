@@ -26,10 +26,11 @@ struct Dispatch {
 /// An entry point on a device.
 pub(super) struct CudaKernel {
     compiled: Arc<CompiledCompute>,
-    gpu: Arc<Gpu>,
     code: Arc<Code>,
     /// One dispatch at a time, because of the words.
     turn: Mutex<Turn>,
+    /// Last: the code and the words go back to it.
+    gpu: Arc<Gpu>,
 }
 
 struct Turn {

@@ -40,6 +40,8 @@ impl Refusal {
                 | R::CUDA_ERROR_NOT_SUPPORTED
                 | R::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES
                 | R::CUDA_ERROR_FILE_NOT_FOUND
+                | R::CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED
+                | R::CUDA_ERROR_NOT_PERMITTED
         )
     }
 }
@@ -247,18 +249,17 @@ pub(super) unsafe fn wait(stream: CUstream) -> Result<(), Refusal> {
 /// # Safety
 ///
 /// So many bytes, which are whole pages, are the caller's until [`unregister`] or [`reset`], and stay allocated until then.
-pub(super) unsafe fn register(host: *mut c_void, bytes: usize) -> Result<CUdeviceptr, Refusal> {
+pub(super) unsafe fn register(host: *mut c_void, bytes: usize) -> Result<(), Refusal> {
     let flags = cuda::CU_MEMHOSTREGISTER_PORTABLE | cuda::CU_MEMHOSTREGISTER_DEVICEMAP;
+    // SAFETY: the caller's.
+    checked(unsafe { cuda::cuMemHostRegister_v2(host, bytes, flags) })
+}
+
+/// The device's address of [registered](register) memory: not on all devices the same as the host's.
+pub(super) fn device_address(host: *mut c_void) -> Result<CUdeviceptr, Refusal> {
     let mut device = 0;
-    // SAFETY: the caller's; the second call, which writes one address, asks for memory that the first one registered.
-    unsafe {
-        checked(cuda::cuMemHostRegister_v2(host, bytes, flags))?;
-        // Not on all devices the same as the host's.
-        if let Err(refusal) = checked(cuda::cuMemHostGetDevicePointer_v2(&mut device, host, 0)) {
-            _ = cuda::cuMemHostUnregister(host);
-            return Err(refusal);
-        }
-    }
+    // SAFETY: writes one address; what is not registered is refused.
+    checked(unsafe { cuda::cuMemHostGetDevicePointer_v2(&mut device, host, 0) })?;
     Ok(device)
 }
 

@@ -336,6 +336,12 @@ impl Gpu {
                 self.bind()?;
                 let doing = format!("{size} bytes of host memory");
                 let mapped = self.allocate(|| Mapped::new(size));
+                if let Err(loss) = self.bind() {
+                    // The context may have been reset meanwhile, and what was registered behind that be another device's to
+                    // write to: it stays.
+                    std::mem::forget(mapped);
+                    return Err(loss);
+                }
                 mapped
                     .map_err(|refusal| self.refused(&doing, refusal))?
                     .ok_or_else(|| driver::unavailable(format!("{doing}: there are not as many")))?

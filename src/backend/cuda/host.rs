@@ -74,8 +74,15 @@ impl Mapped {
     pub fn new(bytes: usize) -> Result<Option<Self>, Refusal> {
         let Some(pages) = Pages::new(bytes) else { return Ok(None) };
         // SAFETY: memory of this process's, which stays until it is unregistered or the context is reset.
-        let device = unsafe { driver::register(pages.at.0, pages.layout.size()) }?;
-        Ok(Some(Self { pages, device }))
+        unsafe { driver::register(pages.at.0, pages.layout.size()) }?;
+        match driver::device_address(pages.at.0) {
+            Ok(device) => Ok(Some(Self { pages, device })),
+            Err(refusal) => {
+                // SAFETY: registered above; no kernel knows of it.
+                unsafe { Self { pages, device: 0 }.free() };
+                Err(refusal)
+            }
+        }
     }
 
     pub fn size(&self) -> usize {

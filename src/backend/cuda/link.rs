@@ -331,7 +331,8 @@ impl Links {
         self.passed.store(position, Ordering::Release);
     }
 
-    /// Is there a message whose values go over the link, and that has not been popped?
+    /// Is there a message whose values go over the link, and that has not been popped? The last one counts until another
+    /// follows.
     pub fn are_open(&self) -> bool {
         self.onward.is_some() && !lock(&self.outbound).segments.is_empty()
     }

@@ -29,7 +29,7 @@ fn an_end_goes_on_when_the_kernel_before_it_was_given_up_ahead_of_the_books() {
     link(&runtime, &second, &end);
     open(&first, &end, || second.telemetry().arrived.min(end.telemetry().arrived));
     // The device has all of them when the first one begins, which takes a while; nobody takes what comes back.
-    let slow = Item { seen: 1 << 26, ..item(0) };
+    let slow = Item { seen: 1 << 28, ..item(0) };
     first.send_many(std::iter::once(slow).chain((1..21).map(item))).unwrap();
     assert!(first.core().seize(deadline_in(LONG)));
     std::thread::sleep(Duration::from_secs(2));

@@ -158,7 +158,7 @@ fn a_link_that_waits_for_a_cycles_member_gets_what_comes_through_another_kernel_
         begun.elapsed()
     });
     // The shortest: whoever was held up would make it too short.
-    let turns = f64::from(turns) * 3.0 / times.min().expect("eight").as_secs_f64();
+    let turns = f64::from(turns) * 1.5 / times.min().expect("eight").as_secs_f64();
     x.send(Item { seen: turns as u32, ..item(0) }).unwrap();
     std::thread::sleep(Duration::from_millis(100));
     std::thread::scope(|scope| {

@@ -84,7 +84,8 @@ fn a_warm_cache_makes_the_compiler_optional() {
         // A machine with a GPU may have NVRTC elsewhere.
         return;
     }
-    let driver_only = all.join("driver-alone");
+    // This process's own: a library that is written over under somebody who has it loaded takes that one down.
+    let driver_only = std::env::temp_dir().join(format!("ringwork-driver-alone-{}", std::process::id()));
     std::fs::create_dir_all(&driver_only).unwrap();
     std::fs::copy(all.join("libcuda.so"), driver_only.join("libcuda.so")).unwrap();
     let cache = std::env::temp_dir().join(format!("ringwork-warm-{}", std::process::id()));
@@ -110,6 +111,7 @@ fn a_warm_cache_makes_the_compiler_optional() {
     let other = told(&all, "nvrtc-13.1");
     assert_eq!(other, ["21", "35", "13.0 with NVRTC 13.1; 0 found, 2 made, 2 rejected"]);
     std::fs::remove_dir_all(&cache).unwrap();
+    std::fs::remove_dir_all(&driver_only).unwrap();
 }
 
 /// Set for the child: whether the device hangs, or handlers take long.

@@ -105,11 +105,19 @@ fn check_books(kernel: &Handle<Number, Sum>) {
     assert_eq!(books.accepted, ended + books.pending, "{books:#?}");
 }
 
-#[test]
-fn a_lost_device_fails_its_kernels_and_tells_every_caller_at_once() {
-    let Some(runtime) = runtime() else { return };
-    let kernel = adder(&runtime, RestartPolicy::Never);
-    let told = Arc::new(AtomicU32::new(0));
+/// Waits for something that nobody tells of.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < LONG, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Several callers, of a kernel that does not restart, when the device is lost in this way.
+fn everybody_hears_of(runtime: &Runtime, lose: impl FnOnce(&Runtime)) {
+    let kernel = adder(runtime, RestartPolicy::Never);
+    let told = AtomicU32::new(0);
     let asked = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -129,7 +137,7 @@ fn a_lost_device_fails_its_kernels_and_tells_every_caller_at_once() {
         while asked.load(Ordering::Relaxed) < 100 {
             std::thread::yield_now();
         }
-        runtime.device().destroy();
+        lose(runtime);
     });
     assert!(told.load(Ordering::Relaxed) > 0, "somebody was in the middle of it");
     assert_eq!(kernel.lifecycle(), KernelState::Failed);
@@ -138,6 +146,12 @@ fn a_lost_device_fails_its_kernels_and_tells_every_caller_at_once() {
     let end = kernel.terminate(LONG).unwrap();
     assert!(!end.detached, "nothing is waited for that cannot come: {end:?}");
     check_books(&kernel);
+}
+
+#[test]
+fn a_lost_device_fails_its_kernels_and_tells_every_caller_at_once() {
+    let Some(runtime) = runtime() else { return };
+    everybody_hears_of(&runtime, |runtime| runtime.device().destroy());
 }
 
 #[test]

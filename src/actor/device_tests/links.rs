@@ -9,7 +9,7 @@ mod random;
 #[cfg(not(feature = "wgpu"))]
 mod resident;
 
-use super::{AGAIN, LONG, runtime};
+use super::{AGAIN, LONG, eventually, runtime};
 use crate::backend::Device;
 use crate::{Backpressure, DeadLetterReason, Handle, KernelState, Message, RingKernel, Runtime, message};
 use std::sync::Arc;
@@ -92,14 +92,6 @@ fn open(first: &Handle<Item, ()>, end: &Handle<Item, Item>, arrived: impl Fn() -
         assert!(begun.elapsed() < LONG, "nothing goes by on the device");
     }
     unreachable!("it ends before")
-}
-
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < LONG, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Accepted is what ended and what is pending, everywhere.

@@ -1,47 +1,16 @@
 //! Losses that a kernel hears of in another way than from a call that fails, and what little memory must not do to one.
 
-use super::{ADD, AGAIN, LONG, Number, Sum, adder, check_books, runtime};
+use super::limits::To;
+use super::{ADD, AGAIN, LONG, Number, Sum, adder, check_books, eventually, everybody_hears_of, runtime};
 use crate::{KernelState, RestartPolicy, RestartState, RingKernel, message};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-message! { pub struct To { pub to: u32, pub value: u32 } }
 message! { pub struct Wide { pub words: [u32; 64] } }
-
-/// Waits for something that nobody tells of.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < LONG, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 #[test]
 fn a_loss_that_the_driver_answers_a_wait_with_is_told_to_every_caller() {
     let Some(runtime) = runtime() else { return };
-    let kernel = adder(&runtime, RestartPolicy::Never);
-    let asked = AtomicU32::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    let begun = Instant::now();
-                    if let Err(error) = kernel.ask(Number { value: 1 }, LONG) {
-                        assert!(error.is_device_lost() || error.is_failed(), "{error:?}");
-                        assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
-                        break;
-                    }
-                }
-            });
-        }
-        until("nobody asks", || asked.load(Ordering::Relaxed) >= 100);
-        runtime.device().break_waits();
-    });
-    assert_eq!(kernel.lifecycle(), KernelState::Failed);
-    check_books(&kernel);
-    assert!(!kernel.terminate(LONG).unwrap().detached, "nothing is waited for that cannot come");
+    everybody_hears_of(&runtime, |runtime| runtime.device().break_waits());
 }
 
 #[test]
@@ -53,7 +22,7 @@ fn a_loss_that_the_driver_answers_a_wait_with_is_heard_of_where_nobody_waits() {
     for _ in 0..10 {
         kernel.send(Number { value: 1 }).unwrap();
     }
-    until("the kernel goes on on another device", || kernel.telemetry().handled == 11);
+    eventually("the kernel goes on on another device", || kernel.telemetry().handled == 11);
     assert_eq!(kernel.telemetry().restarts, 1);
     check_books(&kernel);
 }
@@ -69,14 +38,14 @@ fn a_kernel_without_room_for_replies_hears_that_its_device_is_lost() {
     stalled.activate().unwrap();
     let other = adder(&runtime, AGAIN);
     stalled.send(Number { value: 1 }).unwrap();
-    until("the reply is there", || stalled.telemetry().handled == 1);
+    eventually("the reply is there", || stalled.telemetry().handled == 1);
     stalled.send(Number { value: 1 }).unwrap();
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let begun = Instant::now();
             (stalled.ask(Number { value: 1 }, LONG), begun.elapsed())
         });
-        until("it has been asked", || stalled.telemetry().accepted == 3);
+        eventually("it has been asked", || stalled.telemetry().accepted == 3);
         runtime.device().destroy();
         // Somebody else finds out.
         other.ask(Number { value: 1 }, LONG).unwrap();

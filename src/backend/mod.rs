@@ -388,6 +388,13 @@ pub(crate) trait Device: Send + Sync {
     fn capabilities(&self) -> &Capabilities;
     /// Zeroed memory for tables.
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceStorage>>;
+    /// Memory of this device as one that has only its first `bytes`, which is what handlers see of it. Whoever has both uses
+    /// one at a time.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many, or it is another backend's.
+    fn prefix(&self, storage: &dyn DeviceStorage, bytes: usize) -> Arc<dyn DeviceStorage>;
     /// Is this memory that kernels of this device can use?
     fn owns(&self, storage: &dyn DeviceStorage) -> bool;
     /// Makes a kernel ready to run. Code is compiled before this returns.
@@ -434,13 +441,6 @@ pub(crate) trait DeviceStorage: Send + Sync {
     fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()>;
     /// Zeroes all of it, waiting as [`write`](Self::write) does.
     fn clear(&self, deadline: Instant) -> Result<()>;
-    /// The same memory as one that has only its first `bytes`, which is what handlers see of it. Whoever has both uses one
-    /// at a time.
-    ///
-    /// # Panics
-    ///
-    /// If there are not as many.
-    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage>;
     /// For the backend that made it: its own type.
     fn as_any(&self) -> &dyn std::any::Any;
 }

@@ -1,7 +1,6 @@
 //! Buffers that live on the device: bound to handlers by name, read and written from the host between messages.
 
 use super::copy::no_memory;
-use super::pool::Block;
 use super::shared::{ALIGNMENT, BufferState, Shared};
 use super::slice::BufferSlice;
 use super::transfers::Transfers;
@@ -130,17 +129,12 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     pub(crate) fn uninitialized(device: &dyn Device, len: usize) -> Result<Self> {
         let bytes = size_of_buffer::<T>(device, len)?;
         let place = device.capabilities().name.as_str().into();
-        Ok(Self::on(place, device.allocate(bytes)?, len, None))
+        Ok(Self::on(place, device.allocate(bytes)?, len, true))
     }
 
-    /// A buffer in this memory, which has as many bytes as it needs; `place` names its device.
-    pub(super) fn on(
-        place: Arc<str>,
-        storage: Arc<dyn DeviceStorage>,
-        len: usize,
-        block: Option<Block>,
-    ) -> Self {
-        let shared = Shared::new(place, storage, len * size_of::<T>(), size_of::<T>(), block);
+    /// A buffer in this memory, which has as many bytes as it needs, and is zeros or not; `place` names its device.
+    pub(super) fn on(place: Arc<str>, storage: Arc<dyn DeviceStorage>, len: usize, is_clean: bool) -> Self {
+        let shared = Shared::new(place, storage, len * size_of::<T>(), size_of::<T>(), is_clean);
         Self { shared: Arc::new(shared), len, _type: PhantomData }
     }
 

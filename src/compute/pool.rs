@@ -7,7 +7,8 @@ use crate::sync::{Mutex, lock};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Bytes of the smallest block: what devices align buffers to.
@@ -130,8 +131,31 @@ impl PoolStatistics {
 /// # Ok::<(), ringwork::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct MemoryPool(Arc<Inner>);
+pub struct MemoryPool(Arc<Owner>);
 
+/// All clones of a pool together.
+struct Owner(Arc<Inner>);
+
+impl Deref for Owner {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let free = {
+            let mut state = lock(&self.state);
+            state.is_closed = true;
+            std::mem::take(&mut state.free)
+        };
+        drop(free);
+    }
+}
+
+/// What buffers have of a pool, which may outlive it.
 struct Inner {
     device: Arc<dyn Device>,
     /// The device's name.
@@ -147,6 +171,8 @@ struct State {
     /// How many blocks of a size there are, used or free.
     blocks: BTreeMap<usize, usize>,
     statistics: PoolStatistics,
+    /// Nobody has the pool any more: what comes back goes to the device.
+    is_closed: bool,
 }
 
 struct Memory {
@@ -155,70 +181,58 @@ struct Memory {
     is_clean: bool,
 }
 
-/// The memory of one buffer.
-pub(super) struct Block(Arc<Taken>);
-
-impl Block {
-    /// Is it zeros?
-    pub fn is_clean(&self) -> bool {
-        self.0.memory.as_ref().is_some_and(|memory| memory.is_clean)
-    }
-
-    /// As much of it as a buffer asked for.
-    fn storage(&self) -> Arc<dyn DeviceStorage> {
-        let Taken { memory, size, asked, .. } = &*self.0;
-        let whole = &memory.as_ref().expect("it is taken out when it is dropped").storage;
-        let storage = if asked == size { whole.clone() } else { whole.prefix(*asked) };
-        Arc::new(Part { storage, taken: self.0.clone() })
-    }
-}
-
-/// A block's memory, for its buffer and for kernels. A handler that cannot be stopped may have it for longer than there is
-/// a buffer: nobody else gets the block meanwhile.
-struct Part {
-    storage: Arc<dyn DeviceStorage>,
-    taken: Arc<Taken>,
-}
-
-impl DeviceStorage for Part {
-    fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()> {
-        self.storage.read(offset, into, deadline)
-    }
-
-    fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()> {
-        self.storage.write(offset, from, deadline)
-    }
-
-    fn clear(&self, deadline: Instant) -> Result<()> {
-        self.storage.clear(deadline)
-    }
-
-    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
-        Arc::new(Self { storage: self.storage.prefix(bytes), taken: self.taken.clone() })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self.storage.as_any()
-    }
-}
-
-/// What is to go back to its pool.
-struct Taken {
-    pool: Weak<Inner>,
-    memory: Option<Memory>,
+/// As much of a block as its buffer asked for, for the buffer and for kernels. A handler that cannot be stopped may have it for
+/// longer than there is a buffer: the block goes back behind the last one that has it.
+struct Lent {
+    pool: Arc<Inner>,
+    /// Taken out when this is dropped.
+    block: Option<Arc<dyn DeviceStorage>>,
+    /// What was asked for, where the block is larger.
+    part: Option<Arc<dyn DeviceStorage>>,
     size: usize,
     asked: usize,
 }
 
-impl Drop for Taken {
+impl Lent {
+    fn storage(&self) -> &dyn DeviceStorage {
+        let storage = self.part.as_ref().or(self.block.as_ref());
+        &**storage.expect("the block is taken out when this is dropped")
+    }
+}
+
+impl DeviceStorage for Lent {
+    fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()> {
+        self.storage().read(offset, into, deadline)
+    }
+
+    fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()> {
+        self.storage().write(offset, from, deadline)
+    }
+
+    fn clear(&self, deadline: Instant) -> Result<()> {
+        self.storage().clear(deadline)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.storage().as_any()
+    }
+}
+
+impl Drop for Lent {
     fn drop(&mut self) {
-        let (Some(pool), Some(memory)) = (self.pool.upgrade(), self.memory.take()) else { return };
-        let mut state = lock(&pool.state);
+        self.part = None;
+        let Some(storage) = self.block.take() else { return };
+        let mut state = lock(&self.pool.state);
         state.statistics.used -= self.size;
         state.statistics.asked -= self.asked;
-        state.statistics.free += self.size;
         state.statistics.buffers -= 1;
-        state.free.entry(self.size).or_default().push(Memory { is_clean: false, ..memory });
+        if state.is_closed {
+            // The device's call is not made inside of the lock.
+            drop(state);
+            return;
+        }
+        state.statistics.free += self.size;
+        state.free.entry(self.size).or_default().push(Memory { storage, is_clean: false });
     }
 }
 
@@ -280,8 +294,8 @@ impl MemoryPool {
         }
         let statistics = PoolStatistics { limit, ..PoolStatistics::default() };
         let state = Mutex::new(State { statistics, ..State::default() });
-        let pool =
-            Self(Arc::new(Inner { place: device.capabilities().name.as_str().into(), device, limit, state }));
+        let place = device.capabilities().name.as_str().into();
+        let pool = Self(Arc::new(Owner(Arc::new(Inner { device, place, limit, state }))));
         let mut counts = BTreeMap::new();
         for (bytes, count) in &settings.reserved {
             *counts.entry(pool.size_class(*bytes)).or_insert(0) += count;
@@ -309,8 +323,8 @@ impl MemoryPool {
     /// As [`buffer`](Self::buffer).
     pub fn buffer_uninitialized<T: bytemuck::Pod>(&self, len: usize) -> Result<UnifiedBuffer<T>> {
         let bytes = size_of_buffer::<T>(&*self.0.device, len)?;
-        let block = self.take(bytes)?;
-        Ok(UnifiedBuffer::on(self.0.place.clone(), block.storage(), len, Some(block)))
+        let (memory, is_clean) = self.take(bytes)?;
+        Ok(UnifiedBuffer::on(self.0.place.clone(), memory, len, is_clean))
     }
 
     /// Sees to it that there is memory for `count` buffers of up to `bytes` bytes more than there are now.
@@ -358,8 +372,8 @@ impl MemoryPool {
         size_class(bytes).min((most & !3).max(bytes))
     }
 
-    /// A block for so many bytes.
-    fn take(&self, bytes: usize) -> Result<Block> {
+    /// Memory for so many bytes; whether it is zeros.
+    fn take(&self, bytes: usize) -> Result<(Arc<dyn DeviceStorage>, bool)> {
         let size = self.size_class(bytes);
         let mut found_there = true;
         loop {
@@ -374,8 +388,8 @@ impl MemoryPool {
                     statistics.buffers += 1;
                     statistics.allocations += 1;
                     statistics.reused += u64::from(found_there);
-                    let pool = Arc::downgrade(&self.0);
-                    return Ok(Block(Arc::new(Taken { pool, memory: Some(memory), size, asked: bytes })));
+                    drop(state);
+                    return Ok((self.lend(memory.storage, size, bytes), memory.is_clean));
                 }
                 let there = state.blocks.get(&size).copied().unwrap_or(0);
                 (self.claim(&mut state, bytes, size, true)?, there.min(MOST_AHEAD / size))
@@ -399,6 +413,12 @@ impl MemoryPool {
                 }
             }
         }
+    }
+
+    /// A block for a buffer that asked for so many of its bytes.
+    fn lend(&self, block: Arc<dyn DeviceStorage>, size: usize, asked: usize) -> Arc<dyn DeviceStorage> {
+        let part = (asked < size).then(|| self.0.device.prefix(&*block, asked));
+        Arc::new(Lent { pool: self.0.0.clone(), block: Some(block), part, size, asked })
     }
 
     /// Counts one more block as reserved, if need be in the place of free ones, which are to be dropped outside of the lock.

@@ -5,7 +5,6 @@
 
 use super::copy::{Alone, Guarded, HostCopy, Looking};
 use super::lease::Holder;
-use super::pool::Block;
 use super::ranges::Ranges;
 use super::transfers::Transfers;
 use crate::backend::DeviceStorage;
@@ -101,20 +100,17 @@ pub(crate) struct Shared {
     begun: AtomicU64,
     ended: AtomicU64,
     transfers: Mutex<Transfers>,
-    /// Where the memory goes in the end, if it is a pool's. Dropped after `storage`, which is a part of it.
-    _block: Option<Block>,
 }
 
 impl Shared {
-    /// A buffer with no values in this memory; `block` if it is a pool's, which may have been somebody else's before.
+    /// A buffer with no values in this memory; `is_clean` says that this is zeros, and was nobody else's before.
     pub fn new(
         place: Arc<str>,
         storage: Arc<dyn DeviceStorage>,
         bytes: usize,
         element_size: usize,
-        block: Option<Block>,
+        is_clean: bool,
     ) -> Self {
-        let is_clean = block.as_ref().is_none_or(Block::is_clean);
         let (has_copy, was_sent, conflict) = (false, false, None);
         Self {
             storage,
@@ -134,7 +130,6 @@ impl Shared {
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             transfers: Mutex::default(),
-            _block: block,
         }
     }
 

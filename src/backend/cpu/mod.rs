@@ -86,6 +86,11 @@ impl Device for CpuDevice {
         Ok(Arc::new(storage::CpuStorage::new(bytes)?))
     }
 
+    fn prefix(&self, storage: &dyn DeviceStorage, bytes: usize) -> Arc<dyn DeviceStorage> {
+        let own = storage.as_any().downcast_ref::<storage::CpuStorage>().expect("memory of this backend");
+        Arc::new(own.prefix(bytes))
+    }
+
     fn owns(&self, storage: &dyn DeviceStorage) -> bool {
         storage.as_any().is::<storage::CpuStorage>()
     }

@@ -67,6 +67,16 @@ impl CpuStorage {
     fn check(&self, offset: usize, len: usize) -> Result<()> {
         check_range(offset, len, self.bytes)
     }
+
+    /// The same memory, of which only the first `bytes` are there.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many.
+    pub(super) fn prefix(&self, bytes: usize) -> Self {
+        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
+        Self { words: self.words.clone(), bytes, access: RwLock::new(()) }
+    }
 }
 
 impl DeviceStorage for CpuStorage {
@@ -92,11 +102,6 @@ impl DeviceStorage for CpuStorage {
             // SAFETY: as in `write`.
             unsafe { self.bytes_from(0).write_bytes(0, self.bytes) }
         })
-    }
-
-    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
-        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
-        Arc::new(Self { words: self.words.clone(), bytes, access: RwLock::new(()) })
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

@@ -101,6 +101,11 @@ impl Device for CudaDevice {
         Ok(Arc::new(CudaStorage::new(self.gpu.clone(), bytes)?))
     }
 
+    fn prefix(&self, storage: &dyn DeviceStorage, bytes: usize) -> Arc<dyn DeviceStorage> {
+        let own = storage.as_any().downcast_ref::<CudaStorage>().expect("memory of this backend");
+        Arc::new(own.prefix(bytes))
+    }
+
     fn owns(&self, storage: &dyn DeviceStorage) -> bool {
         let own = storage.as_any().downcast_ref::<CudaStorage>();
         own.is_some_and(|storage| storage.is_of(&self.gpu))

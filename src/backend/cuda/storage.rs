@@ -91,6 +91,17 @@ impl CudaStorage {
         held.iter().for_each(|lane| lane.let_go());
         result
     }
+
+    /// The same memory, of which only the first `bytes` are there.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many.
+    pub(super) fn prefix(&self, bytes: usize) -> Self {
+        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
+        let (gpu, memory) = (self.gpu.clone(), self.memory.clone());
+        Self { gpu, memory, bytes, lanes: Mutex::default(), dispatched: RwLock::default() }
+    }
 }
 
 impl DeviceStorage for CudaStorage {
@@ -109,12 +120,6 @@ impl DeviceStorage for CudaStorage {
     fn clear(&self, deadline: Instant) -> Result<()> {
         self.gpu.bind()?;
         self.alone(deadline, || self.gpu.clear(&self.memory))
-    }
-
-    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
-        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
-        let (gpu, memory) = (self.gpu.clone(), self.memory.clone());
-        Arc::new(Self { gpu, memory, bytes, lanes: Mutex::default(), dispatched: RwLock::default() })
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

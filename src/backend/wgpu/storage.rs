@@ -88,6 +88,16 @@ impl WgpuStorage {
         }
         check_range(offset, len, self.bytes)
     }
+
+    /// The same memory, of which only the first `bytes` are there.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many.
+    pub(super) fn prefix(&self, bytes: usize) -> Self {
+        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
+        Self { gpu: self.gpu.clone(), memory: self.memory.clone(), bytes }
+    }
 }
 
 impl DeviceStorage for WgpuStorage {
@@ -110,11 +120,6 @@ impl DeviceStorage for WgpuStorage {
     fn clear(&self, _deadline: Instant) -> Result<()> {
         self.check(0, self.bytes)?;
         self.zero()
-    }
-
-    fn prefix(&self, bytes: usize) -> Arc<dyn DeviceStorage> {
-        assert!(bytes <= self.bytes, "a prefix is not longer than the whole");
-        Arc::new(Self { gpu: self.gpu.clone(), memory: self.memory.clone(), bytes })
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

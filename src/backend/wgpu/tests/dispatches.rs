@@ -35,7 +35,7 @@ fn an_entry_point_does_not_keep_the_buffers_that_it_ran_on() {
     let before = held();
     let large = device.allocate(LARGE).unwrap();
     // A part of it, as a pool gives one out.
-    let part = [large.prefix(LARGE / 2)];
+    let part = [device.prefix(&*large, LARGE / 2)];
     let whole = [large];
     for (kernel, buffers) in [(&one, &whole), (&other, &part), (&one, &part), (&other, &part)] {
         kernel.dispatch(buffers, [1, 1, 1]).unwrap();

@@ -22,32 +22,71 @@ fn add(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x < arrayLength(&out) { out[id.x] = a[id.x] + b[id.x]; }
 }";
 
-/// Inclusive prefix sums of blocks, then of the blocks' sums, which are then added.
+/// Inclusive prefix sums in place: the sums of parts and of blocks, then the sums before each block by one workgroup, then each
+/// part from what is before it. An invocation has a part of 32 elements, so that workgroups have little to say to each other.
 const SCAN: &str = "
-@group(0) @binding(0) var<storage, read_write> values: array<u32>;
-@group(0) @binding(1) var<storage, read_write> sums: array<u32>;
-var<workgroup> tile: array<u32, 256>;
-@compute @workgroup_size(256)
+@group(0) @binding(0) var<storage, read_write> values: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> parts: array<u32>;
+@group(0) @binding(2) var<storage, read_write> blocks: array<u32>;
+var<workgroup> total: atomic<u32>;
+var<workgroup> tile: array<u32, 64>;
+@compute @workgroup_size(64)
+fn reduce(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32,
+          @builtin(workgroup_id) group: vec3<u32>) {
+    var sums = vec4(0u);
+    for (var i = 0u; i < 8u; i++) { sums += values[id.x * 8u + i]; }
+    let sum = sums.x + sums.y + sums.z + sums.w;
+    parts[id.x] = sum;
+    atomicAdd(&total, sum);
+    workgroupBarrier();
+    if local == 0u { blocks[group.x] = atomicLoad(&total); }
+}
+/// What the invocations before this one have, added to what is before all of them.
+fn sum_before(local: u32, own: u32, before: u32) -> u32 {
+    tile[local] = own;
+    workgroupBarrier();
+    if local == 0u {
+        var sum = before;
+        for (var i = 0u; i < 64u; i++) {
+            let next = sum + tile[i];
+            tile[i] = sum;
+            sum = next;
+        }
+    }
+    workgroupBarrier();
+    return tile[local];
+}
+@compute @workgroup_size(64)
+fn scan_blocks(@builtin(local_invocation_index) local: u32) {
+    let count = (arrayLength(&blocks) + 63u) / 64u;
+    let begin = local * count;
+    let end = min(begin + count, arrayLength(&blocks));
+    var own = 0u;
+    for (var at = begin; at < end; at++) { own += blocks[at]; }
+    var sum = sum_before(local, own, 0u);
+    for (var at = begin; at < end; at++) {
+        let next = sum + blocks[at];
+        blocks[at] = sum;
+        sum = next;
+    }
+}
+@compute @workgroup_size(64)
 fn scan(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32,
         @builtin(workgroup_id) group: vec3<u32>) {
-    var own = 0u;
-    if id.x < arrayLength(&values) { own = values[id.x]; }
-    tile[local] = own;
-    for (var step = 1u; step < 256u; step *= 2u) {
-        workgroupBarrier();
-        var before = 0u;
-        if local >= step { before = tile[local - step]; }
-        workgroupBarrier();
-        own += before;
-        tile[local] = own;
+    var sum = sum_before(local, parts[id.x], blocks[group.x]);
+    for (var i = 0u; i < 8u; i++) {
+        var v = values[id.x * 8u + i];
+        v.x += sum;
+        v.y += v.x;
+        v.z += v.y;
+        v.w += v.z;
+        values[id.x * 8u + i] = v;
+        sum = v.w;
     }
-    if id.x < arrayLength(&values) { values[id.x] = own; }
-    if local == 255u { sums[group.x] = own; }
-}
-@compute @workgroup_size(256)
-fn add(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-    if group.x > 0u && id.x < arrayLength(&values) { values[id.x] += sums[group.x - 1u]; }
 }";
+/// Elements of a block, and of a part of one.
+const BLOCK: usize = 64 * PART;
+const PART: usize = 32;
 
 const MANDELBROT: &str = "
 @group(0) @binding(0) var<storage, read_write> image: array<u32>;
@@ -144,28 +183,22 @@ impl VectorAdd {
     }
 }
 
-/// Prefix sums in three levels of blocks.
+/// Prefix sums of whole blocks.
 struct Scan {
-    passes: Vec<(ComputeKernel, [u32; 3])>,
-    values: UnifiedBuffer<u32>,
+    passes: [(ComputeKernel, [u32; 3]); 3],
+    values: UnifiedBuffer<[u32; 4]>,
 }
 
 impl Scan {
     fn new(setting: &Setting, values: &[u32]) -> Self {
-        let (scan, add) = (setting.kernel(SCAN, "scan"), setting.kernel(SCAN, "add"));
-        let mut levels = vec![(setting.buffer(values), values.len())];
-        while levels.last().expect("one").1 > 1 {
-            let blocks = levels.last().expect("one").1.div_ceil(256);
-            levels.push((setting.buffer(&vec![0u32; blocks]), blocks));
-        }
-        let bound = |kernel: &ComputeKernel, level: usize| {
-            let groups = [levels[level].1.div_ceil(256) as u32, 1, 1];
-            let kernel = kernel.clone().bind("values", &levels[level].0).bind("sums", &levels[level + 1].0);
-            (kernel, groups)
-        };
-        let mut passes: Vec<_> = (0..levels.len() - 1).map(|level| bound(&scan, level)).collect();
-        passes.extend((0..levels.len() - 2).rev().map(|level| bound(&add, level)));
-        Self { passes, values: levels.swap_remove(0).0 }
+        let buffer = setting.buffer(bytemuck::cast_slice::<u32, [u32; 4]>(values));
+        let parts = setting.buffer(&vec![0u32; values.len() / PART]);
+        let blocks = setting.buffer(&vec![0u32; values.len() / BLOCK]);
+        let kernel = |entry| setting.kernel(SCAN, entry).bind("blocks", &blocks);
+        let bound = |entry| kernel(entry).bind("values", &buffer).bind("parts", &parts);
+        let groups = [blocks.len() as u32, 1, 1];
+        let passes = [(bound("reduce"), groups), (kernel("scan_blocks"), [1, 1, 1]), (bound("scan"), groups)];
+        Self { passes, values: buffer }
     }
 
     fn run(&self) {
@@ -248,7 +281,8 @@ mod direct {
             })
         }
 
-        pub fn pass(&self, text: &str, entry: &str, buffers: &[&wgpu::Buffer], groups: u32) -> Pass {
+        /// `buffers` with their bindings.
+        pub fn pass(&self, text: &str, entry: &str, buffers: &[(u32, &wgpu::Buffer)], groups: u32) -> Pass {
             let source = wgpu::ShaderSource::Wgsl(text.into());
             let module =
                 self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
@@ -262,9 +296,8 @@ mod direct {
             });
             let entries: Vec<_> = buffers
                 .iter()
-                .zip(0..)
-                .map(|(buffer, binding)| wgpu::BindGroupEntry {
-                    binding,
+                .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                    binding: *binding,
                     resource: buffer.as_entire_binding(),
                 })
                 .collect();
@@ -328,7 +361,8 @@ fn main() {
     let pass = gpu.as_ref().map(|gpu| {
         let bytes = |values: &[f32]| gpu.buffer(bytemuck::cast_slice(values));
         let buffers = [bytes(&a), bytes(&b), bytes(&vec![0.0; len])];
-        gpu.pass(ADD, "add", &buffers.each_ref(), len.div_ceil(256) as u32)
+        let [a, b, out] = &buffers;
+        gpu.pass(ADD, "add", &[(0, a), (1, b), (2, out)], len.div_ceil(256) as u32)
     });
     let mut cases = vec![case("rayon", || {
         out.par_iter_mut().zip(&a).zip(&b).for_each(|((out, a), b)| *out = a + b);
@@ -353,18 +387,15 @@ fn main() {
     let mut own = values.clone();
     #[cfg(feature = "wgpu")]
     let passes = gpu.as_ref().map(|gpu| {
-        let mut levels = vec![(gpu.buffer(bytemuck::cast_slice(&values)), len)];
-        while levels.last().expect("one").1 > 1 {
-            let blocks = levels.last().expect("one").1.div_ceil(256);
-            levels.push((gpu.buffer(&vec![0; blocks * 4]), blocks));
-        }
-        let pass = |entry, level: usize| {
-            let buffers = [&levels[level].0, &levels[level + 1].0];
-            gpu.pass(SCAN, entry, &buffers, levels[level].1.div_ceil(256) as u32)
-        };
-        let mut passes: Vec<_> = (0..levels.len() - 1).map(|level| pass("scan", level)).collect();
-        passes.extend((0..levels.len() - 2).rev().map(|level| pass("add", level)));
-        passes
+        let zeros = |len: usize| gpu.buffer(&vec![0; len * 4]);
+        let (values, parts) = (gpu.buffer(bytemuck::cast_slice(&values)), zeros(len / PART));
+        let (blocks, groups) = (zeros(len / BLOCK), (len / BLOCK) as u32);
+        let all = [(0, &values), (1, &parts), (2, &blocks)];
+        [
+            gpu.pass(SCAN, "reduce", &all, groups),
+            gpu.pass(SCAN, "scan_blocks", &[(2, &blocks)], 1),
+            gpu.pass(SCAN, "scan", &all, groups),
+        ]
     });
     let mut cases = vec![case("rayon", || rayon_scan(&mut own)), case("ringwork, cpu", || of_cpu.run())];
     #[cfg(feature = "wgpu")]
@@ -374,11 +405,12 @@ fn main() {
     if let Some(of_wgpu) = &of_wgpu {
         cases.push(case("ringwork, wgpu", || of_wgpu.run()));
     }
-    compare(&format!("prefix sum, {len} elements, a dispatch for each level"), rounds, cases);
+    compare(&format!("prefix sum, {len} elements, three dispatches"), rounds, cases);
     // Each run sums up the sums of the one before it, on both sides.
     let expected = own;
     for found in [Some(&of_cpu), of_wgpu.as_ref()].into_iter().flatten() {
-        assert_eq!(found.values.to_vec().expect("it can be read"), expected);
+        let found = found.values.to_vec().expect("it can be read");
+        assert_eq!(bytemuck::cast_slice::<_, u32>(&found), expected);
     }
     drop((of_cpu, of_wgpu));
 

@@ -163,7 +163,7 @@ impl SlotRing {
 }
 
 /// Slots of a ring as memory: slot `i` is `stride` bytes from `base + ((first + i) & mask) * stride` on.
-#[cfg(feature = "jit")]
+#[cfg(any(feature = "jit", test))]
 pub(crate) struct Slots {
     pub base: *mut u8,
     pub stride: usize,
@@ -172,7 +172,7 @@ pub(crate) struct Slots {
 }
 
 /// For machine code, which takes many slots at once.
-#[cfg(feature = "jit")]
+#[cfg(any(feature = "jit", test))]
 impl SlotRing {
     /// Where the filled slots are, for whoever reads many of them at once.
     pub(crate) fn filled(&self) -> Slots {

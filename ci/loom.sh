@@ -5,21 +5,25 @@
 #
 #   ci/loom.sh [FILTER]
 #
-# Without the wgpu backend: its device cannot be modelled, and its crates know nothing of loom.
+# Without features: handlers are functions here, and devices cannot be modelled.
 #
 # LOOM_MAX_PREEMPTIONS replaces the bounds (one more makes a model about ten times as long). CARGO_TARGET_DIR is
-# respected; the models have a folder of their own in it, for the flag below changes every crate.
+# respected.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What the crate synchronises with becomes loom's model of it: src/sync.rs.
-export RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}"
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom
+# What the crate synchronises with becomes loom's model of it: src/sync.rs. The flag is for this crate alone, and the crates
+# that it needs are those of every other test without features.
+export RUSTC_WORKSPACE_WRAPPER=$PWD/ci/with-loom.sh
 
-# In release: loom runs a model tens of thousands of times. A lost wake-up is a panic ("deadlock"), not a hang; the
-# limit is for a model that has outgrown its bound. --nocapture shows how large each model was.
+# Optimised are those that matter here: loom runs a model tens of thousands of times. A lost wake-up is a panic
+# ("deadlock"), not a hang; the limit is for a model that has outgrown its bound. --nocapture shows how large each was.
+optimised=()
+for crate in ringwork loom generator; do
+    optimised+=(--config "profile.dev.package.$crate.opt-level=3")
+done
 timeout --verbose "${LOOM_LIMIT:-1800}" \
-    cargo test --lib --release --no-default-features --features jit -- "${1:-loom_}" --nocapture --test-threads "$(nproc)" 2>&1 |
+    cargo test --lib --no-default-features "${optimised[@]}" -- "${1:-loom_}" --nocapture --test-threads "$(nproc)" 2>&1 |
     awk '
         # The models say what they explored; of the rest only what went wrong is of interest.
         /interleavings/ { sub(/^test .* \.\.\. /, ""); print; models++; next }

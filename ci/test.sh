@@ -85,6 +85,12 @@ kept=$(mktemp -d)
 mkdir -m 700 "$kept/code" "$kept/run"
 export RINGWORK_CACHE=$kept/code XDG_RUNTIME_DIR=$kept/run
 
+# Optimised is this crate, without what only checks it; the crates that it needs are the same in all that follows.
+optimised=()
+for setting in opt-level=3 debug-assertions=false overflow-checks=false; do
+    optimised+=(--config "profile.dev.package.ringwork.$setting")
+done
+
 # ---- What is tested. The cheap checks come first.
 
 step "format" cargo fmt --all -- --check
@@ -98,11 +104,7 @@ step "lints of the yardsticks for CUDA" cargo clippy --manifest-path benches/cud
 step "build, with the examples" cargo build --all-targets
 # The suite runs twice in it: on the CPU, and on wgpu.
 step "unit, integration and documentation tests" cargo test
-# Mesa's software driver computes on threads of its own, or on the one that submits: an order that is wrong may show with
-# one of them only.
-step "integration tests on wgpu, on the submitting thread" env LP_NUM_THREADS=0 cargo test --test wgpu
 # The software driver shares its memory with the host, which most GPUs do not: there messages and results are copied.
-step "integration tests on wgpu, with copies" env RINGWORK_WGPU_TRANSFER=staged cargo test --test wgpu
 step "unit tests on wgpu, with copies" env RINGWORK_WGPU_TRANSFER=staged cargo test --lib -- wgpu device_tests
 # Handlers are interpreted then; what does not run handlers was tested above.
 step "unit tests and handlers, without features" cargo test --no-default-features --lib
@@ -113,14 +115,17 @@ step "links and lost devices on CUDA, emulated" cargo test --no-default-features
 step "suite for CUDA" cargo test --no-default-features --features jit,cuda --test suite --no-run
 step "integration tests on emulated CUDA" env RINGWORK_REQUIRE=cpu cargo test --no-default-features --features jit,cuda --test cuda
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
-step "examples, optimised" cargo build --release --examples
-step "integration tests, optimised" cargo test --release --test suite --test wgpu --test examples
-step "example: hello" cargo run --release --quiet --example hello
-step "example: doctor" cargo run --release --quiet --example doctor
-step "example: pipeline" cargo run --release --quiet --example pipeline -- examples/data/nile.txt
-step "example: vector_add" cargo run --release --quiet --example vector_add
-step "example: pagerank of a file" cargo run --release --quiet --example pagerank -- examples/data/links.txt
-step "example: pagerank of a million nodes" cargo run --release --quiet --example pagerank -- --nodes 1000000
+step "examples, optimised" cargo build "${optimised[@]}" --examples
+# The suite on the CPU, and on wgpu. Mesa's software driver computes on threads of its own, as above, or on the one that
+# submits, as here: an order that is wrong may show with one of them only.
+step "integration tests, optimised" \
+    env LP_NUM_THREADS=0 cargo test "${optimised[@]}" --test suite --test wgpu --test examples
+step "integration tests on wgpu, with copies" env RINGWORK_WGPU_TRANSFER=staged cargo test "${optimised[@]}" --test wgpu
+for example in hello doctor "pipeline -- examples/data/nile.txt" vector_add "pagerank -- examples/data/links.txt" \
+    "pagerank -- --nodes 1000000"; do
+    # shellcheck disable=SC2086 # Words, some of which are the example's.
+    step "example: $example" cargo run "${optimised[@]}" --quiet --example $example
+done
 step "model checking" ci/loom.sh
 
 printf '\n=== Summary\n'

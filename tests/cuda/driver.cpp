@@ -41,7 +41,7 @@ enum {
 
 // What RINGWORK_EMULATION asks for.
 struct Seeds {
-  bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false;
+  bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false, time_limit = false, no_registration = false;
   unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, memory = 2048;
   Seeds() {
     const char* text = getenv("RINGWORK_EMULATION");
@@ -62,6 +62,8 @@ struct Seeds {
       unordered |= one == "unordered";
       deaf |= one == "deaf";
       no_times |= one == "no-times";
+      time_limit |= one == "time-limit";
+      no_registration |= one == "no-registration";
       number("error=", error);
       number("exit=", exit);
       number("hang=", hang);
@@ -489,11 +491,12 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
     case 8: *value = 48 << 10; break;      // bytes of shared memory of a block
     case 10: *value = 32; break;    // lanes of a warp
     case 16: *value = (int)seeds().units; break;  // multiprocessors
-    case 17: *value = 0; break;     // kernel time limit
+    case 17: *value = seeds().time_limit; break;  // kernel time limit
     case 18: *value = 0; break;     // integrated
     case 19: *value = 1; break;     // maps host memory
     case 75: *value = 9; break;     // compute capability
     case 76: *value = 0; break;
+    case 99: *value = !seeds().no_registration; break;  // registers host memory
     default: *value = 0;
   }
   return SUCCESS;

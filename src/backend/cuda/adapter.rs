@@ -8,7 +8,7 @@ use crate::backend::{
     Accelerator, AcceleratorKind, BackendKind, Capabilities, DeviceOptions, Execution, Problem,
     WorkgroupLimits, select,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 
 /// Allows devices whose kernels are ended by the system after a while, as those that drive a screen are.
@@ -22,6 +22,8 @@ pub(crate) struct Found {
     pub architecture: String,
     /// The system ends kernels that run for longer than some seconds.
     has_time_limit: bool,
+    /// Kernels can be given memory of this process's: rings are in it.
+    sees_host_memory: bool,
 }
 
 /// All devices; at least one.
@@ -57,6 +59,7 @@ fn describe(index: usize, device: CUdevice) -> Result<Found, Refusal> {
     let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
     let is_integrated = attribute(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0;
     let has_time_limit = attribute(Attribute::CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT)? != 0;
+    let sees_host_memory = attribute(Attribute::CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED)? != 0;
     // What a driver does not say, it says with 0.
     let number = |which| attribute(which).map(|value| u32::try_from(value).unwrap_or(0));
     let warp = number(Attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE)?;
@@ -100,7 +103,7 @@ fn describe(index: usize, device: CUdevice) -> Result<Found, Refusal> {
         buffer_alignment: None,
         features: vec![architecture.clone()],
     };
-    Ok(Found { device, accelerator, architecture, has_time_limit })
+    Ok(Found { device, accelerator, architecture, has_time_limit, sees_host_memory })
 }
 
 /// Can handlers be compiled? What is kept on disk runs without.
@@ -118,9 +121,10 @@ fn has_compiler() -> Result<(), Problem> {
 ///
 /// # Errors
 ///
-/// Why there is none, or why handlers cannot be compiled for them.
+/// Why there is none that can be used, or why handlers cannot be compiled for them.
 pub(crate) fn accelerators() -> Result<Vec<Accelerator>, Problem> {
     let found = all()?;
+    found[first_usable(&found)].check()?;
     has_compiler()?;
     Ok(found.iter().map(Found::accelerator).collect())
 }
@@ -144,26 +148,41 @@ pub(crate) fn choose(options: &DeviceOptions, wanted: bool) -> Result<Found> {
     }
     let there: Vec<_> = found.iter().map(Found::accelerator).collect();
     let position = select::select(options, &there)?;
-    let usable = |found: &Found| !found.has_time_limit || std::env::var_os(TIME_LIMIT).is_some();
-    let first = || found.iter().position(usable).unwrap_or(0);
-    let position = position.unwrap_or_else(first);
-    if !usable(&found[position]) {
-        return Err(time_limit(&there[position]));
-    }
+    let position = position.unwrap_or_else(|| first_usable(&found));
+    found[position].check().map_err(unavailable)?;
     Ok(found.swap_remove(position))
 }
 
-fn time_limit(accelerator: &Accelerator) -> Error {
-    unavailable(format!(
-        "{accelerator}: the system ends its kernels after some seconds, as it does where a GPU drives a screen, and a \
-         resident kernel is one; set {TIME_LIMIT} to try it all the same"
-    ))
+/// The place of the first device that can be used, or of the first one.
+fn first_usable(found: &[Found]) -> usize {
+    found.iter().position(|found| found.check().is_ok()).unwrap_or(0)
 }
 
 impl Found {
     /// What it is, without opening it.
     pub(crate) fn accelerator(&self) -> Accelerator {
         self.accelerator.clone()
+    }
+
+    /// Can resident kernels run on it?
+    fn check(&self) -> Result<(), Problem> {
+        let refuse = |reason: &str, remedy: &str| {
+            Err(Problem::new(format!("{}: {reason}", self.accelerator), remedy.to_owned()))
+        };
+        if !self.sees_host_memory {
+            return refuse(
+                "it does not let kernels use memory of this process, which has the rings of messages",
+                "use another GPU, `wgpu` or `cpu`",
+            );
+        }
+        if self.has_time_limit && std::env::var_os(TIME_LIMIT).is_none() {
+            return refuse(
+                "the system ends its kernels after some seconds, as it does where a GPU drives a screen, and a resident \
+                 kernel is one",
+                &format!("set {TIME_LIMIT} to try it all the same, or use another GPU, `wgpu` or `cpu`"),
+            );
+        }
+        Ok(())
     }
 
     /// What it can do once it is open.

@@ -63,6 +63,12 @@ fn what_is_missing_is_the_reason() {
     assert!(found.starts_with("the driver does not start: "), "{found}");
     let found = seen(&[("LD_LIBRARY_PATH", all), ("RINGWORK_EMULATION", "old-driver")]);
     assert!(found.starts_with("the driver is too old: it is for CUDA 12.2, and 12.4 is needed; "), "{found}");
+    let limited = ("RINGWORK_EMULATION", "time-limit");
+    let found = seen(&[("LD_LIBRARY_PATH", all), limited]);
+    assert!(found.contains("the system ends its kernels after some seconds"), "{found}");
+    assert_eq!(seen(&[("LD_LIBRARY_PATH", all), limited, ("RINGWORK_CUDA_TIME_LIMIT", "1")]), "");
+    let found = seen(&[("LD_LIBRARY_PATH", all), ("RINGWORK_EMULATION", "no-registration")]);
+    assert!(found.contains("does not let kernels use memory of this process"), "{found}");
     // A machine with a GPU has them elsewhere.
     if std::path::Path::new("/proc/driver/nvidia").exists() {
         return;

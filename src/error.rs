@@ -100,17 +100,20 @@ predicates! {
     is_not_active: NotActive;
     /// The handler faulted on this message, the kernel has failed, or a dispatch did; the text is the cause.
     is_failed: Failed;
-    /// The kernel is terminated.
+    /// The kernel is terminated or being terminated, or the runtime or orchestrator has been shut down.
     is_terminated: Terminated;
     /// A backpressure strategy dropped the message before it was handled.
     is_dropped: Dropped;
-    /// The mailbox is full and its strategy is [`Backpressure::Reject`](crate::Backpressure::Reject).
+    /// The mailbox is full, and the call or the kernel's [strategy](crate::Backpressure) does not wait.
     is_full: Full;
     /// The wait could never end, as when a kernel asks itself.
     is_deadlock: Deadlock;
     /// The backend or device asked for is not available here; the text has the reason.
     is_unavailable: Unavailable;
-    /// The device that the kernel runs on, or the buffer is on, is gone: unplugged, reset by its driver, or destroyed.
+    /// The device that the kernel runs on, or the buffer is on, is gone: unplugged, reset by its driver, or destroyed. A
+    /// kernel whose [policy](crate::RestartPolicy) allows it goes on by itself. Others are to be terminated and launched
+    /// again, with buffers and pools made anew: the runtime opens a device when one is needed. Of a buffer that is lost,
+    /// what its copy on the host has can still be read.
     is_device_lost: DeviceLost;
     /// Two kernels, or a kernel and the host, or one thread twice, use one buffer in ways that do not go together; the text
     /// names both.
@@ -131,7 +134,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// A send that did not happen gives the message back.
+/// A send that did not happen gives the message back, unless [`Backpressure::DropNewest`](crate::Backpressure::DropNewest) has
+/// made it a dead letter.
 ///
 /// The variants are what users of channels expect: full, closed in one of three ways, and timed out are different
 /// errors. [`TrySendError`] and [`SendTimeoutError`] are other names of the same type.

@@ -45,16 +45,31 @@
 //!    the messages that still are in the mailbox.
 //! 3. **Backpressure.** A message counts against the [capacity](RingKernel::queue_capacity) until its handler begins,
 //!    and the [strategy](Backpressure) decides what a full mailbox does. A failed send
-//!    [gives the message back](SendError).
+//!    [gives the message back](SendError), unless the strategy made it a dead letter.
 //! 4. **Lifecycle.** One state machine, [`KernelState`]; a call that the state does not allow is an error that names
 //!    both states. After [`deactivate`](Handle::deactivate) has returned no message is handled;
 //!    [`terminate`](Handle::terminate) is bounded even if a handler never ends.
 //! 5. **Correlation.** Concurrent asks never get each other's replies; a reply whose caller has left is dropped and
 //!    counted.
 //! 6. **Faults are visible.** A panic, a trap or an exhausted [loop budget](RingKernel::loop_budget) reaches the
-//!    waiting callers at once, with its cause; the state is as before the message, the message is a dead letter, and
-//!    the [restart policy](RestartPolicy) decides what comes next.
+//!    waiting callers at once, with its cause; the state is as before the message (tables keep what it wrote), the
+//!    message is a dead letter, and the [restart policy](RestartPolicy) decides what comes next: unless one is set, the
+//!    kernel fails.
 //! 7. **Memory is bounded** by the capacities asked for.
+//!
+//! # Time-outs
+//!
+//! `ask`, `ask_many`, [`Pending::wait`], `recv_timeout`, `send_timeout`, `deactivate_timeout`, `terminate` and `shutdown` are
+//! told theirs. `send`, `send_many` and `request` wait for room for as long as the kernel is active and its
+//! [strategy](Backpressure) blocks; `try_send` does not wait. `deactivate`, `read_state`, `snapshot`, `link`, and the host's
+//! access to a buffer wait for a handler that runs for five seconds. A dispatch ends by its
+//! [loop budget](ComputeKernel::loop_budget).
+//!
+//! # In tests
+//!
+//! `Runtime::builder().backend(BackendKind::Cpu).build()` has the same device on every machine; with [`Runtime::new`],
+//! `RINGWORK_BACKEND=cpu cargo test` does that from outside. `RINGWORK_BACKEND=wgpu`, with Mesa's software driver, tests what
+//! a GPU would run without one.
 //!
 //! # Backends and features
 //!
@@ -65,7 +80,7 @@
 //! | `cuda` | the CUDA backend, which needs NVIDIA's driver to run, and NVRTC unless the cache has what it runs; nothing of CUDA to build |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
-//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 35 to 65 times slower
+//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 35 to 80 times slower
 //! where it has something to compute. [`Telemetry::engine`] says so, and why.
 //!
 //! | backend | in this version |
@@ -74,9 +89,10 @@
 //! | [`Wgpu`](BackendKind::Wgpu) | WGSL handlers on what Vulkan, Metal or Direct3D 12 reach, in rounds of messages; states and tables stay on the device; native kernels run on the CPU |
 //! | [`Cuda`](BackendKind::Cuda) | WGSL handlers as CUDA C++ in a kernel that stays on an NVIDIA GPU while there are messages; compiled and emulated, not yet run on a GPU |
 //!
-//! Links between kernels go through the host, except between kernels of one wgpu or CUDA device: there a message stays on
-//! the device if the next kernel is free and has room ([`Telemetry::arrived`]); through wgpu in the next kernel's round of
-//! the same submission, on CUDA in its ring, from a kernel with one output and link to one without instances and tables.
+//! Messages over a link go through the host. They stay on the device ([`Telemetry::arrived`] counts them) if both kernels are
+//! on one wgpu or CUDA device, and the next one is free, has room, and has no tables: through wgpu in the next kernel's
+//! round of the same submission, on CUDA in its ring. On CUDA the first kernel must have one output with one link, besides,
+//! and the next no instances; of several that link to one, one at a time sends this way.
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
 //! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the

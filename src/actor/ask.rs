@@ -147,7 +147,9 @@ impl<Out: Message> Pending<Out> {
         matches!(self.0, PendingState::Done)
     }
 
-    /// Waits until one of several replies is there; its index and the reply. Those already taken are passed over.
+    /// Waits until one of several replies is there; its index and the reply. Those already taken are passed over. The requests
+    /// may be to different kernels whose replies are of one type. What nobody asked for cannot be waited for so: link the
+    /// outputs of many kernels to one [host kernel](crate::RingKernel::host) instead.
     ///
     /// # Errors
     ///

@@ -175,8 +175,8 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// # Errors
     ///
-    /// The first message that was not taken, why, how many were before it, and those drawn from the iterator after
-    /// it: 31 at most; of a kernel on a device 1,023, or as many as its mailbox had room for.
+    /// The first message that was not taken, why, how many were before it, and those that had been taken from the iterator
+    /// after it: up to 31; for a kernel on a device up to 1,023, or as many as its mailbox had room for.
     ///
     /// # Example
     ///
@@ -266,7 +266,8 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// # Errors
     ///
-    /// [timed out](Error::is_timed_out), with what it waited for (the message is still handled);
+    /// [timed out](Error::is_timed_out), with what it waited for: if that is room in the mailbox, the message was not
+    /// taken; else it is still handled, and its reply is dropped;
     /// [failed](Error::is_failed) with the cause if the handler faults; [device lost](Error::is_device_lost);
     /// [not active](Error::is_not_active), [terminated](Error::is_terminated), [full](Error::is_full), [dropped](Error::is_dropped);
     /// [invalid](Error::is_invalid) for a time-out of zero or an instance out of range;
@@ -276,7 +277,8 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         self.0.ask(message, timeout, &Options::default())
     }
 
-    /// Asks with a priority or a correlation id.
+    /// Asks with a priority or a correlation id. The caller gets the reply, whatever
+    /// [`discard_reply`](Options::discard_reply) says.
     ///
     /// # Errors
     ///
@@ -346,7 +348,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         self.0.request(message, &Options::default(), None)
     }
 
-    /// As [`request`](Self::request), with a priority or a correlation id.
+    /// As [`request`](Self::request), with a priority or a correlation id; as for [`ask_with`](Self::ask_with).
     ///
     /// # Errors
     ///
@@ -383,7 +385,9 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         receive(&self.0.replies, &self.0, Some(timeout)).map(|(_, reply)| reply)
     }
 
-    /// As [`recv_timeout`](Self::recv_timeout), with the reply's ids: its `correlation_id` is its request's id.
+    /// As [`recv_timeout`](Self::recv_timeout), with the reply's ids. Its `correlation_id` is the id of the message that it
+    /// answers, as a dead letter or a host kernel shows it; [`send`](Self::send) does not tell that id. Whoever wants to
+    /// know which reply is whose uses [`request`](Self::request), or puts a number into message and reply.
     ///
     /// # Errors
     ///
@@ -480,7 +484,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     }
 
     /// Keeps the present state in memory: what [`RestartState::Snapshot`](crate::RestartState::Snapshot) restarts
-    /// with. Taken between two messages.
+    /// with. Taken between two messages. It is this kernel's: no other one can be given it.
     ///
     /// # Errors
     ///

@@ -265,7 +265,7 @@ fn plan_wgsl<In, Out>(
         state: settings.initial_state.as_ref().map(|(layout, _)| *layout),
         outputs: &outputs,
         tables: &tables,
-        loop_budget: settings.loop_budget,
+        loop_budget: settings.loop_budget(),
     })?;
     let program = &*handler.program;
     if settings.initial_state.is_some() && !program.has_state() {

@@ -168,9 +168,9 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) without values, for more than the device allows in a buffer, or if an element's size is
-    /// not a multiple of four bytes or its alignment is more than 64; [unavailable](Error::is_unavailable) if the backend
-    /// is not, or the device has not so much memory.
+    /// [invalid](Error::is_invalid) for no elements, for more than the device allows in a buffer, or if an element's size is
+    /// not a multiple of four bytes or its alignment is more than 64; [unavailable](Error::is_unavailable) if the device has
+    /// not so much memory; and as [`capabilities`](Self::capabilities).
     pub fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<UnifiedBuffer<T>> {
         UnifiedBuffer::new(&*self.0.devices.device()?, values)
     }
@@ -207,12 +207,21 @@ impl Runtime {
     /// # Example
     ///
     /// ```
-    /// use ringwork::{Accelerator, Runtime};
+    /// use ringwork::{Accelerator, RingKernel, Runtime};
+    /// use std::time::Duration;
     ///
     /// let runtime = Runtime::new()?;
     /// for accelerator in Accelerator::all() {
-    ///     let buffer = runtime.buffer_on(&accelerator, &[1u32, 2, 3])?;
-    ///     assert_eq!(buffer.to_vec()?, [1, 2, 3]);
+    ///     let cells = runtime.buffer_on(&accelerator, &[1u32, 2, 3])?;
+    ///     let double = RingKernel::<(), ()>::wgsl(
+    ///         format!("double on {accelerator}"),
+    ///         "@group(1) @binding(0) var<storage, read_write> cells: array<u32>;
+    ///          fn on_message() { for (var i = 0u; i < 3u; i++) { cells[i] *= 2u; } }",
+    ///     );
+    ///     let double = runtime.launch(double.bind("cells", &cells).on(&accelerator))?;
+    ///     double.activate()?;
+    ///     double.ask((), Duration::from_secs(10))?;
+    ///     assert_eq!(cells.to_vec()?, [2, 4, 6]);
     /// }
     /// # Ok::<(), ringwork::Error>(())
     /// ```
@@ -229,7 +238,8 @@ impl Runtime {
     /// # Errors
     ///
     /// [invalid](Error::is_invalid) for a limit below 256 bytes, or if more than the limit is to be reserved;
-    /// [unavailable](Error::is_unavailable) if the backend is not, or the device has not so much memory.
+    /// [unavailable](Error::is_unavailable) if the device has not so much memory; and as
+    /// [`capabilities`](Self::capabilities).
     ///
     /// # Example
     ///
@@ -258,7 +268,9 @@ impl Runtime {
     }
 
     /// Runs compute entry points over buffers of this runtime; each call makes one with a history of its own. It does not
-    /// keep the runtime alive, and takes no work after the runtime's [`shutdown`](Self::shutdown).
+    /// keep the runtime alive, and takes no work after the runtime's [`shutdown`](Self::shutdown). It always runs on the
+    /// runtime's own device; to compute on a certain GPU, build a runtime for it, with
+    /// [`backend`](RuntimeBuilder::backend) and [`adapter`](RuntimeBuilder::adapter).
     pub fn orchestrator(&self) -> ComputeOrchestrator {
         let (services, devices) = (self.0.services.clone(), self.0.devices.clone());
         ComputeOrchestrator::new(Arc::new(Submissions { services, devices }))
@@ -268,7 +280,9 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [unavailable](Error::is_unavailable) if the backend is not.
+    /// [unavailable](Error::is_unavailable) if the backend is not; [invalid](Error::is_invalid) for an
+    /// [adapter](RuntimeBuilder::adapter) that means several, or a variable `RINGWORK_WGPU_TRANSFER` that says neither of
+    /// what it may; [device lost](Error::is_device_lost) if it is gone while it is opened.
     pub fn capabilities(&self) -> Result<Capabilities> {
         Ok(self.0.devices.device()?.capabilities().clone())
     }
@@ -328,7 +342,8 @@ impl Runtime {
         self.0.devices.cache().clear()
     }
 
-    /// Takes the last dead letters of all kernels (256 at most), oldest first.
+    /// Takes the last dead letters of all kernels, oldest first: 256 at most. If more came since they were taken, the oldest
+    /// are gone; [`Telemetry::dead_letters`] still counts them.
     pub fn take_dead_letters(&self) -> Vec<DeadLetter> {
         self.0.services.dead_letters.take()
     }
@@ -362,14 +377,14 @@ impl Runtime {
     ///     )
     ///     .output::<Alert>("alerts"),
     /// )?;
-    /// let count = runtime.launch(RingKernel::<Alert, Alert>::native("echo", |alert: Alert, _: &mut ()| alert))?;
-    /// runtime.link(&watch.output::<Alert>("alerts")?, &count)?;
+    /// let echo = runtime.launch(RingKernel::<Alert, Alert>::native("echo", |alert: Alert, _: &mut ()| alert))?;
+    /// runtime.link(&watch.output::<Alert>("alerts")?, &echo)?;
     /// watch.activate()?;
-    /// count.activate()?;
+    /// echo.activate()?;
     /// for value in [1.0, 11.0, 2.0] {
     ///     watch.send(Reading { value })?;
     /// }
-    /// assert_eq!(count.recv_timeout(Duration::from_secs(1))?.value, 11.0);
+    /// assert_eq!(echo.recv_timeout(Duration::from_secs(1))?.value, 11.0);
     /// # Ok::<(), ringwork::Error>(())
     /// ```
     pub fn link<T: Message + Clone, Out: Message>(

@@ -31,7 +31,7 @@ pub struct Options {
     /// Travels with the message: a host kernel sees it, and it comes back with a returned message and a dead letter. It is
     /// not the `correlation_id` of the reply, which is the message's own id.
     pub correlation_id: Option<Uuid>,
-    /// The reply is dropped instead of waiting in the reply queue.
+    /// The reply to a `send` is dropped instead of waiting in the reply queue. Who asks or requests gets it all the same.
     pub discard_reply: bool,
 }
 

@@ -77,8 +77,8 @@ impl DeadLetterCounts {
 
 /// A kernel's books and measurements at one moment.
 ///
-/// `accepted == handled + returned + dead_letters.total() + pending` holds in every one ever read. What a message emitted
-/// is counted behind the message.
+/// `accepted == handled + returned + dead_letters.total() + pending` holds in every one ever read. The values that a message
+/// emitted are counted after the message itself.
 ///
 /// # Example
 ///

@@ -132,7 +132,8 @@ impl ComputeOrchestrator {
     /// # Example
     ///
     /// ```
-    /// let orchestrator = ringwork::Runtime::new()?.orchestrator();
+    /// let runtime = ringwork::Runtime::new()?;
+    /// let orchestrator = runtime.orchestrator();
     /// orchestrator.set_history_capacity(10);
     /// # Ok::<(), ringwork::Error>(())
     /// ```
@@ -149,7 +150,8 @@ impl ComputeOrchestrator {
     /// # Example
     ///
     /// ```
-    /// let orchestrator = ringwork::Runtime::new()?.orchestrator();
+    /// let runtime = ringwork::Runtime::new()?;
+    /// let orchestrator = runtime.orchestrator();
     /// orchestrator.shutdown();
     /// assert!(orchestrator.kernel("", "main").is_err_and(|error| error.is_terminated()));
     /// # Ok::<(), ringwork::Error>(())

@@ -24,7 +24,7 @@ const MOST_AHEAD: usize = 16 << 20;
 /// use ringwork::{PoolSettings, Runtime};
 ///
 /// let runtime = Runtime::new()?;
-/// // Four buffers of up to 4 KiB from the beginning, 64 KiB at most.
+/// // Four buffers of 4 KiB from the beginning, 64 KiB at most.
 /// let pool = runtime.memory_pool(PoolSettings::new(64 << 10).reserve(4 << 10, 4))?;
 /// assert_eq!(pool.statistics().free, 4 * (4 << 10));
 /// # Ok::<(), ringwork::Error>(())
@@ -42,7 +42,8 @@ impl PoolSettings {
         Self { limit, reserved: Vec::new() }
     }
 
-    /// Has memory for `count` buffers of up to `bytes` bytes from the beginning. May be called for several sizes.
+    /// Has memory for `count` buffers of `bytes` bytes from the beginning: blocks of the size that such buffers get, and
+    /// that those of much fewer bytes do not. May be called for several sizes.
     pub fn reserve(mut self, bytes: usize, count: usize) -> Self {
         self.reserved.push((bytes, count));
         self
@@ -76,7 +77,8 @@ pub struct PoolStatistics {
     pub asked: usize,
     /// Bytes of blocks that nobody has.
     pub free: usize,
-    /// Bytes that the pool has of the device: those used, those free, and those that are being allocated.
+    /// Bytes that the pool has of the device, whether or not they were [set aside](MemoryPool::reserve): those used, those
+    /// free, and those that are being allocated.
     pub reserved: usize,
     /// The most bytes that were used at a time.
     pub peak: usize,
@@ -84,7 +86,7 @@ pub struct PoolStatistics {
     pub limit: usize,
     /// Buffers that there are, and those that only a kernel still has.
     pub buffers: usize,
-    /// Buffers that there were, with those that there are.
+    /// Buffers that have been made, with those that are still there.
     pub allocations: u64,
     /// … of these, those that got a block that was there already.
     pub reused: u64,
@@ -106,10 +108,11 @@ impl PoolStatistics {
 }
 
 /// Memory of a device for buffers that come and go: dropped, its buffers leave their memory to the next ones, which saves
-/// the driver's allocation. Only what a handler may still write to that could not be stopped stays until that has ended.
+/// the driver's allocation. If a handler could not be stopped, the memory that it may still write to is kept until it has
+/// ended.
 ///
-/// Blocks come in sizes a quarter of a power of two apart. A buffer gets the smallest that is large enough, and sees just
-/// what it asked for. A new buffer never shows what was in its block before: it begins with its own values, or without any
+/// Blocks come in sizes a quarter of a power of two apart. A buffer gets one of the smallest size that is large enough, and
+/// of no other, and sees just what it asked for. A new buffer never shows what was in its block before: it begins with its own values, or without any
 /// (and where a kernel that may write is to have it, it is zeroed first).
 ///
 /// A pool that runs out of blocks of a size allocates as many as it has of that size, up to 16 MiB at once: so a device whose
@@ -327,7 +330,8 @@ impl MemoryPool {
         Ok(UnifiedBuffer::on(self.0.place.clone(), memory, len, is_clean))
     }
 
-    /// Sees to it that there is memory for `count` buffers of up to `bytes` bytes more than there are now.
+    /// Sees to it that there is memory for `count` buffers of `bytes` bytes more than there are now; as
+    /// [`PoolSettings::reserve`].
     ///
     /// # Errors
     ///

@@ -48,7 +48,8 @@ impl<In: Message, Out: Message> Context<In, Out> {
     }
 
     /// Answers the message in hand: its caller gets the reply, or if nobody asked, the reply queue. While that is full and
-    /// [blocks](crate::Backpressure::Block), this waits.
+    /// [blocks](crate::Backpressure::Block), this waits; with another strategy a reply is dropped then, and counted, which
+    /// is `true`.
     ///
     /// Returns `false`, and drops the reply, if no message is in hand, it has been answered, its sender
     /// [discards](crate::Options::discard_reply) the reply, or the kernel ended during the wait.
@@ -56,7 +57,9 @@ impl<In: Message, Out: Message> Context<In, Out> {
         self.port.reply(reply)
     }
 
-    /// Sends a value to a declared output; waits while there is no room for it.
+    /// Sends a value to a declared output. Waits while there is no room, if the output is linked or
+    /// [blocks](crate::Backpressure::Block); else a value is dropped then, which is `Ok` and counted in
+    /// [`Telemetry::dropped_replies`](crate::Telemetry::dropped_replies).
     ///
     /// # Errors
     ///

@@ -207,8 +207,10 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// A kernel whose handler is the WGSL function `on_message` of `source`; it runs on the runtime's device. Such a kernel
     /// is called a device kernel, also where the device is the CPU.
     ///
-    /// The signature decides the parallelism: `fn on_message(m: In) -> Out` has no state and messages may run in
-    /// parallel; with a second parameter `s: ptr<function, State>` messages run one at a time, in order. A handler gets
+    /// The signature decides the parallelism: `fn on_message(m: In) -> Out` has no state, and messages may run in
+    /// parallel, unless it writes a table, if only by atomics: then they run one at a time, in order, or in parallel with
+    /// [`unordered_writes`](Self::unordered_writes). With a second parameter `s: ptr<function, State>` messages run one at a
+    /// time, in order. A handler gets
     /// the structs of its Rust types without declaring them. A message, a reply and a value of an output have up to 4,096
     /// bytes, the state up to 1,024. The source is checked at launch.
     pub fn wgsl(name: impl Into<String>, source: impl Into<String>) -> Self {
@@ -277,9 +279,9 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
         self
     }
 
-    /// The message's `u32` field that names the instance; `to` unless set.
+    /// The message's `u32` field that names the instance; `to` unless set. Only with [`instances`](Self::instances).
     pub fn instance_field(mut self, field: impl Into<String>) -> Self {
-        self.settings.instance_field = field.into();
+        self.settings.instance_field = Some(field.into());
         self
     }
 
@@ -295,7 +297,7 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// Lets other kernels have the buffer of this table, too, although the handler writes it.
     ///
     /// Unless it says so, a kernel that writes a table other than by atomics is the only one that has its buffer, from its
-    /// launch until it is terminated. Where kernels share one, each word is seen as it was or as it is, and messages
+    /// launch until it is terminated. Where kernels share one, each 32-bit word is seen before or after a write, and messages
     /// order what is seen: who asks one kernel, and then another, has the second see what the first wrote.
     ///
     /// # Example
@@ -368,11 +370,11 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
         self
     }
 
-    /// Loop iterations one message may take before it faults (1 to 4,294,967,295; 1,000,000 unless set). What the
-    /// message had written to tables by then stays written. Some devices allow
+    /// Loop iterations one message of a WGSL handler may take before it faults (1 to 4,294,967,295; 1,000,000 unless
+    /// set). What the message had written to tables by then stays written. Some devices allow
     /// [fewer](crate::Capabilities::longest_loop).
     pub fn loop_budget(mut self, iterations: u32) -> Self {
-        self.settings.loop_budget = iterations;
+        self.settings.loop_budget = Some(iterations);
         self
     }
 
@@ -461,8 +463,8 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
         self
     }
 
-    /// Says that the order of the handler's table writes does not matter, so that a handler without state may
-    /// still run in parallel.
+    /// Says that the order of the handler's table writes does not matter, so that a WGSL handler without state that
+    /// writes tables may run for many messages at once; unless this is set, it runs for one after the other.
     pub fn unordered_writes(mut self) -> Self {
         self.settings.unordered_writes = true;
         self
@@ -536,7 +538,7 @@ impl<In: Message, Out: Message> RingKernel<In, Out> {
     }
 
     /// Declares an output that a WGSL handler may send to up to `max_per_message` times per message (1 to 1,024); more is
-    /// a fault. All outputs together may take 1 MiB for one message, and an
+    /// a fault. A host kernel may send as often as it likes. All outputs together may take 1 MiB for one message, and an
     /// [`output_capacity`](Self::output_capacity) that [blocks](Backpressure::Block) must hold what one message may send.
     pub fn output_many<T: DeviceMessage>(mut self, name: impl Into<String>, max_per_message: u32) -> Self {
         self.settings.outputs.push(OutputSpec::device::<T>(name.into(), max_per_message));

@@ -27,8 +27,9 @@ pub enum Backpressure {
 
 /// What happens to a kernel whose handler faulted or panicked.
 ///
-/// A kernel whose device is lost fails, unless it restarts with its snapshot or initial state and has no tables: then it
-/// goes on on another device, which counts as a restart. A host kernel's function is called again; of the states only
+/// A kernel whose device is lost fails, unless it restarts with its snapshot or initial state and has no tables. Then a device
+/// is opened again: the kernel's [own accelerator](crate::RingKernel::on), or what the runtime's backend finds, which with
+/// [`Auto`](crate::BackendKind::Auto) may be the CPU. Messages without a result run again, and it counts as a restart. A host kernel's function is called again; of the states only
 /// [`Current`](RestartState::Current) applies to it.
 ///
 /// # Example
@@ -96,6 +97,9 @@ const MOST_OUTPUTS: usize = 16;
 /// Each restart inside of the policy's time is remembered.
 const MOST_RESTARTS: u32 = 1024;
 
+/// Loop iterations of a message, unless set.
+const LOOP_BUDGET: u32 = 1_000_000;
+
 /// All that can be set on a kernel.
 pub(crate) struct Settings {
     pub queue_capacity: usize,
@@ -106,10 +110,12 @@ pub(crate) struct Settings {
     /// The state type of a native kernel's function.
     pub native_state: Option<&'static Layout>,
     pub instances: Option<u32>,
-    pub instance_field: String,
+    /// `to` unless set.
+    pub instance_field: Option<String>,
     pub tables: Vec<(String, BoundTable)>,
     pub outputs: Vec<OutputSpec>,
-    pub loop_budget: u32,
+    /// [`LOOP_BUDGET`] unless set.
+    pub loop_budget: Option<u32>,
     pub restart: RestartPolicy,
     /// Tables that others may have although the handler writes them.
     pub shared: Vec<String>,
@@ -132,10 +138,10 @@ impl Default for Settings {
             initial_state: None,
             native_state: None,
             instances: None,
-            instance_field: "to".to_owned(),
+            instance_field: None,
             tables: Vec::new(),
             outputs: Vec::new(),
-            loop_budget: 1_000_000,
+            loop_budget: None,
             restart: RestartPolicy::default(),
             shared: Vec::new(),
             accelerator: None,
@@ -205,7 +211,7 @@ impl Settings {
     pub(crate) fn check(&self, kernel: &str, kind: KernelKind) -> Result<()> {
         within(kernel, "queue_capacity", self.queue_capacity, 1..=MOST_CAPACITY)?;
         within(kernel, "output_capacity", self.output_capacity, 1..=MOST_CAPACITY)?;
-        within(kernel, "loop_budget", self.loop_budget, 1..=u32::MAX)?;
+        within(kernel, "loop_budget", self.loop_budget(), 1..=u32::MAX)?;
         within(kernel, "outputs", self.outputs.len(), 0..=MOST_OUTPUTS)?;
         if kind == KernelKind::Host {
             let unused =
@@ -216,6 +222,18 @@ impl Settings {
                     format!("{setting}: a host kernel's state is its function's own"),
                 ));
             }
+        }
+        if kind != KernelKind::Wgsl {
+            let unused = [
+                ("loop_budget", "only the loops of a WGSL handler are counted", self.loop_budget.is_some()),
+                ("unordered_writes", "only a WGSL handler has tables", self.unordered_writes),
+            ];
+            if let Some((setting, why, _)) = unused.into_iter().find(|(.., set)| *set) {
+                return Err(invalid(kernel, format!("{setting}: {why}")));
+            }
+        }
+        if self.instances.is_none() && self.instance_field.is_some() {
+            return Err(invalid(kernel, "instance_field: without instances no message is for one"));
         }
         if self.background && kind == KernelKind::Host {
             return Err(invalid(kernel, "background: a host kernel has a thread of its own already"));
@@ -307,14 +325,19 @@ impl Settings {
         Ok(())
     }
 
+    /// Loop iterations that a message of a WGSL handler may take.
+    pub(crate) fn loop_budget(&self) -> u32 {
+        self.loop_budget.unwrap_or(LOOP_BUDGET)
+    }
+
     /// The byte of the message's field that names the instance.
     ///
     /// # Errors
     ///
     /// If the message has no such field, or it is no `u32`.
     pub(crate) fn instance_field_offset(&self, kernel: &str, message: &Layout) -> Result<u32> {
-        let name = &self.instance_field;
-        let field = message.fields.iter().find(|field| field.name == *name);
+        let name = self.instance_field.as_deref().unwrap_or("to");
+        let field = message.fields.iter().find(|field| field.name == name);
         match field {
             Some(Field { offset, kind: FieldKind::Scalar(Scalar::U32), .. }) => Ok(*offset),
             Some(_) => Err(invalid(

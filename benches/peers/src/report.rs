@@ -31,6 +31,7 @@ than {FOREIGN} processors busy meanwhile (stolen time included), if processors {
 core (two busy loops slow each other down), or if they were moved. Samples are told apart by what lies between the
 two, because a cache line's way decides what two threads can do (a placement with less than a fifth of the samples is
 left out); `samples` are those that count here, of all taken.
+A time below one step of the timer is shown as that; where `samples` says 1, there is one measurement and no median.
 Yardsticks pin their two threads; the frameworks and Ringwork are left to the scheduler, as they would be in use. The
 message is 64 bytes, the handler adds eight numbers, the client is one blocking thread.
 "

@@ -1,6 +1,7 @@
 //! What the samples of a run come to: medians over those taken at one placement of the processors.
 
-use crate::harness::{Board, Case, Group, Sample};
+use crate::harness::{Board, Case, Group, Sample, Unit};
+use crate::machine::clock;
 use crate::placement::Placement;
 
 /// A run as seen at one placement. Medians over samples of several placements would describe none of them.
@@ -86,21 +87,25 @@ impl View<'_> {
     fn table(&self, group: &Group) -> String {
         let mut text = format!("\n### {} (`{}`)\n\n| case |", group.title, group.name);
         text.extend(group.metrics.iter().map(|(metric, _)| format!(" {metric} |")));
-        let (first, unit) = group.metrics[0];
+        let (first, unit) = &group.metrics[0];
         text += &format!(" range of {first} | samples | what |\n|---|");
         text += &"---:|".repeat(group.metrics.len() + 2);
         text += "---|\n";
+        let show = |value: f64, unit: &Unit| match unit {
+            Unit::Nanoseconds if value < clock().step => format!("< {}", unit.show(clock().step)),
+            unit => unit.show(value),
+        };
         for case in &group.cases {
             text += &format!("| {} |", case.name);
             for (metric, (_, unit)) in group.metrics.iter().enumerate() {
                 let value = median(&self.sorted(group, case, metric));
-                text += &format!(" {} |", value.map_or("-".into(), |value| unit.show(value)));
+                text += &format!(" {} |", value.map_or("-".into(), |value| show(value, unit)));
             }
             let all = self.sorted(group, case, 0);
             let range = match &all[..] {
                 [] => "-".into(),
-                [only] => unit.show(*only),
-                [least, .., most] => format!("{} … {}", unit.show(*least), unit.show(*most)),
+                [only] => show(*only, unit),
+                [least, .., most] => format!("{} … {}", show(*least, unit), show(*most, unit)),
             };
             text += &format!(" {range} | {} of {} | {} |\n", all.len(), case.samples.len(), case.what);
         }

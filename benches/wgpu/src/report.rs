@@ -122,7 +122,7 @@ fn goals(board: &Board) -> String {
         let ratio = other.1 / own.1;
         let verdict = if ratio >= *at_least { "met" } else { "**missed**" };
         text += &format!(
-            "| {}/{} | {}/{} | ≥ {at_least} × | {ratio:.2} × | {verdict} |\n",
+            "| {}/{} | {}/{} | ≥ {at_least:.2} × | {ratio:.2} × | {verdict} |\n",
             of.0, own.0, to.0, other.0
         );
     }

@@ -176,7 +176,7 @@ impl Cache {
             misses,
             evictions,
             entries,
-            capacity: self.handlers.capacity(),
+            capacity: self.handlers.capacity() + self.computes.capacity(),
             ..CacheStatistics::default()
         };
         self.store.report(&mut statistics);

@@ -18,15 +18,17 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStatistics {
-    /// Launches of device kernels whose handler was there, or was being compiled by another thread already.
+    /// Launches of device kernels, and of entry points, whose code was there, or was being compiled by another thread
+    /// already.
     pub hits: u64,
-    /// Launches that compiled their handler, or failed to.
+    /// Launches that compiled theirs, or failed to.
     pub misses: u64,
-    /// Handlers that had to go for others.
+    /// Handlers and entry points that had to go for others.
     pub evictions: u64,
-    /// Handlers in memory now.
+    /// Handlers and entry points in memory now.
     pub entries: usize,
-    /// Handlers there is room for in memory.
+    /// How many there is room for in memory: as many of each as
+    /// [`memory_capacity`](crate::CacheSettings::memory_capacity) says.
     pub capacity: usize,
     /// The folder on disk, unless it is off. It need not be there: it is made when it is first needed.
     pub disk_folder: Option<PathBuf>,

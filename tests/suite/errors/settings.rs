@@ -51,6 +51,10 @@ fn capacities_have_bounds() {
 #[test]
 fn loop_budget_and_instances_have_bounds() {
     invalid(echo().loop_budget(0), "kernel `k`: loop_budget is 0, but must be 1 to 4294967295");
+    invalid(
+        echo().instance_field("to"),
+        "kernel `k`: instance_field: without instances no message is for one",
+    );
     let bank = || {
         RingKernel::<Deposit, Total>::wgsl(
             "bank",
@@ -194,6 +198,14 @@ fn settings_of_wgsl_handlers_do_not_apply_to_other_kernels() {
     );
     invalid(host().instances(2), "kernel `k`: instances: a host kernel's state is its function's own");
     invalid(host().background(), "kernel `k`: background: a host kernel has a thread of its own already");
+    let counted = "kernel `k`: loop_budget: only the loops of a WGSL handler are counted";
+    launch_refused(native().loop_budget(1_000_000), Error::is_invalid, counted);
+    invalid(host().loop_budget(1_000_000), counted);
+    launch_refused(
+        native().unordered_writes(),
+        Error::is_invalid,
+        "kernel `k`: unordered_writes: only a WGSL handler has tables",
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::kit::*;
 use crate::common::{LONG, runtime};
 use ringwork::{
-    Backpressure, Context, DeadLetterReason, Handle, KernelState, Options, RestartPolicy, RingKernel, Runtime, SendError,
+    Context, DeadLetterReason, Handle, KernelState, Options, RestartPolicy, RingKernel, Runtime, SendError,
 };
 use std::time::{Duration, Instant};
 
@@ -87,37 +87,6 @@ fn terminate_is_bounded_whatever_the_handler_does() {
             assert_eq!(again.telemetry().handled, 1);
             took
         });
-    });
-}
-
-#[test]
-fn whoever_terminates_never_runs_what_cannot_be_stopped() {
-    bounded(|| {
-        for _ in 0..20 {
-            let (runtime, latch) = (runtime(), Latch::new());
-            let kernel = counter(Kind::Native, "trusted", &latch)
-                .output_capacity(1)
-                .output_backpressure(Backpressure::Block);
-            let kernel = runtime.launch(kernel).unwrap();
-            kernel.activate().unwrap();
-            // Fast so far: callers run it themselves.
-            (0..100).for_each(|number| _ = kernel.ask(job(number), LONG).unwrap());
-            kernel.send(job(100)).unwrap();
-            eventually("its reply waits", || kernel.telemetry().unread_replies == 1);
-            // No room for its reply: it stays in the mailbox.
-            kernel.send(endless(Kind::Native, 101)).unwrap();
-            std::thread::scope(|scope| {
-                let terminating = scope.spawn(|| {
-                    let begun = Instant::now();
-                    (kernel.terminate(Duration::from_millis(30)).unwrap(), begun.elapsed())
-                });
-                eventually("it drains", || kernel.lifecycle() == KernelState::Terminating);
-                _ = kernel.try_recv();
-                eventually("it ended", || terminating.is_finished());
-                let (end, took) = terminating.join().unwrap();
-                assert!(took < LONG && end.abandoned.is_some() | !end.returned.is_empty(), "{took:?}");
-            });
-        }
     });
 }
 

@@ -76,7 +76,7 @@ fn parse(program: &Program, text: &str) -> Result<Joined> {
     let module = naga::front::wgsl::Frontend::new()
         .parse(text)
         .map_err(|error| failed(&error.emit_to_string_with_path(text, "ring driver")))?;
-    let module = lower::lower_joined(module, program.signature.loop_budget)
+    let module = lower::lower_joined(module, program.signature.loop_budget, program.text.len())
         .map_err(|error| failed(&error.emit_to_string_with_path(text, "ring driver")))?;
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|error| failed(&error.to_string()))?;

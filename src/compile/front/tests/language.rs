@@ -176,6 +176,17 @@ fn good_handlers_with_unusual_text_are_accepted() {
 }
 
 #[test]
+fn comments_end_where_naga_ends_them() {
+    for end in ["\u{b}", "\u{c}", "\r", "\u{85}", "\u{2028}", "\u{2029}"] {
+        let text = format!("//{end}fn rt_f(i: u32) -> u32 {{ return i; }} {GOOD}");
+        refused(text, "1:7: `rt_f` begins with `rt_`, which is the library's; choose another name");
+        // What is declared behind the comment is not generated again.
+        let text = format!("// {end}struct In {{ a: array<u32, 8> }}{end}// {end}{GOOD}");
+        assert!(crate::compile::compile(&source(&text)).is_ok(), "{end:?}");
+    }
+}
+
+#[test]
 fn names_like_wide_types_are_names() {
     let text = "fn f16(i64: u32) -> u32 { var f64 = i64; f64 += 1u; return f64; }
                 fn on_message(m: In) -> Out { let u64 = f16(m.a[0]); return Out(array<u32, 8>(u64, 0, 0, 0, 0, 0, 0, 0)); }";

@@ -5,7 +5,7 @@ use super::{Border, Code, EmitBorder};
 use crate::compile::Program;
 use crate::compile::shape::{constant, inner, leaves, words};
 use naga::{AddressSpace, Expression, Function, GlobalVariable, Handle, Module, Statement, Type, TypeInner};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 mod borrow;
 mod expression;
@@ -182,6 +182,7 @@ impl<'a> Decoder<'a> {
             function,
             info,
             borrowed: Vec::new(),
+            continued: HashSet::new(),
             is_used: vec![false; function.expressions.len()],
             arguments: arguments.clone(),
             result,
@@ -211,6 +212,8 @@ struct Body<'d, 'a> {
     is_used: Vec<bool>,
     /// The expressions whose place is `Place::Borrowed`, those that are of no more use apart.
     borrowed: Vec<Handle<Expression>>,
+    /// What the `continuing` block of the loop around the statement in hand uses, in the loop's body itself.
+    continued: HashSet<Handle<Expression>>,
     /// Jumps out of the loops and switches around the statement in hand, innermost last.
     exits: Vec<statement::Exits>,
 }

@@ -270,6 +270,7 @@ impl Walk<'_> {
                 S::Call { result, .. } | S::Atomic { result, .. } => {
                     result.iter().copied().collect::<Vec<_>>()
                 }
+                S::WorkGroupUniformLoad { result, .. } => vec![*result],
                 _ => Vec::new(),
             });
         let mut used = HashSet::new();

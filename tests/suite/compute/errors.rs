@@ -237,6 +237,25 @@ fn barriers_that_not_all_reach() {
 }
 
 #[test]
+fn a_continue_past_a_uniform_load() {
+    let (_runtime, orchestrator) = both();
+    let text = "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+var<workgroup> w: u32;
+@compute @workgroup_size(4) fn main(@builtin(workgroup_id) g: vec3<u32>) {
+    loop {
+        if g.x == 1u { continue; }
+        let y = workgroupUniformLoad(&w);
+        continuing { x[0] = y; break if g.x < 9u; }
+    }
+}";
+    mentions(
+        orchestrator.kernel(text, "main"),
+        Error::is_rejected,
+        &["<compute \"main\">:6:", "a `continue` before this leads past it, but `continuing` uses it"],
+    );
+}
+
+#[test]
 fn barriers_are_checked_in_a_time_that_anyone_waits_for() {
     let (_runtime, orchestrator) = both();
     let chain = |first: &str, step: &str| {

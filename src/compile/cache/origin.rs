@@ -74,6 +74,7 @@ sources! {
     "cuda/twin.rs"
     "cuda/types.rs"
     "float.rs"
+    "front/alias.rs"
     "front/compute.rs"
     "front/contract.rs"
     "front/declare.rs"

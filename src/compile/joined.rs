@@ -10,18 +10,18 @@ use naga::proc::Layouter;
 use naga::{Module, TypeInner};
 use std::fmt::Write;
 
-/// `RT_STATELESS` of the driver.
+/// `rt_STATELESS` of the driver.
 const STATELESS: u32 = 0;
 
 /// What a driver wants to know at compile time.
 pub(crate) struct Driver<'a> {
     /// WGSL that has the entry point.
     pub text: &'a str,
-    /// `RT_SHAPE`.
+    /// `rt_SHAPE`.
     pub shape: u32,
-    /// `RT_WORKGROUP`.
+    /// `rt_WORKGROUP`.
     pub workgroup: u32,
-    /// `RT_CANARY`.
+    /// `rt_CANARY`.
     pub canary: bool,
 }
 
@@ -76,7 +76,7 @@ fn parse(program: &Program, text: &str) -> Result<Joined> {
     let module = naga::front::wgsl::Frontend::new()
         .parse(text)
         .map_err(|error| failed(&error.emit_to_string_with_path(text, "ring driver")))?;
-    let module = lower::lower_joined(module, program.signature.loop_budget)
+    let module = lower::lower_joined(module, program.signature.loop_budget, program.text.len())
         .map_err(|error| failed(&error.emit_to_string_with_path(text, "ring driver")))?;
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|error| failed(&error.to_string()))?;
@@ -88,8 +88,8 @@ fn parse(program: &Program, text: &str) -> Result<Joined> {
         };
         (members, span)
     };
-    let (members, span) = members_of("RtRecord");
-    let first = members_of("RtOut").0[1].offset;
+    let (members, span) = members_of("rt_Record");
+    let first = members_of("rt_Out").0[1].offset;
     let stride_of = |name: &str| {
         let (_, global) = module
             .global_variables
@@ -142,7 +142,7 @@ fn head(program: &Program, driver: &Driver<'_>) -> String {
         members.push_str("    status: u32,\n");
         "rt_out.records[message].status = status;"
     } else {
-        "if code != RT_DONE { rt_states[message] = status; }"
+        "if code != rt_DONE { rt_states[message] = status; }"
     };
     let mut copies = String::new();
     if has_reply {
@@ -190,24 +190,62 @@ fn head(program: &Program, driver: &Driver<'_>) -> String {
     let Driver { shape, workgroup, canary, .. } = driver;
     format!(
         "
-const RT_SHAPE: u32 = {shape}u;
-const RT_WORKGROUP: u32 = {workgroup}u;
-const RT_CANARY: bool = {canary};
-alias RtMessage = {message};
-alias RtState = {state};
-struct RtRecord {{
+const rt_SHAPE: u32 = {shape}u;
+const rt_WORKGROUP: u32 = {workgroup}u;
+const rt_CANARY: bool = {canary};
+alias rt_Message = {message};
+alias rt_State = {state};
+struct rt_Record {{
 {members}}}
-struct RtOut {{ trouble: atomic<u32>, records: array<RtRecord> }}
+struct rt_Out {{ trouble: atomic<u32>, records: array<rt_Record> }}
 @group(0) @binding(0) var<storage, read> rt_round: array<u32>;
-@group(0) @binding(1) var<storage, read> rt_input: array<RtMessage>;
-@group(0) @binding(2) var<storage, read_write> rt_out: RtOut;
-@group(0) @binding(3) var<storage, read_write> rt_states: array<RtState>;
+@group(0) @binding(1) var<storage, read> rt_input: array<rt_Message>;
+@group(0) @binding(2) var<storage, read_write> rt_out: rt_Out;
+@group(0) @binding(3) var<storage, read_write> rt_states: array<rt_State>;
 {handle}
 fn rt_settle(message: u32, code: u32, status: u32) {{
     {settle}
 }}
-fn rt_run(message: u32, state: ptr<function, RtState>) {{
+fn rt_run(message: u32, state: ptr<function, rt_State>) {{
 {call}{copies}}}
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::tests::{output, source};
+    use crate::compile::{HandlerSource, compile};
+
+    fn driver(shape: u32) -> Driver<'static> {
+        Driver { text: include_str!("../../shaders/ring.wgsl"), shape, workgroup: 64, canary: true }
+    }
+
+    #[test]
+    fn the_driver_declares_only_names_that_no_handler_has() {
+        let text = "fn on_message(m: In) -> Out { emit_alerts(Alert(1u, 2.0)); return Out(m.a); }";
+        let outputs = [output("alerts", 2)];
+        let program = compile(&HandlerSource { outputs: &outputs, ..source(text) }).unwrap();
+        let added = format!("{}{}", head(&program, &driver(1)), driver(1).text);
+        let keywords = ["const", "alias", "struct", "fn", "read>", "read_write>"];
+        let words: Vec<_> = added.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+        let words: Vec<_> = words.iter().flat_map(|line| line.split_whitespace()).collect();
+        let names: Vec<_> =
+            words.windows(2).filter(|two| keywords.contains(&two[0])).map(|two| two[1]).collect();
+        assert!(names.len() > 25, "{names:?}");
+        names.iter().for_each(|name| assert!(name.starts_with("rt_"), "{name}"));
+    }
+
+    #[test]
+    fn names_that_only_look_like_the_driver_s() {
+        let text = "struct RtMessage { x: u32 } struct RtRecord { x: u32 } struct RtOut { x: u32 } alias RtState = u32;
+            const RT_DONE = 1u; const RT_NONE = 2u; const RT_SHAPE = 3u; var<private> RT_ITEMS: u32;
+            fn RT_STAMP(x: RtState) -> u32 { return x + RT_DONE + RT_NONE + RT_SHAPE; }
+            fn on_message(m: In) -> Out { RT_ITEMS = RT_STAMP(m.a[0]); return Out(m.a); }";
+        let program = compile(&source(text)).unwrap();
+        for shape in 0..3 {
+            join(&program, &driver(shape)).map(|_| ()).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub(crate) struct Library {
 /// Lowers a checked handler.
 pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     let Parsed { mut module, info, .. } = parsed;
-    let library = rewrite_all(&mut module, &info, loop_budget, false);
+    let library = rewrite_all(&mut module, &info, loop_budget, false, None);
     let function = prologue(&mut module, parsed.on_message, library, loop_budget);
     let entry = module.functions.append(function, Span::UNDEFINED);
 
@@ -140,8 +140,8 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
     })
 }
 
-/// Lowers a handler that has been joined with a driver, whose own functions stay as they are: each of them, and nothing
-/// else, has a name that begins with `rt_`. The driver's `rt_handle` becomes the entry.
+/// Lowers a handler that has been joined with a driver, whose text begins at `driver` and whose own functions stay as
+/// they are. The driver's `rt_handle` becomes the entry.
 ///
 /// # Errors
 ///
@@ -150,12 +150,13 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
 pub(super) fn lower_joined(
     mut module: Module,
     loop_budget: u32,
+    driver: usize,
 ) -> std::result::Result<Module, Box<naga::WithSpan<naga::valid::ValidationError>>> {
     let validate = |module: &Module| {
         Validator::new(ValidationFlags::all(), CAPABILITIES).validate(module).map_err(Box::new)
     };
     let info = validate(&module)?;
-    let library = rewrite_all(&mut module, &info, loop_budget, false);
+    let library = rewrite_all(&mut module, &info, loop_budget, false, Some(driver));
     let named = |module: &Module, wanted: &str| {
         let found = module.functions.iter().find(|(_, f)| f.name.as_deref() == Some(wanted));
         found.map(|(handle, _)| handle).expect("handler and driver declare it")
@@ -168,12 +169,14 @@ pub(super) fn lower_joined(
     Ok(module)
 }
 
-/// Rewrites every function but a driver's.
+/// Rewrites every function but a driver's, if there is one: its text begins at `driver`. By place and not by name:
+/// a function that is not rewritten is not checked at run time either.
 fn rewrite_all(
     module: &mut Module,
     info: &naga::valid::ModuleInfo,
     budget: u32,
     has_barriers: bool,
+    driver: Option<usize>,
 ) -> Library {
     constants::flatten(module);
     let library = Library {
@@ -184,11 +187,13 @@ fn rewrite_all(
     };
     let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).collect();
     for handle in handles {
-        let function = &module.functions[handle];
-        if function.name.as_deref().is_some_and(|name| name.starts_with("rt_")) {
+        let place = module.functions.get_span(handle).to_range();
+        if let (Some(place), Some(driver)) = (place, driver)
+            && place.start >= driver
+        {
             continue;
         }
-        let lowered = rewrite::rewrite(module, function, &info[handle], library);
+        let lowered = rewrite::rewrite(module, &module.functions[handle], &info[handle], library);
         *module.functions.get_mut(handle) = lowered;
     }
     library

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-/// Nothing follows, or nothing replaces: `RT_NONE` in `shaders/ring.wgsl`.
+/// Nothing follows, or nothing replaces: `rt_NONE` in `shaders/ring.wgsl`.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Messages of one kernel for one round, in order.

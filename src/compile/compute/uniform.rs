@@ -4,10 +4,12 @@
 //! naga does not look at this. On a GPU such a barrier hangs, or worse.
 
 use super::{Builtin, Parameter};
+use crate::compile::uses::visit;
 use naga::{
     AddressSpace, Block, Expression as E, Function, Handle, LocalVariable, Module, Span, Statement as S,
     StorageAccess,
 };
+use std::cell::Cell;
 use std::collections::HashSet;
 
 /// A barrier that some invocations may not reach.
@@ -46,7 +48,9 @@ pub(in crate::compile) fn check(
         module,
         function,
         parameters,
+        gives_the_same: same_for_same(module),
         changing: HashSet::new(),
+        known: vec![Cell::new(None); function.expressions.len()],
         violation: None,
         has_changed: true,
     };
@@ -80,8 +84,12 @@ struct Analysis<'a> {
     module: &'a Module,
     function: &'a Function,
     parameters: &'a [Parameter],
+    /// By function: what [`same_for_same`] says.
+    gives_the_same: Vec<bool>,
     /// Variables that may differ between invocations.
     changing: HashSet<Handle<LocalVariable>>,
+    /// By expression: is it uniform, as long as no more variables are changing? One is often an operand of many.
+    known: Vec<Cell<Option<bool>>>,
     violation: Option<Violation>,
     has_changed: bool,
 }
@@ -132,15 +140,20 @@ impl Analysis<'_> {
             }
             S::Loop { body, continuing, break_if } => {
                 let mut inside = cause;
-                // What leaves the loop for some makes its next iteration one for the others.
-                for _ in 0..2 {
+                // What leaves the loop for some makes its next iteration one for the others: a second look, if the
+                // first one finds that.
+                loop {
                     let mut inner = Flow { cause: inside, leaves: Leaves::default() };
                     self.block(body, &mut inner);
                     self.block(continuing, &mut inner);
                     let broken = break_if.and_then(|condition| self.cause(condition, span));
                     let Leaves { breaks, continues, returns, .. } = inner.leaves;
-                    inside = inside.or(breaks).or(continues).or(returns).or(broken);
                     flow.join(Leaves { returns, ..Leaves::default() });
+                    let next = breaks.or(continues).or(returns).or(broken);
+                    if inside.is_some() || next.is_none() {
+                        break;
+                    }
+                    inside = next;
                 }
             }
             S::Break => {
@@ -175,7 +188,10 @@ impl Analysis<'_> {
             match self.function.expressions[pointer] {
                 E::Access { base, .. } | E::AccessIndex { base, .. } => pointer = base,
                 E::LocalVariable(local) => {
-                    self.has_changed |= self.changing.insert(local);
+                    if self.changing.insert(local) {
+                        self.has_changed = true;
+                        self.known.fill(Cell::new(None));
+                    }
                     return;
                 }
                 _ => return,
@@ -193,6 +209,15 @@ impl Analysis<'_> {
     }
 
     fn is_uniform(&self, expression: Handle<E>) -> bool {
+        let known = &self.known[expression.index()];
+        known.get().unwrap_or_else(|| {
+            let is_uniform = self.has_uniform_operands(expression);
+            known.set(Some(is_uniform));
+            is_uniform
+        })
+    }
+
+    fn has_uniform_operands(&self, expression: Handle<E>) -> bool {
         let all = |operands: &[Handle<E>]| operands.iter().all(|operand| self.is_uniform(*operand));
         match self.function.expressions[expression] {
             E::FunctionArgument(index) => match &self.parameters[index as usize] {
@@ -229,8 +254,8 @@ impl Analysis<'_> {
 
     /// The result of a call of a function that looks at nothing that differs, with arguments that do not.
     fn is_call_uniform(&self, callee: Handle<Function>, result: Handle<E>) -> bool {
-        let mut is_same = looks_at_shared_things(self.module, callee);
-        super::super::uses::visit(&self.function.body, &mut |statement| {
+        let mut is_same = self.gives_the_same[callee.index()];
+        visit(&self.function.body, &mut |statement| {
             if let S::Call { arguments, result: Some(given), .. } = statement
                 && *given == result
             {
@@ -275,12 +300,23 @@ fn is_constant(space: AddressSpace) -> bool {
     }
 }
 
-fn looks_at_shared_things(module: &Module, callee: Handle<Function>) -> bool {
-    let function = &module.functions[callee];
-    function.expressions.iter().all(|(_, expression)| match *expression {
-        E::GlobalVariable(global) => is_constant(module.global_variables[global].space),
-        E::CallResult(inner) => looks_at_shared_things(module, inner),
-        E::AtomicResult { .. } => false,
-        _ => true,
-    })
+/// By function: does it give the same for the same arguments, as it looks at nothing that differs, and calls nothing
+/// that does? Callees stand before their callers.
+fn same_for_same(module: &Module) -> Vec<bool> {
+    let mut all: Vec<bool> = Vec::new();
+    for (_, function) in module.functions.iter() {
+        let mut is_same = function.expressions.iter().all(|(_, expression)| match *expression {
+            E::GlobalVariable(global) => is_constant(module.global_variables[global].space),
+            E::AtomicResult { .. } => false,
+            _ => true,
+        });
+        // Also a call without a result: it may store through a pointer.
+        visit(&function.body, &mut |statement| {
+            if let S::Call { function: callee, .. } = statement {
+                is_same &= all[callee.index()];
+            }
+        });
+        all.push(is_same);
+    }
+    all
 }

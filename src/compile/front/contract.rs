@@ -154,16 +154,19 @@ pub(super) fn check_state(
     let Some(ty) = state else { return Ok(None) };
     let name = module.to_ctx().type_to_string(ty);
     let place = declaration(words, "struct", &name).or(declaration(words, "fn", "on_message")).unwrap_or(0);
+    let a_bool = bool_inside(module, ty)
+        .map(|path| (path, "is a `bool`, which has no layout in memory; keep it as a `u32`"));
+    let an_atomic = || {
+        let path = inside(module, ty, &|inner| matches!(inner, TypeInner::Atomic(_)))?;
+        Some((path, "is atomic, but a state belongs to one message at a time; leave out the `atomic`"))
+    };
     // A state that Rust knows is compared field by field instead.
     if source.state.is_none()
-        && let Some(path) = bool_inside(module, ty)
+        && let Some((path, what)) = a_bool.or_else(an_atomic)
     {
         let inside = path.strip_prefix('.').map(|p| p.split(['.', '[']).next().unwrap_or(p));
         let place = inside.and_then(|field| member(words, &name, field)).unwrap_or(place);
-        return Err(report.at(
-            place,
-            format_args!("`{name}{path}` is a `bool`, which has no layout in memory; keep it as a `u32`"),
-        ));
+        return Err(report.at(place, format_args!("`{name}{path}` {what}")));
     }
     let size = layouter[ty].to_stride();
     if size > STATE_LIMIT {
@@ -179,13 +182,19 @@ pub(super) fn check_state(
 
 /// Where a type holds a bool, as in `.flags[…].on`.
 pub(super) fn bool_inside(module: &Module, ty: Handle<Type>) -> Option<String> {
+    inside(module, ty, &|inner| match inner {
+        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar.kind == ScalarKind::Bool,
+        _ => false,
+    })
+}
+
+/// Where a type holds one of some kind.
+fn inside(module: &Module, ty: Handle<Type>, is_it: &dyn Fn(&TypeInner) -> bool) -> Option<String> {
     match &module.types[ty].inner {
-        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => {
-            (scalar.kind == ScalarKind::Bool).then(String::new)
-        }
-        TypeInner::Array { base, .. } => bool_inside(module, *base).map(|path| format!("[…]{path}")),
+        inner if is_it(inner) => Some(String::new()),
+        TypeInner::Array { base, .. } => inside(module, *base, is_it).map(|path| format!("[…]{path}")),
         TypeInner::Struct { members, .. } => members.iter().find_map(|m| {
-            bool_inside(module, m.ty).map(|path| format!(".{}{path}", m.name.as_deref().unwrap_or("_")))
+            inside(module, m.ty, is_it).map(|path| format!(".{}{path}", m.name.as_deref().unwrap_or("_")))
         }),
         _ => None,
     }

@@ -3,6 +3,7 @@
 //! The library's text is appended after the user's, so places need no mapping. Checks are made in the order in
 //! which their sentences help most: words, syntax, what handlers may not use, the contract, then naga's validator.
 
+mod alias;
 mod compute;
 mod contract;
 mod declare;

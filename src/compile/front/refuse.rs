@@ -1,5 +1,6 @@
 //! What WGSL has and a handler may not use. Asked before validation, so that the sentence is ours.
 
+use super::alias::{Aliases, Violation};
 use super::report::Reporter;
 use super::scan::{Word, declaration, parameter};
 use crate::compile::uses::uses;
@@ -75,9 +76,11 @@ pub(super) fn refuse_module(
         let span = module.global_variables.get_span(handle);
         refuse_global(module, global, span, contract, report)?;
     }
-    for (_, function) in module.functions.iter() {
+    let mut aliases = Aliases::default();
+    for (handle, function) in module.functions.iter() {
         refuse_parameters(module, function, words, contract, report)?;
-        Walk { module, function, contract, report }.block(&function.body, 0)?;
+        Walk { module, function, aliases: &aliases, contract, report }.block(&function.body, 0)?;
+        aliases.add(module, handle);
     }
     Ok(())
 }
@@ -193,6 +196,7 @@ fn continues(statement: &S) -> bool {
 struct Walk<'a> {
     module: &'a Module,
     function: &'a Function,
+    aliases: &'a Aliases,
     contract: Contract,
     report: &'a Reporter<'a>,
 }
@@ -257,8 +261,33 @@ impl Walk<'_> {
                 Some(error) => Err(error(span)),
                 None => Ok(()),
             },
-            S::Break | S::Continue | S::Return { .. } | S::Call { .. } => Ok(()),
+            S::Call { function, arguments, .. } => self.aliased(*function, arguments, span),
+            S::Break | S::Continue | S::Return { .. } => Ok(()),
         }
+    }
+
+    /// Refuses a call that gives a function two ways to what it writes.
+    fn aliased(&self, callee: Handle<Function>, arguments: &[Handle<E>], span: Span) -> Result<()> {
+        let Some(Violation { argument, other, variable }) =
+            self.aliases.check(self.module, self.function, callee, arguments)
+        else {
+            return Ok(());
+        };
+        let callee = self.module.functions[callee].name.as_deref().unwrap_or("_");
+        let variable = variable.as_deref().unwrap_or("_");
+        let argument = argument + 1;
+        let what = match other {
+            Some(other) => format!(
+                "the arguments {} and {argument} of `{callee}` both lead to `{variable}`, and it writes there; copy one \
+                 part to a variable of its own",
+                other + 1
+            ),
+            None => format!(
+                "the argument {argument} of `{callee}` leads to `{variable}`, which it also uses by name, and it writes \
+                 there; use it in one of these ways only"
+            ),
+        };
+        self.error(span, &what)
     }
 
     /// Refuses a `continue` that leads past the computation of a value which `continuing` uses. WGSL forbids it, naga
@@ -270,6 +299,7 @@ impl Walk<'_> {
                 S::Call { result, .. } | S::Atomic { result, .. } => {
                     result.iter().copied().collect::<Vec<_>>()
                 }
+                S::WorkGroupUniformLoad { result, .. } => vec![*result],
                 _ => Vec::new(),
             });
         let mut used = HashSet::new();

@@ -27,7 +27,7 @@ pub(super) fn scan(text: &str) -> Scan<'_> {
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
         if rest.starts_with("//") {
-            at += rest.find('\n').unwrap_or(rest.len());
+            at += rest.find(ends_line).unwrap_or(rest.len());
         } else if rest.starts_with("/*") {
             let length = comment_length(rest);
             open_comment = length.is_none().then_some(at);
@@ -55,7 +55,7 @@ pub(super) fn find_outside(text: &str, from: usize, wanted: char) -> Option<usiz
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
         if rest.starts_with("//") {
-            at += rest.find('\n').unwrap_or(rest.len());
+            at += rest.find(ends_line).unwrap_or(rest.len());
         } else if rest.starts_with("/*") {
             at += comment_length(rest).unwrap_or(rest.len());
         } else if c == wanted {
@@ -65,6 +65,12 @@ pub(super) fn find_outside(text: &str, from: usize, wanted: char) -> Option<usiz
         }
     }
     None
+}
+
+/// Is this one of [WGSL's line breaks](https://www.w3.org/TR/WGSL/#line-break), which end a line comment? If naga saw text
+/// where the scan sees a comment, what stands there would pass every check of words.
+fn ends_line(c: char) -> bool {
+    matches!(c, '\u{a}'..='\u{d}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 /// Bytes of the block comment that `text` begins with, if it ends; WGSL's comments nest.
@@ -124,6 +130,23 @@ mod tests {
         let found: Vec<_> = scan(text).words.iter().map(|w| (w.text, w.before)).collect();
         assert_eq!(found, [("a", None), ("f", Some('@')), ("_h", Some('0')), ("i1", Some('.'))]);
         assert_eq!(scan("a /* /* b */ never ended").open_comment, Some(2));
+    }
+
+    #[test]
+    fn a_line_comment_ends_where_naga_ends_it() {
+        for end in ["\n", "\u{b}", "\u{c}", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}"] {
+            let text = format!("// a;{end}b;");
+            let found: Vec<_> = scan(&text).words.iter().map(|word| word.text).collect();
+            assert_eq!(found, ["b"], "{end:?}");
+            assert_eq!(find_outside(&text, 0, ';'), Some(text.len() - 1), "{end:?}");
+            let module = naga::front::wgsl::parse_str(&format!("// a{end}fn b() {{}}")).unwrap();
+            assert_eq!(module.functions.len(), 1, "{end:?}");
+        }
+        for other in ["\u{b2}", "\u{1c}", "\u{a0}", "\u{200e}", "\t"] {
+            assert!(scan(&format!("// a{other}b")).words.is_empty(), "{other:?}");
+            let module = naga::front::wgsl::parse_str(&format!("// a{other}fn b() {{}}")).unwrap();
+            assert_eq!(module.functions.len(), 0, "{other:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{Border, Code, EmitBorder};
 use crate::compile::Program;
 use crate::compile::shape::{constant, inner, leaves, words};
 use naga::{AddressSpace, Expression, Function, GlobalVariable, Handle, Module, Statement, Type, TypeInner};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 mod borrow;
 mod expression;
@@ -82,7 +82,7 @@ struct Decoder<'a> {
     ops: Vec<Op>,
     leaves: Vec<Box<[u32]>>,
     memory: Vec<u32>,
-    constants: HashMap<u32, Address>,
+    constants: HashMap<Vec<u32>, Address>,
     globals: HashMap<Handle<GlobalVariable>, Address>,
     functions: HashMap<Handle<Function>, Callee>,
     /// A word that is always 0.
@@ -139,22 +139,17 @@ impl<'a> Decoder<'a> {
 
     /// The place of a constant word.
     fn constant(&mut self, word: u32) -> Address {
-        if let Some(at) = self.constants.get(&word) {
-            return *at;
-        }
-        let at = self.reserve(1);
-        self.memory[at as usize] = word;
-        self.constants.insert(word, at);
-        at
+        self.constants(vec![word])
     }
 
-    /// The place of a constant value.
-    fn constants(&mut self, value: &[u32]) -> Address {
-        if let [word] = value {
-            return self.constant(*word);
+    /// The place of a constant value; equal ones share it.
+    fn constants(&mut self, value: Vec<u32>) -> Address {
+        if let Some(at) = self.constants.get(&value) {
+            return *at;
         }
         let at = self.reserve(value.len() as u32);
-        self.memory[at as usize..].copy_from_slice(value);
+        self.memory[at as usize..].copy_from_slice(&value);
+        self.constants.insert(value, at);
         at
     }
 
@@ -182,6 +177,7 @@ impl<'a> Decoder<'a> {
             function,
             info,
             borrowed: Vec::new(),
+            continued: HashSet::new(),
             is_used: vec![false; function.expressions.len()],
             arguments: arguments.clone(),
             result,
@@ -211,6 +207,8 @@ struct Body<'d, 'a> {
     is_used: Vec<bool>,
     /// The expressions whose place is `Place::Borrowed`, those that are of no more use apart.
     borrowed: Vec<Handle<Expression>>,
+    /// What the `continuing` block of the loop around the statement in hand uses, in the loop's body itself.
+    continued: HashSet<Handle<Expression>>,
     /// Jumps out of the loops and switches around the statement in hand, innermost last.
     exits: Vec<statement::Exits>,
 }
@@ -227,7 +225,7 @@ impl Body<'_, '_> {
                 Some(init) => {
                     let mut value = Vec::new();
                     constant(module, &self.function.expressions, init, &mut value);
-                    let from = self.decoder.constants(&value);
+                    let from = self.decoder.constants(value);
                     Op::copy(to, from, count)
                 }
                 None if count == 1 => Op::Set { to, from: self.decoder.zero },

@@ -109,6 +109,78 @@ fn memory_is_freed_with_the_handler() {
     assert!(after < before + HANDLERS / 2 * 4096, "{before} {during} {after}");
 }
 
+/// A page, and behind it one that nobody may touch.
+#[cfg(unix)]
+struct Guarded {
+    at: *mut u8,
+    page: usize,
+}
+
+#[cfg(unix)]
+impl Guarded {
+    fn new() -> Self {
+        // SAFETY: asks for a number.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let (flags, protection) = (libc::MAP_PRIVATE | libc::MAP_ANON, libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: new memory, wherever there is room.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), 2 * page, protection, flags, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        let at = at.cast::<u8>();
+        // SAFETY: the second of the two pages that are ours.
+        assert_eq!(unsafe { libc::mprotect(at.add(page).cast(), page, libc::PROT_NONE) }, 0);
+        Self { at, page }
+    }
+
+    /// Puts words where the page ends.
+    fn words(&self, words: &[u32]) -> TableView {
+        let bytes = size_of_val(words);
+        // SAFETY: so many bytes are in the page, of which nobody else has these; it is aligned to more than a word.
+        let data = unsafe { self.at.add(self.page - bytes) };
+        // SAFETY: as above.
+        unsafe { data.cast::<u32>().copy_from_nonoverlapping(words.as_ptr(), words.len()) };
+        TableView { data, bytes }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: what `new` got, which no view outlives.
+        unsafe { libc::munmap(self.at.cast(), 2 * self.page) };
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn nothing_is_read_behind_a_message() {
+    // Of the unrolled loop some copies are never entered.
+    let text = "fn on_message(m: In) -> Out { var r: array<u32, 8>; for (var j = 0u; j < m.a[0]; j++) { \
+                for (var k = 0u; k < 12u; k++) { if k < (m.a[1] & 7u) { r[0] += m.a[k]; } } } return Out(r); }";
+    let memory = Guarded::new();
+    let message = memory.words(&[3, 7, 1, 1, 1, 1, 1, 1]);
+    // SAFETY: `words` has put as many there, and nobody writes them.
+    let message = unsafe { &*message.data.cast::<[u32; 8]>() };
+    let handler = load(&translate(&program(text)).unwrap()).unwrap();
+    assert_eq!(run(&handler, message)[0], 3 * (3 + 7 + 5));
+}
+
+#[test]
+#[cfg(unix)]
+fn nothing_is_read_behind_a_table() {
+    let text = "@group(1) @binding(0) var<storage, read> t: array<u32>;
+                fn on_message(m: In) -> Out { var r: array<u32, 8>; for (var j = 0u; j < m.a[0]; j++) { \
+                for (var k = 0u; k < 8u; k++) { if k < arrayLength(&t) { r[0] += t[k]; } } } return Out(r); }";
+    let memory = Guarded::new();
+    for length in 1..=9u32 {
+        let numbers: Vec<u32> = (1..=length).collect();
+        let tables = [table("t", numbers.len())];
+        let program = compile(&HandlerSource { tables: &tables, ..source(text) }).unwrap();
+        let handler = load(&translate(&program).unwrap()).unwrap();
+        let got = run_on(&handler, &[3, 0, 0, 0, 0, 0, 0, 0], &[memory.words(&numbers)]);
+        assert_eq!(got[0], 3 * numbers.iter().take(8).sum::<u32>());
+    }
+}
+
 #[test]
 fn huge_call_trees_are_left_to_the_interpreter_at_once() {
     let tree = |body: &str, depth: u32| {

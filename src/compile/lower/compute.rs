@@ -15,7 +15,7 @@ use naga::{AddressSpace, Expression as E, Literal, Span, Statement as S, Storage
 /// Lowers a checked entry point.
 pub(in crate::compile) fn lower_compute(parsed: ParsedCompute, loop_budget: u32) -> Result<ComputeProgram> {
     let ParsedCompute { name, text, mut module, info, function: entry, .. } = parsed;
-    let library = rewrite_all(&mut module, &info, loop_budget, parsed.has_barriers);
+    let library = rewrite_all(&mut module, &info, loop_budget, parsed.has_barriers, None);
     let budget = module.global_expressions.append(E::Literal(Literal::U32(loop_budget)), Span::UNDEFINED);
     for global in [Some(library.fuel), library.rounds].into_iter().flatten() {
         module.global_variables.get_mut(global).init = Some(budget);

@@ -2,7 +2,7 @@
 //!
 //! naga's SPIR-V writer panics at the others. Such a part is copied to a variable of its own before the call, and back
 //! after it. Nobody can tell: WGSL forbids that a function reaches what one of its parameters points to in another way,
-//! if either writes.
+//! if either writes, and the front refuses it.
 
 use naga::{
     AddressSpace, Block, Expression as E, Function, GlobalVariable, Handle, LocalVariable, Module, Range,

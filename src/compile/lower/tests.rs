@@ -1,7 +1,9 @@
 //! Facts of lowered programs, and that lowering keeps places in the user's text.
 
+use super::{CAPABILITIES, rewrite_all};
 use crate::compile::tests::*;
 use crate::compile::{HandlerSource, Program, compile};
+use naga::valid::{ValidationFlags, Validator};
 use naga::{Expression, Statement};
 
 fn program(text: &str) -> Program {
@@ -98,6 +100,24 @@ fn lowered_statements_keep_their_lines() {
     let mut clamps = function.expressions.iter().filter(|(_, e)| matches!(e, Expression::Math { .. }));
     assert!(clamps.all(|(h, _)| function.expressions.get_span(h).location(&program.text).line_number == 3));
     assert!(program.text.starts_with(text));
+}
+
+#[test]
+fn whatever_its_name_a_function_is_rewritten_unless_it_is_a_driver_s() {
+    let own = "var<private> rt_fault: u32; var<private> rt_fuel: u32; fn rt_own(i: u32) -> u32 { var a: array<u32, 4>; \
+               return a[i]; }";
+    let text = format!("{own} fn driver(i: u32) -> u32 {{ var a: array<u32, 4>; return a[i]; }}");
+    let clamps = |driver| {
+        let mut module = naga::front::wgsl::parse_str(&text).unwrap();
+        let info = Validator::new(ValidationFlags::all(), CAPABILITIES).validate(&module).unwrap();
+        rewrite_all(&mut module, &info, 1, false, driver);
+        let clamped = module.functions.iter().map(|(_, function)| {
+            function.expressions.iter().any(|(_, e)| matches!(e, Expression::Math { .. }))
+        });
+        clamped.collect::<Vec<_>>()
+    };
+    assert_eq!(clamps(None), [true, true]);
+    assert_eq!(clamps(Some(own.len())), [true, false]);
 }
 
 #[test]

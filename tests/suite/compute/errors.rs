@@ -237,6 +237,69 @@ fn barriers_that_not_all_reach() {
 }
 
 #[test]
+fn a_continue_past_a_uniform_load() {
+    let (_runtime, orchestrator) = both();
+    let text = "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+var<workgroup> w: u32;
+@compute @workgroup_size(4) fn main(@builtin(workgroup_id) g: vec3<u32>) {
+    loop {
+        if g.x == 1u { continue; }
+        let y = workgroupUniformLoad(&w);
+        continuing { x[0] = y; break if g.x < 9u; }
+    }
+}";
+    mentions(
+        orchestrator.kernel(text, "main"),
+        Error::is_rejected,
+        &["<compute \"main\">:6:", "a `continue` before this leads past it, but `continuing` uses it"],
+    );
+}
+
+#[test]
+fn barriers_are_checked_in_a_time_that_anyone_waits_for() {
+    let (_runtime, orchestrator) = both();
+    let chain = |first: &str, step: &str| {
+        let mut text = format!("let a0 = {first};");
+        for n in 1..=60 {
+            text += &format!(" let a{n} = {};", step.replace('@', &format!("a{}", n - 1)));
+        }
+        text
+    };
+    let squares = chain("g.x", "@ * @");
+    let functions: String = (1..=40)
+        .map(|n| format!("fn f{n}(x: u32) -> u32 {{ return f{0}(x) + f{0}(x); }}\n", n - 1))
+        .collect();
+    let (open, close) = ("loop { if g.x == 1u { break; } ".repeat(40), "break; }".repeat(40));
+    for body in [
+        format!("{squares} var v = a60; workgroupBarrier(); w[i] = v;"),
+        "if f40(g.x) == 1u { workgroupBarrier(); }".to_owned(),
+        format!("{open} workgroupBarrier(); {close}"),
+    ] {
+        let text = format!(
+            "var<workgroup> w: array<u32, 4>;
+             fn f0(x: u32) -> u32 {{ return x; }}
+             {functions}
+             @compute @workgroup_size(4)
+             fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) g: vec3<u32>) {{ {body} }}"
+        );
+        let kernel = orchestrator.kernel(&text, "main");
+        assert!(kernel.is_ok(), "{:?}", kernel.err());
+    }
+}
+
+#[test]
+fn a_call_without_a_result_may_make_a_difference() {
+    let (_runtime, orchestrator) = both();
+    let text = "@group(0) @binding(0) var<storage, read_write> x: atomic<u32>;
+fn next(p: ptr<function, u32>) { *p = atomicAdd(&x, 1u); }
+fn number() -> u32 { var n = 0u; next(&n); return n; }
+@compute @workgroup_size(4) fn main() {
+    if number() == 0u { workgroupBarrier(); }
+}";
+    mentions(orchestrator.kernel(text, "main"), Error::is_rejected, &["not all invocations"]);
+}
+
+#[test]
 fn barriers_in_functions_that_not_all_reach() {
     let (_runtime, orchestrator) = both();
     let text = |helper: &str, call: &str| {

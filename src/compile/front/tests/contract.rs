@@ -325,6 +325,16 @@ fn declarations_of_the_rust_side_that_do_not_fit() {
         ),
         "test.wgsl:2:2: `State.on` is a `bool`, which has no layout in memory; keep it as a `u32`",
     );
+    let atomic = "is atomic, but a state belongs to one message at a time; leave out the `atomic`";
+    for (declared, state, place) in [
+        ("struct S { n: atomic<u32> }", "S", "1:12: `S.n`"),
+        ("struct P { n: array<atomic<i32>, 2> } struct S { k: u32, p: P }", "S", "1:58: `S.p.n[…]`"),
+        ("alias A = atomic<u32>;", "A", "2:4: `atomic<u32>`"),
+    ] {
+        let text =
+            format!("{declared}\nfn on_message(m: In, s: ptr<function, {state}>) -> Out {{ return Out(); }}");
+        refused(text, &format!("{place} {atomic}"));
+    }
     refused_source(
         source(
             "struct State { n: array<f32, 300>}\nfn on_message(m: In, s: ptr<function, State>) -> Out { return Out(); }",

@@ -176,6 +176,69 @@ fn good_handlers_with_unusual_text_are_accepted() {
 }
 
 #[test]
+fn comments_end_where_naga_ends_them() {
+    for end in ["\u{b}", "\u{c}", "\r", "\u{85}", "\u{2028}", "\u{2029}"] {
+        let text = format!("//{end}fn rt_f(i: u32) -> u32 {{ return i; }} {GOOD}");
+        refused(text, "1:7: `rt_f` begins with `rt_`, which is the library's; choose another name");
+        // What is declared behind the comment is not generated again.
+        let text = format!("// {end}struct In {{ a: array<u32, 8> }}{end}// {end}{GOOD}");
+        assert!(crate::compile::compile(&source(&text)).is_ok(), "{end:?}");
+    }
+}
+
+#[test]
+fn two_ways_to_what_is_written_are_refused() {
+    let functions =
+        "var<private> k: array<u32, 2>; alias P = ptr<function, u32>; alias K = ptr<private, u32>;
+        fn add(p: P, q: P) { *p += 1u; *q += 1u; }
+        fn copy(p: P, q: P) { *p = *q; }
+        fn one(p: P, q: P) { *p += 1u; }
+        fn sum(p: P, q: P) -> u32 { return *p + *q; }
+        fn deep(p: P, q: P) { copy(q, p); }
+        fn read(p: K) -> u32 { return *p + k[1]; }
+        fn bump(p: K) -> u32 { *p += 1u; return k[1]; }
+        fn clear() { k[0] = 1u; }
+        fn behind(p: K) -> u32 { clear(); return *p; }
+        fn alone(p: K) { *p += 1u; }
+        fn through(p: K) -> u32 { return behind(p); }\n";
+    let handler = |body: &str| {
+        format!("{functions}fn on_message(m: In) -> Out {{ var r = m.a; var s = r; {body} return Out(r); }}")
+    };
+    let both = |callee: &str, variable: &str| {
+        format!(
+            "the arguments 1 and 2 of `{callee}` both lead to `{variable}`, and it writes there; copy one part to a \
+             variable of its own"
+        )
+    };
+    let named = |callee: &str| {
+        format!(
+            "the argument 1 of `{callee}` leads to `k`, which it also uses by name, and it writes there; use it in one \
+             of these ways only"
+        )
+    };
+    for (body, wanted) in [
+        ("add(&r[m.a[0]], &r[m.a[1]]);", both("add", "r")),
+        ("let p = &r[0]; if m.a[0] == 1u { copy(p, &r[1]); }", both("copy", "r")),
+        ("deep(&s[0], &s[0]);", both("deep", "s")),
+        ("r[0] = bump(&k[0]);", named("bump")),
+        ("r[0] = behind(&k[1]);", named("behind")),
+        ("r[0] = through(&k[1]);", named("through")),
+    ] {
+        let text = refusal(&source(&handler(body)));
+        assert!(text.starts_with("test.wgsl:13:") && text.ends_with(&wanted), "{text}");
+    }
+    let text = format!("{functions}fn twice(p: P) {{ add(p, p); }}\n{GOOD}");
+    let text = refusal(&source(&text));
+    assert!(text.ends_with(&both("add", "p")), "{text}");
+    for body in [
+        "add(&r[0], &s[0]); copy(&r[m.a[0]], &s[0]); deep(&s[1], &r[1]); let t = sum(&r[0], &r[0]);",
+        "one(&r[0], &r[1]); r[0] = read(&k[0]); alone(&k[0]); clear();",
+    ] {
+        crate::compile::compile(&source(&handler(body))).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
 fn names_like_wide_types_are_names() {
     let text = "fn f16(i64: u32) -> u32 { var f64 = i64; f64 += 1u; return f64; }
                 fn on_message(m: In) -> Out { let u64 = f16(m.a[0]); return Out(array<u32, 8>(u64, 0, 0, 0, 0, 0, 0, 0)); }";

@@ -81,12 +81,7 @@ impl Builder {
             1 => {
                 let ty = self.local_type();
                 let value = self.expr(&ty, 3, Need::Runtime);
-                // The front looks through a `let` for constants, as it does through a composite.
-                if value.is_wholly_runtime() {
-                    Stmt::Let(self.declare(ty, Role::Value), value)
-                } else {
-                    Stmt::Var(self.declare(ty.clone(), Role::Variable), ty, Some(value))
-                }
+                self.named(ty, value, Self::declare)
             }
             2 => {
                 let kind = self.kind();
@@ -129,6 +124,16 @@ impl Builder {
                 return is_change.then_some(Stmt::Call(call));
             }
         })
+    }
+
+    /// A name for a value.
+    fn named(&mut self, ty: Type, value: Expr, declare: fn(&mut Self, Type, Role) -> Id) -> Stmt {
+        // The front looks through a `let` for constants, as it does through a composite.
+        if value.is_wholly_runtime() {
+            Stmt::Let(declare(self, ty, Role::Value), value)
+        } else {
+            Stmt::Var(declare(self, ty.clone(), Role::Variable), ty, Some(value))
+        }
     }
 
     /// A name for something new, sometimes one that hides another of an outer block.
@@ -279,6 +284,12 @@ impl Builder {
         let leave = Stmt::If(enough.clone(), vec![Stmt::Break], None);
         let step = Stmt::Step(Expr::name(I32, counter), "++");
         let has_end = self.random.chance(3, 4);
+        // What the body begins with, often as it is in a variable, for the end to use behind whatever the body did.
+        let kept = (has_end && self.random.chance(1, 2)).then(|| {
+            let ty = self.local_type();
+            let value = self.expr(&ty, 0, Need::Runtime);
+            self.named(ty, value, Self::declare_fresh)
+        });
         // The end sees what the body declares: nothing that it names may be hidden there.
         self.scope.iter_mut().for_each(|entry| entry.is_kept |= has_end);
         let breaks_at_end = has_end && self.random.chance(1, 2);
@@ -291,10 +302,18 @@ impl Builder {
                 loops: flow.loops + 1,
             };
             let mut body = self.block(flow);
+            if let Some(Stmt::Let(id, value)) = &kept
+                && let Some(target) = self.place(&value.ty, Use::Write)
+            {
+                body.push(Stmt::Assign(target, "", Expr::name(value.ty.clone(), *id)));
+            }
             body.push(step.clone());
             Continuing { body, break_if: breaks_at_end.then_some(enough) }
         });
-        let mut body = if breaks_at_end { Vec::new() } else { vec![leave] };
+        let mut body: Vec<_> = kept.into_iter().collect();
+        if !breaks_at_end {
+            body.push(leave);
+        }
         if !has_end {
             body.push(step);
         }

@@ -3,7 +3,8 @@
 //! Most loads read a variable that does not change before the value is used, so a load from a fixed place costs
 //! nothing: its value is "borrowed". Before anything is stored into the variable, a borrowed value that may still be
 //! used is copied. As the code before a branch or a loop does not know which way the handler went, what a branch or a
-//! loop stores to is copied in front of it.
+//! loop stores to is copied in front of it. And as each `continue` comes to the loop's end with its own stores behind it,
+//! what is used there and loaded in the body is copied at once.
 
 use super::super::code::{Address, Op};
 use super::{Body, Place};
@@ -23,6 +24,12 @@ enum Written {
 impl Body<'_, '_> {
     /// Lets the value of an expression stay in the variable where it is.
     pub(super) fn borrow(&mut self, expression: Handle<E>, at: Address) {
+        if self.continued.contains(&expression) {
+            let words = self.words_of(expression);
+            let to = self.fresh(expression);
+            self.decoder.ops.push(Op::copy(to, at, words));
+            return;
+        }
         self.places[expression.index()] = Place::Borrowed(at);
         self.borrowed.push(expression);
     }
@@ -61,11 +68,6 @@ impl Body<'_, '_> {
     /// Behind a block: what it borrowed is out of scope, and what was borrowed before is where it was.
     pub(super) fn rejoin(&mut self, borrowed: Vec<Handle<E>>) {
         self.borrowed = borrowed;
-    }
-
-    /// Copies every borrowed value.
-    pub(super) fn save_all(&mut self) {
-        self.save(&[Written::Anything]);
     }
 
     /// Copies the borrowed values that may be changed and may be used again.

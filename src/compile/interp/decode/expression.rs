@@ -59,7 +59,7 @@ impl<'a> Body<'_, 'a> {
             E::Literal(_) | E::Constant(_) | E::ZeroValue(_) => {
                 let mut value = Vec::new();
                 shape::constant(self.decoder.module, &self.function.expressions, expression, &mut value);
-                Place::Value(self.decoder.constants(&value))
+                Place::Value(self.decoder.constants(value))
             }
             E::FunctionArgument(index) => {
                 let at = self.arguments[index as usize];

@@ -2,10 +2,12 @@
 
 use super::super::code::{Address, Atomic, Op};
 use super::{Body, Place};
+use crate::compile::uses::uses;
 use naga::{
     AtomicFunction, Block, Expression as E, Function, Handle, ScalarKind, Statement as S, SwitchCase,
     SwitchValue,
 };
+use std::collections::HashSet;
 
 /// Jumps whose targets are not known yet, by their place in the code.
 pub(super) struct Exits {
@@ -101,9 +103,13 @@ impl Body<'_, '_> {
         let borrowed = self.fork(&[body, continuing]);
         let start = self.label();
         self.exits.push(Exits { breaks: Vec::new(), continues: Some(Vec::new()) });
+        let mut used = HashSet::from_iter(break_if);
+        uses(self.function, continuing, &mut used);
+        let around = std::mem::replace(&mut self.continued, used);
         self.block(body);
-        // A `continue` leads here too, and where that stands, another value may be in the variable.
-        self.save_all();
+        self.continued = around;
+        // What is still borrowed is of no more use.
+        self.borrowed.clear();
         let continues = self.exits.last_mut().and_then(|e| e.continues.take()).unwrap_or_default();
         continues.into_iter().for_each(|jump| self.land(jump));
         self.block(continuing);

@@ -42,6 +42,51 @@ fn loops_with_continue_and_break_if() {
 }
 
 #[test]
+fn what_the_end_of_a_loop_uses_is_of_this_iteration() {
+    let body = "var i = 0u; var w = 0u; loop { let x = i; if i == 1u { continue; } \
+                continuing { w += x; i += 1u; break if i >= 3u; } } r[0] = w;";
+    assert_eq!(evaluate(body, [0; 8])[0], 3);
+    // Copies that a store behind the `continue` would have asked for; and what `break if` looks at.
+    let body = "var i = 0u; var v = vec3(0u); loop { let x = i; let y = v; let z = y.y; if i % 2u == 1u { continue; } \
+                i += 2u; v.y += 10u; loop { let u = v.z; v.z += 1u; if v.z % 3u == 1u { continue; } v.x += 1u; \
+                continuing { r[4] += u; break if u >= 5u; } } \
+                continuing { r[0] += x; r[1] += y.y; r[2] += z; i += 1u; break if x >= 9u; } } r[3] = i; r[5] = v.x;";
+    let mut wanted = [0u32; 6];
+    let (mut i, mut v) = (0, [0u32; 3]);
+    loop {
+        let (x, y) = (i, v[1]);
+        if i % 2 == 0 {
+            i += 2;
+            v[1] += 10;
+            loop {
+                let u = v[2];
+                v[2] += 1;
+                v[0] += u32::from(v[2] % 3 != 1);
+                wanted[4] += u;
+                if u >= 5 {
+                    break;
+                }
+            }
+        }
+        wanted[0] += x;
+        wanted[1] += y;
+        wanted[2] += y;
+        i += 1;
+        if x >= 9 {
+            break;
+        }
+    }
+    (wanted[3], wanted[5]) = (i, v[0]);
+    assert_eq!(evaluate(body, [0; 8])[..6], wanted);
+    let text = "var<private> p: u32; fn bump() -> u32 { p += 5u; return p; }
+                fn on_message(m: In) -> Out { var r: array<u32, 8>; var i = 0u; loop { let x = p; \
+                if i == m.a[0] { continue; } r[1] += bump(); \
+                continuing { r[0] += x; i += 1u; break if i >= 4u; } } return Out(r); }";
+    // `p` is 0, 5 and, where nothing is added to it, 10 twice.
+    assert_eq!(with_budget(text, 100, 2).1[..2], [25, 5 + 10 + 15]);
+}
+
+#[test]
 fn a_loaded_value_stays_what_it_was() {
     let body = "var x = m.a[0]; var y = m.a[1]; let a = x; x = y; y = a; r[0] = x; r[1] = y; \
                 let b = x; if m.a[2] == 1u { x = 50u; } r[2] = b; r[3] = x; \

@@ -61,6 +61,27 @@ fn counters_that_something_else_changes() {
 }
 
 #[test]
+fn a_counter_that_was_loaded_before_the_loop() {
+    let fault = Outcome::Fault(FaultCode::LoopBudget);
+    for (body, first) in [
+        ("let x = i; for (; x < 4u; i += 1u) { n += 1u; if n == 10u { break; } }", Ok(10)),
+        ("let x = i; for (; x < 4u; i += 1u) { n += 1u; }", Err(fault)),
+        ("let x = i; for (; i < 4u; i = x + 1u) { n += 1u; if n == 10u { break; } }", Ok(10)),
+        ("let x = i; for (; i < 4u; i = x + 4u) { n += 1u; if n == 10u { break; } }", Ok(1)),
+        ("loop { if i >= 4u { break; } let x = i; n += 1u; continuing { i = x + 1u; } }", Ok(4)),
+    ] {
+        let text = format!(
+            "fn on_message(m: In) -> Out {{ var r: array<u32, 8>; var i = 0u; var n = 0u; {body} \
+             r[0] = n; return Out(r); }}"
+        );
+        let mut bench = Bench::new(&HandlerSource { loop_budget: 1000, ..source(&text) }).unwrap();
+        let outcome = bench.run(&[0; 32]);
+        let got = if outcome == Outcome::Done { Ok(words(&bench.reply)[0]) } else { Err(outcome) };
+        assert_eq!(got, first, "{body}");
+    }
+}
+
+#[test]
 fn the_budget_counts_the_same_iterations() {
     let text = "fn on_message(m: In) -> Out { var r: array<u32, 8>; \
                 for (var i = 0u; i < 4u; i++) { for (var j = 0u; j < 3u; j++) { r[i] += j; } } \

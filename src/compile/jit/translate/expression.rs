@@ -175,17 +175,16 @@ impl<'p> Translator<'p, '_> {
             return Ok(Operand::Pointer(Rc::new(Place::Memory(at))));
         }
         let whole = pointee(self.module, body.type_of(self.module, base));
-        let stride = layout::stride(&whole);
         let operand = self.operand(body, base);
         Ok(match operand {
             Operand::Pointer(place) => {
                 let Place::Memory(at) = *place else {
                     unreachable!("the analysis puts what is indexed dynamically into memory")
                 };
-                Operand::Pointer(Rc::new(Place::Memory(self.indexed(at, index, stride))))
+                Operand::Pointer(Rc::new(Place::Memory(self.indexed(at, index, &whole))))
             }
             Operand::Bytes(at) => {
-                let at = self.indexed(at, index, stride);
+                let at = self.indexed(at, index, &whole);
                 self.piece(at, inner)
             }
             Operand::Zero => self.zero_of(inner),
@@ -197,7 +196,7 @@ impl<'p> Translator<'p, '_> {
                 } else {
                     let to = self.slot(layout::size(self.module, &whole))?;
                     self.put(to, &whole, &operand);
-                    let at = self.indexed(to, index, stride);
+                    let at = self.indexed(to, index, &whole);
                     let mut picked = Vec::new();
                     for leaf in layout::leaves(self.module, inner) {
                         picked.push(self.load_scalar(at, leaf.offset, leaf.ty));
@@ -218,12 +217,16 @@ impl<'p> Translator<'p, '_> {
         Operand::Scalars(scalars)
     }
 
-    /// The address of an element.
-    fn indexed(&mut self, at: Address, index: Value, stride: u32) -> Address {
-        if let Some(bytes) = self.known_integer(index).and_then(|index| index.checked_mul(stride))
+    /// The address of an element of `whole`.
+    fn indexed(&mut self, at: Address, index: Value, whole: &TypeInner) -> Address {
+        let stride = layout::stride(whole);
+        if let Some(number) = self.known_integer(index)
+            && let Some(bytes) = number.checked_mul(stride)
             && bytes < 1 << 20
         {
-            return at.plus(bytes);
+            // Elsewhere a condition keeps it in range, or is never true: of a loop that is unrolled, in some copies.
+            let is_inside = number < shape::element(self.module, whole).count;
+            return Address { is_steady: at.is_steady && is_inside, ..at.plus(bytes) };
         }
         let wide = self.wide.get(&index).copied();
         let index = wide.unwrap_or_else(|| self.ins().uextend(types::I64, index));

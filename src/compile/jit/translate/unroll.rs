@@ -121,7 +121,7 @@ fn condition(
         return None;
     }
     let E::Binary { op, left, right } = function.expressions[*condition] else { return None };
-    let local = loaded(function, left)?;
+    let local = loaded(function, inner, left)?;
     let (limit, is_signed) = literal(module, function, right)?;
     matches!(op, B::Less | B::LessEqual | B::Greater | B::GreaterEqual | B::NotEqual)
         .then_some((local, op, limit, is_signed))
@@ -142,10 +142,17 @@ fn step(module: &Module, function: &Function, continuing: &Block) -> Option<(Han
         B::Subtract => step.wrapping_neg(),
         _ => return None,
     };
-    (loaded(function, left)? == local).then_some((local, step))
+    (loaded(function, continuing, left)? == local).then_some((local, step))
 }
 
-fn loaded(function: &Function, expression: Handle<E>) -> Option<Handle<LocalVariable>> {
+/// The variable that an expression loads, in a block itself: what was loaded elsewhere may be of an earlier iteration.
+fn loaded(function: &Function, block: &Block, expression: Handle<E>) -> Option<Handle<LocalVariable>> {
+    let is_here = block.iter().any(
+        |statement| matches!(statement, S::Emit(range) if range.clone().any(|emitted| emitted == expression)),
+    );
+    if !is_here {
+        return None;
+    }
     let E::Load { pointer } = function.expressions[expression] else { return None };
     let E::LocalVariable(local) = function.expressions[pointer] else { return None };
     Some(local)

@@ -6,6 +6,7 @@
 //! hold together. A handler that may send more than one message into its cycle reserves the others before it runs.
 
 use super::any_kernel::AnyKernel;
+use crate::kernel::Credits;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -57,15 +58,14 @@ impl CycleCredits {
         });
         granted
     }
+}
 
-    /// Gives credits back (or, if negative, takes them).
-    pub(crate) fn release(&self, credits: i64) {
+impl Credits for CycleCredits {
+    fn release(&self, credits: i64) {
         self.used.fetch_sub(credits, Ordering::Relaxed);
     }
 
-    /// After credits were given back: lets kernels outside go on that wait to send into the cycle. Not under a
-    /// mailbox's lock.
-    pub(crate) fn resume_sources(&self) {
+    fn resume_sources(&self) {
         self.members.iter().filter_map(Weak::upgrade).for_each(|member| member.resume_sources());
     }
 }
@@ -106,6 +106,8 @@ pub(super) fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
         return;
     }
     let ids: Vec<u64> = members.iter().map(|kernel| kernel.id()).collect();
+    // All at once: what moved from one that is counted to one that is not would be counted twice.
+    let mut paused: Vec<_> = members.iter().map(|kernel| kernel.pause()).collect();
     let (mut capacity, mut growth) = (0, 0);
     for kernel in members {
         let (places, grows) = kernel.mark_cycle(&ids);
@@ -114,6 +116,7 @@ pub(super) fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
     }
     let credits = Arc::new(CycleCredits::new(capacity, growth, members.iter().map(Arc::downgrade).collect()));
     members.iter().for_each(|kernel| kernel.enter_cycle(credits.clone()));
+    paused.iter_mut().flatten().for_each(|outlet| **outlet = Some(credits.clone()));
 }
 
 #[cfg(test)]

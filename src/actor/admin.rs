@@ -268,7 +268,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// Gives the destinations of links time to take what this kernel has sent: once it is gone they may go too.
-    fn deliver_rest(&self, deadline: Option<Instant>) {
+    pub(super) fn deliver_rest(&self, deadline: Option<Instant>) {
         let deadline = deadline.or_else(|| deadline_in(PATIENCE));
         loop {
             self.flush_outlets();

@@ -176,6 +176,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if let Some(cycle) = cycle {
             cycle.resume_sources();
         }
+        self.deliver_rest(None);
         self.facts.services.unregister(&self.facts.name, self.facts.id);
     }
 

@@ -97,7 +97,7 @@ pub(crate) trait AnyOutlet: Onward {
     fn put_any(&self, token: Token, value: &mut dyn Any) -> bool;
     /// Delivers what waits for room, as far as there is some; `true` if nothing waits on a link outside of cycles.
     fn flush(&self) -> bool;
-    /// Does anything wait on a link outside of cycles, to a kernel that runs and so will make room?
+    /// Does anything wait on a link to a kernel that runs and so will make room?
     fn will_deliver(&self) -> bool;
     /// Keeps everybody from delivering.
     fn pause(&self) -> Paused<'_>;
@@ -312,7 +312,7 @@ macro_rules! any_outlet {
             }
             fn will_deliver(&self) -> bool {
                 let links = lock(&self.0.links);
-                let waiting = links.iter().filter(|link| !link.in_cycle && !link.waiting.is_empty());
+                let waiting = links.iter().filter(|link| !link.waiting.is_empty());
                 let targets: Vec<_> = waiting.filter_map(|link| link.target.upgrade()).collect();
                 drop(links);
                 targets.iter().any(|target| target.is_active())

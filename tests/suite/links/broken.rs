@@ -146,6 +146,38 @@ fn a_message_for_no_instance_lets_a_source_outside_go_on() {
 }
 
 #[test]
+fn what_a_terminated_member_sent_reaches_the_next() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let open = Arc::new(AtomicBool::new(false));
+        let door = open.clone();
+        let one = pass(runtime, "one", 2);
+        let two = started(
+            runtime,
+            RingKernel::<Item, Item>::host("two", move |context: &mut Context<Item, Item>| {
+                while let Some(item) = context.receive() {
+                    while !door.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    context.reply(*item);
+                }
+            })
+            .output::<Item>("out")
+            .queue_capacity(1),
+        );
+        join(runtime, &one, &two);
+        one.send_many((0..3).map(item)).unwrap();
+        eventually(runtime, "a value that waits", || one.telemetry().handled == 3);
+        // Nobody has the kernel after that.
+        let ending = std::thread::spawn(move || drop(one.terminate(LONG).unwrap()));
+        std::thread::sleep(A_WHILE);
+        open.store(true, Ordering::Relaxed);
+        ending.join().unwrap();
+        assert!(receive(runtime, &two, 3).iter().map(|item| item.number).eq(0..3));
+    });
+}
+
+#[test]
 fn what_a_member_that_is_gone_had_sent_takes_no_room() {
     let runtime = runtime();
     bounded(&runtime, |runtime| {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::common::runtime;
 use ringwork::{Context, DeadLetterReason, Error, KernelState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn from_a_device_kernel_to_a_host_kernel() {
@@ -340,5 +342,40 @@ fn shutdown_drains_along_the_links() {
         );
         let error: Error = from.send(item(1)).unwrap_err().into();
         assert!(error.is_terminated());
+    });
+}
+
+#[test]
+fn what_a_host_kernel_sent_last_arrives_although_its_function_has_returned() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let open = Arc::new(AtomicBool::new(false));
+        let door = open.clone();
+        let end = started(
+            runtime,
+            RingKernel::<Item, Item>::host("end", move |context: &mut Context<Item, Item>| {
+                while let Some(item) = context.receive() {
+                    while !door.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    context.reply(*item);
+                }
+            })
+            .queue_capacity(1),
+        );
+        let once = RingKernel::<Item, ()>::host("once", |context: &mut Context<Item, ()>| {
+            context.receive();
+            (0..3).for_each(|number| context.send("out", item(number)).expect("declared"));
+        });
+        let once = started(runtime, once.output::<Item>("out"));
+        link(runtime, &once, &end);
+        once.send(item(0)).unwrap();
+        eventually(runtime, "the last value", || once.telemetry().emitted == 3);
+        // Nobody has the kernel after that, and one value finds no room yet.
+        drop(once);
+        std::thread::sleep(Duration::from_millis(30));
+        open.store(true, Ordering::Relaxed);
+        assert!(receive(runtime, &end, 3).iter().map(|item| item.number).eq(0..3));
+        eventually(runtime, "the end", || runtime.kernels().len() == 1);
     });
 }

@@ -220,13 +220,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 }
 
-/// Is there nothing more to come?
-fn has_ended<In, Out>(mailbox: &Mailbox<In, Out>) -> bool {
+/// Is there no time left, to wait for room either?
+fn is_over<In, Out>(mailbox: &Mailbox<In, Out>) -> bool {
     match mailbox.state {
-        KernelState::Terminating => mailbox.queued() == 0 || !mailbox.runs(),
+        KernelState::Terminating => !mailbox.runs(),
         KernelState::Terminated | KernelState::Failed => true,
         _ => false,
     }
+}
+
+/// Is there no message to come?
+fn has_ended<In, Out>(mailbox: &Mailbox<In, Out>) -> bool {
+    is_over(mailbox) || (mailbox.state == KernelState::Terminating && mailbox.queued() == 0)
 }
 
 impl<In: Message, Out: Message> Hand<In, Out> {
@@ -306,7 +311,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         if !to_queue {
             return false;
         }
-        while core.replies.room() == 0 && !has_ended(&mailbox) {
+        while core.replies.room() == 0 && !is_over(&mailbox) {
             // So that whoever waits for this kernel can say why.
             core.hot.gate.set(gate::STALLED);
             mailbox = wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(10)));
@@ -331,8 +336,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         let ended = || Err(ended(core.name()));
         while outlet.admit() == 0 {
             let mailbox = lock(&core.mailbox);
-            let past = mailbox.state == KernelState::Terminating && !mailbox.runs();
-            if past || matches!(mailbox.state, KernelState::Terminated | KernelState::Failed) {
+            if is_over(&mailbox) {
                 core.hot.gate.clear(gate::STALLED);
                 return ended();
             }

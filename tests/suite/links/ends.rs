@@ -379,3 +379,26 @@ fn what_a_host_kernel_sent_last_arrives_although_its_function_has_returned() {
         eventually(runtime, "the end", || runtime.kernels().len() == 1);
     });
 }
+
+#[test]
+fn a_host_kernel_that_is_terminated_still_replies() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let host = RingKernel::<Item, bool>::host("host", |context: &mut Context<Item, bool>| {
+            let mut gave = true;
+            while context.receive().is_some() {
+                gave = context.reply(gave);
+            }
+        });
+        let host = started(runtime, host.output_capacity(1));
+        host.send_many((0..3).map(item)).unwrap();
+        eventually(runtime, "a reply that waits", || host.telemetry().handled == 1);
+        std::thread::scope(|scope| {
+            let ending = scope.spawn(|| host.terminate(LONG).unwrap());
+            eventually(runtime, "the beginning of the end", || host.lifecycle() == KernelState::Terminating);
+            std::thread::sleep(Duration::from_millis(30));
+            assert!(host.iter().eq([true; 3]));
+            assert!(ending.join().unwrap().is_clean());
+        });
+    });
+}

@@ -123,6 +123,9 @@ pub(super) fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
 mod tests {
     use super::*;
 
+    #[cfg(not(loom))]
+    crate::message! { struct Tick { count: u32 } }
+
     #[test]
     fn cycles_are_the_strongly_connected_components() {
         assert!(cycles(&[(1, 2), (2, 3), (1, 3)]).is_empty());
@@ -146,5 +149,23 @@ mod tests {
         let tight = CycleCredits::new(1, 1, Vec::new());
         assert!(tight.try_inject() && !tight.try_inject());
         assert_eq!(tight.reserve(1, 1), 1);
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_source_that_is_gone_is_forgotten() {
+        use crate::{BackendKind, RingKernel, Runtime};
+        let runtime = Runtime::builder().backend(BackendKind::Cpu).build().unwrap();
+        let kernel = |name: &str| {
+            let kernel = RingKernel::<Tick, ()>::wgsl(name, "fn on_message(m: Tick) { emit_out(m); }");
+            runtime.launch(kernel.output::<Tick>("out")).unwrap()
+        };
+        let end = kernel("end");
+        for _ in 0..3 {
+            let source = kernel("source");
+            runtime.link(&source.output::<Tick>("out").unwrap(), &end).unwrap();
+            assert_eq!(crate::sync::lock(&end.core().upstream).len(), 1);
+            source.terminate(std::time::Duration::from_secs(5)).unwrap();
+        }
     }
 }

@@ -133,10 +133,14 @@ impl<T: Clone + Send + 'static> Outlet<T> {
 
     /// Sends every further value to this kernel too; what waits in the queue stays there.
     pub(crate) fn link(&self, target: Weak<dyn Inlet<T>>, target_id: u64) -> bool {
+        // A delivery knows a link by its place.
+        let _paused = lock(&self.delivering);
         let mut links = lock(&self.links);
         if links.iter().any(|link| link.target_id == target_id) {
             return false;
         }
+        // Those whose end is gone, once the next delivery has counted what waits for it.
+        links.retain(|link| link.target.strong_count() > 0 || !link.waiting.is_empty());
         links.push(Link { target, target_id, waiting: VecDeque::new(), in_cycle: false });
         // Release pairs with the Acquire in `is_linked`; the source's port is held meanwhile in any case.
         self.linked.store(true, Ordering::Release);

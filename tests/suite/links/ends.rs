@@ -402,3 +402,25 @@ fn a_host_kernel_that_is_terminated_still_replies() {
         });
     });
 }
+
+#[test]
+fn an_end_that_is_gone_costs_its_source_nothing() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = pass(runtime, "from", 4);
+        for _ in 0..3 {
+            let gone = runtime.launch(RingKernel::<Item, Item>::wgsl("gone", COUNT)).unwrap();
+            link(runtime, &from, &gone);
+            gone.terminate(LONG).unwrap();
+        }
+        from.send(item(0)).unwrap();
+        eventually(runtime, "a value for the last one", || from.telemetry().undeliverable > 0);
+        assert_eq!(from.telemetry().undeliverable, 1, "the others have been forgotten");
+        let end = sink(runtime, "end", 2);
+        link(runtime, &from, &end);
+        from.send(item(1)).unwrap();
+        assert_eq!(receive(runtime, &end, 1)[0].number, 1);
+        let books = from.telemetry();
+        assert_eq!((books.emitted, books.undeliverable), (2, 1));
+    });
+}

@@ -7,6 +7,7 @@ use super::mailbox::{Meta, Slot};
 use super::telemetry::DeadLetterReason;
 use crate::backend::{Port, STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::Credits;
 use crate::message::Message;
 use crate::sync::{deadline_in, lock, park_until, passed, wait_until};
 use crate::{Envelope, Uuid};
@@ -267,7 +268,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// Gives the destinations of links time to take what this kernel has sent: once it is gone they may go too.
-    fn deliver_rest(&self, deadline: Option<Instant>) {
+    pub(super) fn deliver_rest(&self, deadline: Option<Instant>) {
         let deadline = deadline.or_else(|| deadline_in(PATIENCE));
         loop {
             self.flush_outlets();
@@ -310,7 +311,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             let count = self.handled.load(Ordering::Relaxed) + handled.len() as u64;
             self.handled.store(count, Ordering::Release);
             if let Some(cycle) = &mailbox.cycle {
-                cycle.release(handled.len() as i64);
+                cycle.release((handled.len() * (1 + mailbox.growth)) as i64);
             }
         }
         drop(mailbox);
@@ -358,11 +359,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Counts and gives back what is left, and dead-letters what was begun; the kernel is terminated.
     pub(super) fn close_books(&self, begun: Vec<Slot<In, Out>>, detached: bool) -> Termination<In> {
         let mut mailbox = lock(&self.mailbox);
+        let in_port = mailbox.in_port() + begun.len();
         let rest = mailbox.take_all();
         mailbox.returned += rest.len() as u64;
         begun.iter().for_each(|_| mailbox.dead.count(DeadLetterReason::Abandoned));
-        if let Some(cycle) = mailbox.cycle.take() {
-            cycle.release((rest.len() + begun.len()) as i64);
+        let cycle = mailbox.cycle.take();
+        if let Some(cycle) = &cycle {
+            cycle.release((rest.len() + begun.len() + in_port * mailbox.growth) as i64);
         }
         (mailbox.awaited, mailbox.entry) = (0, None);
         mailbox.state = mailbox.state.after(Event::Finish, self.name()).unwrap_or(KernelState::Terminated);
@@ -370,6 +373,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
         mailbox.shrink();
         drop(mailbox);
         self.changed.notify_all();
+        if let Some(cycle) = cycle {
+            cycle.resume_sources();
+        }
         let abandoned = begun.last().map(|slot| self.envelope_id(&slot.meta));
         begun.into_iter().for_each(|slot| self.bury(slot, DeadLetterReason::Abandoned));
         let returned = rest

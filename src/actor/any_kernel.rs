@@ -4,6 +4,7 @@ use super::core::Core;
 use super::lifecycle::KernelState;
 use super::links::CycleCredits;
 use super::telemetry::Telemetry;
+use crate::kernel::Paused;
 use crate::message::Message;
 use crate::sync::lock;
 use std::any::Any;
@@ -20,10 +21,12 @@ pub(crate) trait AnyKernel: Send + Sync {
     /// Takes the port between messages, for a change of links; `false` at the deadline.
     fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool;
     fn let_go(self: Arc<Self>);
+    /// Keeps everybody from delivering over its links.
+    fn pause(&self) -> Vec<Paused<'_>>;
     /// Marks its links to these members of a cycle; how many places it has, and by how many one of its messages
-    /// can become more. Held.
+    /// can become more. Held and paused.
     fn mark_cycle(&self, members: &[u64]) -> (usize, usize);
-    /// Makes it a member of a cycle that counts its messages from now on. Held.
+    /// Makes it a member of a cycle that counts its messages from now on. Held and paused.
     fn enter_cycle(&self, cycle: Arc<CycleCredits>);
     /// Lets kernels go on that wait for room in this one.
     fn resume_sources(&self);
@@ -76,33 +79,27 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
         }
     }
 
+    fn pause(&self) -> Vec<Paused<'_>> {
+        self.outlets.iter().map(|(_, outlet)| outlet.pause()).collect()
+    }
+
     fn mark_cycle(&self, members: &[u64]) -> (usize, usize) {
-        let mut most = 0;
-        for (_, outlet) in &self.outlets {
-            let _paused = outlet.pause();
-            outlet.mark_cycle(members);
-            most += outlet.in_cycles().1;
-        }
+        self.outlets.iter().for_each(|(_, outlet)| outlet.mark_cycle(members));
+        let most: usize = self.outlets.iter().map(|(_, outlet)| outlet.in_cycles().1).sum();
         let growth = most.saturating_sub(1);
-        if !self.is_host() {
-            // SAFETY: the caller holds the gate.
-            unsafe { self.engine.with(|engine| engine.growth = growth) };
-        }
-        (lock(&self.mailbox).capacity(), growth)
+        let mut mailbox = lock(&self.mailbox);
+        // A host kernel's function reserves nothing before it sends.
+        mailbox.growth = if self.is_host() { 0 } else { growth };
+        (mailbox.capacity(), growth)
     }
 
     fn enter_cycle(&self, cycle: Arc<CycleCredits>) {
-        // SAFETY: the caller holds the gate, if there is one.
-        let growth = if self.is_host() { 0 } else { unsafe { self.engine.with(|engine| engine.growth) } };
-        let paused: Vec<_> = self.outlets.iter().map(|(_, outlet)| outlet.pause()).collect();
         let boxed: usize = self.outlets.iter().map(|(_, outlet)| outlet.in_cycles().0).sum();
         let mut mailbox = lock(&self.mailbox);
         let in_hand = mailbox.in_port() + usize::from(mailbox.hand.is_some());
-        cycle.count(mailbox.queued() + in_hand * (1 + growth) + boxed);
+        cycle.count(mailbox.queued() + in_hand * (1 + mailbox.growth) + boxed);
         // Under the lock: what comes or goes from here on, the cycle counts itself.
         mailbox.cycle = Some(cycle);
-        drop(mailbox);
-        drop(paused);
     }
 
     fn resume_sources(&self) {

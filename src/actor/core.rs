@@ -152,8 +152,6 @@ pub(super) struct Engine<Out> {
     pub(super) emitted: Emitted,
     /// Messages in the port whose replies will go to the reply queue.
     pub(super) reply_places: usize,
-    /// Growth per message reserved in the kernel's cycle.
-    pub(super) growth: usize,
     /// The message at the port's head was interrupted by `terminate`.
     pub(super) cut_short: bool,
     /// Messages in a row that the background driver found fast.
@@ -223,7 +221,6 @@ impl<Out> Engine<Out> {
             unasked: Vec::new(),
             emitted: Emitted::default(),
             reply_places: 0,
-            growth: 0,
             cut_short: false,
             trusted: 0,
             memory,

@@ -8,7 +8,7 @@ use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
 use super::together::Together;
 use crate::backend::{Completion, Fault, Limits, Packed, Progress, Shape, Until};
-use crate::kernel::{Backpressure, Plain};
+use crate::kernel::{Backpressure, Credits, Plain};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, elapsed, lock};
 use std::sync::Arc;
@@ -258,9 +258,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let wants = mailbox.queued() > 0 && port.free() > 0 && most > in_port;
         let mut stalled = wants && room == 0;
-        let growing = mailbox.cycle.clone().filter(|_| engine.growth > 0 && wants && room > 0);
+        let growth = mailbox.growth;
+        let growing = mailbox.cycle.clone().filter(|_| growth > 0 && wants && room > 0);
         if let Some(cycle) = &growing {
-            room = cycle.reserve(room.min(mailbox.queued()), engine.growth);
+            room = cycle.reserve(room.min(mailbox.queued()), growth);
             stalled |= room == 0;
         }
         let mut fed = 0;
@@ -309,7 +310,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox.flying.push_back(batch);
         }
         if let Some(cycle) = growing {
-            cycle.release(((room - fed) * engine.growth) as i64);
+            cycle.release(((room - fed) * growth) as i64);
         }
         (in_port + fed, stalled)
     }
@@ -317,8 +318,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
     pub(super) fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
         let plain = self.plain();
-        let Engine { port: Some(port), finished, settled, unasked, emitted, reply_places, growth, .. } =
-            engine
+        let Engine { port: Some(port), finished, settled, unasked, emitted, reply_places, .. } = engine
         else {
             return false;
         };
@@ -357,7 +357,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return false;
         }
         if link_over > 0 {
-            *reply_places += self.arrive(&mut mailbox, arrived, link_over, *growth);
+            *reply_places += self.arrive(&mut mailbox, arrived, link_over);
         }
         let (singly, in_port) = (mailbox.in_flight.len(), mailbox.in_port());
         let is_usual = if together.count == 0 {
@@ -407,7 +407,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let done = self.settle_together(&mut mailbox, together, reply_places);
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
-        let cycle = mailbox.cycle.clone();
+        let (cycle, growth) = (mailbox.cycle.clone(), mailbox.growth);
         let room = mailbox.room(self.waiting());
         let wake = mailbox.blocked > 0 && (room * 2 >= mailbox.capacity() || mailbox.queued() == 0);
         drop(mailbox);
@@ -430,7 +430,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
         }
         port.all_is_out();
-        let credits = (ended + ended * *growth) as i64 - into_cycles as i64;
+        let credits = (ended + ended * growth) as i64 - into_cycles as i64;
         if let Some(cycle) = &cycle {
             cycle.release(credits);
         }

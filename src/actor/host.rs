@@ -9,7 +9,7 @@ use super::links::CycleCredits;
 use super::mailbox::Mailbox;
 use super::telemetry::{self, DeadLetterReason};
 use crate::error::{Error, ErrorKind, Result, panic_text};
-use crate::kernel::{Context, HostFunction, HostPort, RestartPolicy, ended};
+use crate::kernel::{Context, Credits, HostFunction, HostPort, RestartPolicy, ended};
 use crate::message::{Envelope, Message, Token};
 use crate::sync::{Ordering, SPIN, deadline_in, lock, passed, spin, wait_until};
 use std::any::Any;
@@ -161,7 +161,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         for _ in &rest {
             mailbox.dead.count(DeadLetterReason::KernelEnded);
         }
-        if let Some(cycle) = mailbox.cycle.take() {
+        let cycle = mailbox.cycle.take();
+        if let Some(cycle) = &cycle {
             cycle.release(rest.len() as i64);
         }
         drop(mailbox);
@@ -171,8 +172,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.changed.notify_all();
         self.replies.close();
         self.outlets.iter().for_each(|(_, outlet)| outlet.close());
-        self.facts.services.unregister(&self.facts.name, self.facts.id);
         self.resume_upstream();
+        if let Some(cycle) = cycle {
+            cycle.resume_sources();
+        }
+        self.deliver_rest(None);
+        self.facts.services.unregister(&self.facts.name, self.facts.id);
     }
 
     /// Waits for the thread's end, then returns the rest; a thread that does not end is left to itself.
@@ -215,13 +220,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 }
 
-/// Is there nothing more to come?
-fn has_ended<In, Out>(mailbox: &Mailbox<In, Out>) -> bool {
+/// Is there no time left, to wait for room either?
+fn is_over<In, Out>(mailbox: &Mailbox<In, Out>) -> bool {
     match mailbox.state {
-        KernelState::Terminating => mailbox.queued() == 0 || !mailbox.runs(),
+        KernelState::Terminating => !mailbox.runs(),
         KernelState::Terminated | KernelState::Failed => true,
         _ => false,
     }
+}
+
+/// Is there no message to come?
+fn has_ended<In, Out>(mailbox: &Mailbox<In, Out>) -> bool {
+    is_over(mailbox) || (mailbox.state == KernelState::Terminating && mailbox.queued() == 0)
 }
 
 impl<In: Message, Out: Message> Hand<In, Out> {
@@ -301,7 +311,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         if !to_queue {
             return false;
         }
-        while core.replies.room() == 0 && !has_ended(&mailbox) {
+        while core.replies.room() == 0 && !is_over(&mailbox) {
             // So that whoever waits for this kernel can say why.
             core.hot.gate.set(gate::STALLED);
             mailbox = wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(10)));
@@ -326,8 +336,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         let ended = || Err(ended(core.name()));
         while outlet.admit() == 0 {
             let mailbox = lock(&core.mailbox);
-            let past = mailbox.state == KernelState::Terminating && !mailbox.runs();
-            if past || matches!(mailbox.state, KernelState::Terminated | KernelState::Failed) {
+            if is_over(&mailbox) {
                 core.hot.gate.clear(gate::STALLED);
                 return ended();
             }
@@ -335,8 +344,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
             drop(wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(1))));
         }
         core.hot.gate.clear(gate::STALLED);
-        let mut into_cycles = 0;
-        if !outlet.put_any(self.token, value, &mut into_cycles) {
+        if !outlet.put_any(self.token, value) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
@@ -345,12 +353,6 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                 ),
             ));
         }
-        if into_cycles > 0
-            && let Some(cycle) = lock(&core.mailbox).cycle.clone()
-        {
-            cycle.release(-(into_cycles as i64));
-        }
-        outlet.flush();
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::send::Options;
 use super::services::{Drive, Source};
 use super::telemetry::DeadLetterReason;
 use crate::backend::Entry;
-use crate::kernel::{Backpressure, Inlet, Tagged};
+use crate::kernel::{Backpressure, Dropped, Inlet, Tagged};
 use crate::message::{Message, Token};
 use crate::sync::lock;
 use std::collections::VecDeque;
@@ -24,28 +24,29 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         lock(&self.mailbox).state == KernelState::Active
     }
 
-    fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<In>>, in_cycle: bool) -> usize {
+    fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<In>>, in_cycle: bool) -> Dropped {
         let mut refused = Vec::new();
         let mut mailbox = lock(&self.mailbox);
         if !mailbox.takes_links() {
             drop(mailbox);
             let lost = values.len();
             values.drain(..).for_each(|(token, payload)| self.undeliverable(token, &payload));
-            return lost;
+            return Dropped { undeliverable: lost, ..Dropped::default() };
         }
         let mut taken = false;
-        while !values.is_empty() && mailbox.room(self.waiting()) > 0 {
-            if !in_cycle && mailbox.cycle.as_ref().is_some_and(|cycle| !cycle.try_inject()) {
+        while mailbox.room(self.waiting()) > 0 {
+            let Some((_, payload)) = values.front() else { break };
+            let misdirected = self.instance_out_of_range(payload);
+            // What is a dead letter at once needs no place in the cycle.
+            let enters = !in_cycle && misdirected.is_none();
+            if enters && mailbox.cycle.as_ref().is_some_and(|cycle| !cycle.try_inject()) {
                 break;
             }
             let Some((token, payload)) = values.pop_front() else { break };
             mailbox.accepted += 1;
             let slot = self.slot(payload, token, &Options::default());
-            if let Some(instance) = self.instance_out_of_range(&slot.payload) {
+            if let Some(instance) = misdirected {
                 mailbox.dead.count(DeadLetterReason::InstanceOutOfRange);
-                if let Some(cycle) = &mailbox.cycle {
-                    cycle.release(1);
-                }
                 refused.push((slot, instance));
                 continue;
             }
@@ -57,6 +58,7 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         if wake_host {
             self.items.notify_one();
         }
+        let misdirected = refused.len();
         for (slot, instance) in refused {
             let payload = self.encode(&slot.payload);
             let error = self.instance_error(instance);
@@ -65,7 +67,7 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         if taken {
             self.announce();
         }
-        0
+        Dropped { misdirected, ..Dropped::default() }
     }
 
     fn open(self: Arc<Self>, source: &Arc<dyn Entry>, most: usize) -> Option<Arc<dyn Entry>> {
@@ -103,7 +105,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
         mailbox: &mut Mailbox<In, Out>,
         messages: Vec<(Token, In)>,
         most: usize,
-        growth: usize,
     ) -> usize {
         let count = messages.len();
         // Fewer are awaited if the kernel lost another device meanwhile.
@@ -112,7 +113,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         mailbox.arrived += count as u64;
         if let Some(cycle) = &mailbox.cycle {
             // One that was made meanwhile.
-            cycle.count(count * (1 + growth));
+            cycle.count(count * (1 + mailbox.growth));
         }
         if count > 0 {
             // What is in the port is before them, also what was sent together.

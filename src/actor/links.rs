@@ -6,6 +6,7 @@
 //! hold together. A handler that may send more than one message into its cycle reserves the others before it runs.
 
 use super::any_kernel::AnyKernel;
+use crate::kernel::Credits;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -57,15 +58,14 @@ impl CycleCredits {
         });
         granted
     }
+}
 
-    /// Gives credits back (or, if negative, takes them).
-    pub(crate) fn release(&self, credits: i64) {
+impl Credits for CycleCredits {
+    fn release(&self, credits: i64) {
         self.used.fetch_sub(credits, Ordering::Relaxed);
     }
 
-    /// After credits were given back: lets kernels outside go on that wait to send into the cycle. Not under a
-    /// mailbox's lock.
-    pub(crate) fn resume_sources(&self) {
+    fn resume_sources(&self) {
         self.members.iter().filter_map(Weak::upgrade).for_each(|member| member.resume_sources());
     }
 }
@@ -106,6 +106,8 @@ pub(super) fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
         return;
     }
     let ids: Vec<u64> = members.iter().map(|kernel| kernel.id()).collect();
+    // All at once: what moved from one that is counted to one that is not would be counted twice.
+    let mut paused: Vec<_> = members.iter().map(|kernel| kernel.pause()).collect();
     let (mut capacity, mut growth) = (0, 0);
     for kernel in members {
         let (places, grows) = kernel.mark_cycle(&ids);
@@ -114,11 +116,15 @@ pub(super) fn enter_cycle(members: &[Arc<dyn AnyKernel>]) {
     }
     let credits = Arc::new(CycleCredits::new(capacity, growth, members.iter().map(Arc::downgrade).collect()));
     members.iter().for_each(|kernel| kernel.enter_cycle(credits.clone()));
+    paused.iter_mut().flatten().for_each(|outlet| **outlet = Some(credits.clone()));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(not(loom))]
+    crate::message! { struct Tick { count: u32 } }
 
     #[test]
     fn cycles_are_the_strongly_connected_components() {
@@ -143,5 +149,23 @@ mod tests {
         let tight = CycleCredits::new(1, 1, Vec::new());
         assert!(tight.try_inject() && !tight.try_inject());
         assert_eq!(tight.reserve(1, 1), 1);
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_source_that_is_gone_is_forgotten() {
+        use crate::{BackendKind, RingKernel, Runtime};
+        let runtime = Runtime::builder().backend(BackendKind::Cpu).build().unwrap();
+        let kernel = |name: &str| {
+            let kernel = RingKernel::<Tick, ()>::wgsl(name, "fn on_message(m: Tick) { emit_out(m); }");
+            runtime.launch(kernel.output::<Tick>("out")).unwrap()
+        };
+        let end = kernel("end");
+        for _ in 0..3 {
+            let source = kernel("source");
+            runtime.link(&source.output::<Tick>("out").unwrap(), &end).unwrap();
+            assert_eq!(crate::sync::lock(&end.core().upstream).len(), 1);
+            source.terminate(std::time::Duration::from_secs(5)).unwrap();
+        }
     }
 }

@@ -94,6 +94,8 @@ pub(crate) struct Mailbox<In, Out> {
     others: BTreeMap<u8, VecDeque<Slot<In, Out>>>,
     /// The links' cycle this kernel is part of.
     pub cycle: Option<Arc<CycleCredits>>,
+    /// The cycle's credits that each message in the port has besides its own: for all that it may send.
+    pub growth: usize,
     batches: VecDeque<Batch<In>>,
     /// In the port and not yet confirmed, oldest first.
     pub in_flight: VecDeque<Slot<In, Out>>,
@@ -141,6 +143,7 @@ impl<In, Out> Mailbox<In, Out> {
             drain_until: None,
             restarted: VecDeque::new(),
             cycle: None,
+            growth: 0,
             entry: None,
             awaited: 0,
             arrived: 0,

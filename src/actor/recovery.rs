@@ -5,7 +5,7 @@ use super::driver::Round;
 use super::gate;
 use crate::backend::Fault;
 use crate::error::{Error, ErrorKind};
-use crate::kernel::{RestartPolicy, RestartState};
+use crate::kernel::{Credits, RestartPolicy, RestartState};
 use crate::message::Message;
 use crate::sync::{Ordering, lock};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 let again = mailbox.requeue();
                 mailbox.entry = entry;
                 if let Some(cycle) = &mailbox.cycle {
-                    cycle.release((again * engine.growth) as i64);
+                    cycle.release((again * mailbox.growth) as i64);
                 }
                 drop(mailbox);
                 self.hot.gate.set(gate::QUEUED);

@@ -429,7 +429,10 @@ impl Runtime {
         }
         let inlet: Weak<dyn Inlet<T>> = Arc::downgrade(&(target.clone() as Arc<dyn Inlet<T>>));
         // Before there is a link: a host kernel's thread may send over it at once, and wait to be told of room.
-        lock(&target.upstream).push(output.source());
+        let mut upstream = lock(&target.upstream);
+        upstream.retain(|source| source.strong_count() > 0);
+        upstream.push(output.source());
+        drop(upstream);
         target.has_upstream.store(true, Ordering::Release);
         let made = output.outlet().link(inlet, target.facts.id);
         if made {

@@ -24,13 +24,33 @@ pub(crate) trait Inlet<T>: Send + Sync {
     fn room(&self) -> usize;
     /// Will there be more of them?
     fn is_active(&self) -> bool;
-    /// Takes values from the front, as many as there is room for. If the kernel takes none any more, drops them
-    /// all and returns how many. A link in a cycle moves messages; one from outside brings them in.
-    fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<T>>, in_cycle: bool) -> usize;
+    /// Takes values from the front, as many as there is room for; drops them all if the kernel takes none any more.
+    /// A link in a cycle moves messages; one from outside brings them in.
+    fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<T>>, in_cycle: bool) -> Dropped;
     /// Keeps room for up to `most` values of one round of `source`, which come on the device; the way in, or `None` if it
     /// does not go now.
     fn open(self: Arc<Self>, source: &Arc<dyn Entry>, most: usize) -> Option<Arc<dyn Entry>>;
 }
+
+/// Values that an [`Inlet`] took, and that are messages of no kernel now.
+#[derive(Default)]
+pub(crate) struct Dropped {
+    /// The kernel takes none any more.
+    pub undeliverable: usize,
+    /// Dead letters of the kernel: it has not the instance.
+    pub misdirected: usize,
+}
+
+/// The number of messages in a cycle of links, as an outlet of one of its kernels sees it.
+pub(crate) trait Credits: Send + Sync {
+    /// So many messages left the cycle; if negative, came into it.
+    fn release(&self, credits: i64);
+    /// After that: lets kernels go on that wait to send into the cycle. Not under a lock of kernels or outlets.
+    fn resume_sources(&self);
+}
+
+/// Keeps everybody from delivering over an outlet's links. Inside: the cycle that those in a cycle are part of.
+pub(crate) type Paused<'a> = MutexGuard<'a, Option<Arc<dyn Credits>>>;
 
 /// One link.
 struct Link<T> {
@@ -51,8 +71,9 @@ pub(crate) struct Outlet<T> {
     queue: Queue<T>,
     /// Taken under mailbox locks, so nothing else is locked under it.
     links: Mutex<Vec<Link<T>>>,
-    /// One delivery at a time, by whoever sees room: the kernel itself or the one at the link's end.
-    delivering: Mutex<()>,
+    /// One delivery at a time, by whoever sees room: the kernel itself or the one at the link's end. What is lost on
+    /// its way gives its credit back to this cycle. Mailboxes are locked under it, and `links`.
+    delivering: Mutex<Option<Arc<dyn Credits>>>,
     /// There are links: spares the lock of those where there are none.
     linked: AtomicBool,
     max_per_message: usize,
@@ -71,14 +92,15 @@ pub(crate) trait AnyOutlet: Onward {
     fn count_passed(&self, count: usize);
     /// Adds a value that was counted so, but found nobody at the link's end.
     fn put_passed(&self, token: Token, value: &[u8], into_cycles: &mut usize);
-    /// Adds the value in `value` (an `Option<T>`); `false`, and nothing taken, if it is of another type.
-    fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool;
+    /// Adds the value in `value` (an `Option<T>`), counts it in its cycle, and delivers as [`flush`](Self::flush) does;
+    /// `false`, and nothing taken, if it is of another type.
+    fn put_any(&self, token: Token, value: &mut dyn Any) -> bool;
     /// Delivers what waits for room, as far as there is some; `true` if nothing waits on a link outside of cycles.
     fn flush(&self) -> bool;
-    /// Does anything wait on a link outside of cycles, to a kernel that runs and so will make room?
+    /// Does anything wait on a link to a kernel that runs and so will make room?
     fn will_deliver(&self) -> bool;
     /// Keeps everybody from delivering.
-    fn pause(&self) -> MutexGuard<'_, ()>;
+    fn pause(&self) -> Paused<'_>;
     /// For links that are part of a cycle: values waiting on them, and values a message may add to them.
     fn in_cycles(&self) -> (usize, usize);
     /// Marks the links to these kernels as part of a cycle.
@@ -96,7 +118,7 @@ impl<T: Clone + Send + 'static> Outlet<T> {
         Self {
             queue: Queue::new(capacity, strategy),
             links: Mutex::new(Vec::new()),
-            delivering: Mutex::new(()),
+            delivering: Mutex::new(None),
             linked: AtomicBool::new(false),
             max_per_message: max_per_message as usize,
             emitted: AtomicU64::new(0),
@@ -111,10 +133,14 @@ impl<T: Clone + Send + 'static> Outlet<T> {
 
     /// Sends every further value to this kernel too; what waits in the queue stays there.
     pub(crate) fn link(&self, target: Weak<dyn Inlet<T>>, target_id: u64) -> bool {
+        // A delivery knows a link by its place.
+        let _paused = lock(&self.delivering);
         let mut links = lock(&self.links);
         if links.iter().any(|link| link.target_id == target_id) {
             return false;
         }
+        // Those whose end is gone, once the next delivery has counted what waits for it.
+        links.retain(|link| link.target.strong_count() > 0 || !link.waiting.is_empty());
         links.push(Link { target, target_id, waiting: VecDeque::new(), in_cycle: false });
         // Release pairs with the Acquire in `is_linked`; the source's port is held meanwhile in any case.
         self.linked.store(true, Ordering::Release);
@@ -143,17 +169,19 @@ impl<T: Clone + Send + 'static> Outlet<T> {
 }
 
 impl<T: Clone + Send + 'static> Outlet<T> {
-    /// Delivers what there is room for; `true` if nothing waits on a link outside of cycles. `delivering` is held:
-    /// a target's mailbox is locked meanwhile, which may be the one that a `put` into `links` happens under.
-    fn deliver(&self) -> bool {
-        let (mut lost, mut clear) = (0, true);
+    /// Delivers what there is room for; `true` if nothing waits on a link outside of cycles. A target's mailbox is
+    /// locked meanwhile, which may be the one that a `put` into `links` happens under.
+    fn deliver(&self, cycle: Paused<'_>) -> bool {
+        let (mut lost, mut freed, mut clear) = (0, 0, true);
         let mut index = 0;
         while let Some((target, in_cycle, mut values)) = self.take_waiting(index) {
             if !values.is_empty() {
-                lost += match target.upgrade() {
+                let dropped = match target.upgrade() {
                     Some(target) => target.accept(&mut values, in_cycle),
-                    None => std::mem::take(&mut values).len(),
+                    None => Dropped { undeliverable: std::mem::take(&mut values).len(), misdirected: 0 },
                 };
+                lost += dropped.undeliverable;
+                freed += if in_cycle { dropped.undeliverable + dropped.misdirected } else { 0 };
             }
             clear &= in_cycle || values.is_empty();
             // What was put meanwhile comes behind.
@@ -165,7 +193,26 @@ impl<T: Clone + Send + 'static> Outlet<T> {
         if lost > 0 {
             self.undeliverable.fetch_add(lost as u64, Ordering::Relaxed);
         }
+        if freed > 0
+            && let Some(credits) = cycle.clone()
+        {
+            // Before anybody can count the boxes for another cycle.
+            credits.release(freed as i64);
+            drop(cycle);
+            credits.resume_sources();
+        }
         clear
+    }
+
+    fn put_and_deliver(&self, token: Token, value: T) {
+        // A cycle that is made meanwhile counts what it finds in the boxes: this value, or it is counted here.
+        let cycle = lock(&self.delivering);
+        let mut into_cycles = 0;
+        self.put(token, value, &mut into_cycles);
+        if let Some(cycle) = &*cycle {
+            cycle.release(-(into_cycles as i64));
+        }
+        self.deliver(cycle);
     }
 
     /// A link's target, whether it is part of a cycle, and the values that wait.
@@ -176,10 +223,7 @@ impl<T: Clone + Send + 'static> Outlet<T> {
     }
 
     fn flush_links(&self) -> bool {
-        !self.is_linked() || {
-            let _one_at_a_time = lock(&self.delivering);
-            self.deliver()
-        }
+        !self.is_linked() || self.deliver(lock(&self.delivering))
     }
 
     fn admit_typed(&self) -> usize {
@@ -222,6 +266,17 @@ impl<T: Clone + Send + 'static> Outlet<T> {
     }
 }
 
+impl<T> Drop for Outlet<T> {
+    fn drop(&mut self) {
+        // What waits in a cycle's boxes never arrives. Nobody is told of the credits: this may be inside of a delivery.
+        if let Some(cycle) = &*lock(&self.delivering) {
+            let links = lock(&self.links);
+            let lost: usize = links.iter().filter(|link| link.in_cycle).map(|link| link.waiting.len()).sum();
+            cycle.release(lost as i64);
+        }
+    }
+}
+
 /// An outlet of device messages: takes bytes too.
 pub(crate) struct DeviceOutlet<T>(pub(crate) Arc<Outlet<T>>);
 /// An outlet of any host type.
@@ -249,11 +304,11 @@ macro_rules! any_outlet {
                 let from_bytes: fn(&[u8]) -> T = $bytes;
                 self.0.put_counted(token, from_bytes(value), into_cycles);
             }
-            fn put_any(&self, token: Token, value: &mut dyn Any, into_cycles: &mut usize) -> bool {
+            fn put_any(&self, token: Token, value: &mut dyn Any) -> bool {
                 let Some(value) = value.downcast_mut::<Option<T>>().and_then(Option::take) else {
                     return false;
                 };
-                self.0.put(token, value, into_cycles);
+                self.0.put_and_deliver(token, value);
                 true
             }
             fn flush(&self) -> bool {
@@ -261,12 +316,12 @@ macro_rules! any_outlet {
             }
             fn will_deliver(&self) -> bool {
                 let links = lock(&self.0.links);
-                let waiting = links.iter().filter(|link| !link.in_cycle && !link.waiting.is_empty());
+                let waiting = links.iter().filter(|link| !link.waiting.is_empty());
                 let targets: Vec<_> = waiting.filter_map(|link| link.target.upgrade()).collect();
                 drop(links);
                 targets.iter().any(|target| target.is_active())
             }
-            fn pause(&self) -> MutexGuard<'_, ()> {
+            fn pause(&self) -> Paused<'_> {
                 lock(&self.0.delivering)
             }
             fn in_cycles(&self) -> (usize, usize) {

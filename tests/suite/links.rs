@@ -1,5 +1,6 @@
 //! Links between kernels: chains, diamonds, cycles, fan-out and fan-in.
 
+mod broken;
 mod cycles;
 mod ends;
 mod flow;

@@ -1,8 +1,12 @@
 //! A host kernel's thread against its senders.
 
 use super::port::Log;
-use super::{Kernel, NEVER, Number, Plan, World, ask, audit, explore, reply_to, send};
+use super::{Kernel, NEVER, Number, Plan, World, ask, audit, explore, number, reply_to, send};
 use crate::Context;
+use crate::actor::any_kernel::AnyKernel;
+use crate::actor::links::enter_cycle;
+use crate::kernel::{AnyOutlet, Backpressure, DeviceOutlet, Inlet, Outlet};
+use crate::sync::lock;
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 
@@ -57,5 +61,36 @@ fn loom_a_host_kernel_is_deactivated_between_two_messages() {
         host.join().unwrap();
         let books = audit(&kernel);
         assert_eq!((books.accepted, books.handled, log.sorted().len() as u64), (sent, sent, sent));
+    });
+}
+
+#[test]
+fn loom_a_host_kernel_sends_while_its_cycle_is_made() {
+    explore("host kernel sends, its link becomes part of a cycle", 3, || {
+        let (world, log) = (World::new(), Log::new());
+        let target = world.kernel(Plan::new(&log));
+        let outlet = Arc::new(Outlet::<Number>::new(1, Backpressure::Block, 1));
+        let mut plan = Plan::new(&log);
+        plan.host = true;
+        plan.capacity = 1;
+        plan.outlets = vec![("out".to_owned(), Arc::new(DeviceOutlet(outlet.clone())) as Arc<dyn AnyOutlet>)];
+        let source = world.kernel(plan);
+        let inlet: Arc<dyn Inlet<Number>> = target.clone();
+        assert!(outlet.link(Arc::downgrade(&inlet), target.facts.id));
+        let background = world.background();
+        let function: crate::kernel::HostFunction<Number, Number> =
+            Arc::new(|context: &mut Context<_, _>| context.send("out", number(1)).unwrap());
+        let running = source.clone();
+        let host = thread::spawn(move || running.run_host(&function));
+        let members = [source as Arc<dyn AnyKernel>, target.clone()];
+        members.iter().for_each(|member| assert!(member.clone().hold(None)));
+        enter_cycle(&members);
+        members.iter().for_each(|member| member.clone().let_go());
+        host.join().unwrap();
+        world.finish(background);
+        assert_eq!(log.in_order(), [1]);
+        // All of its places are free again: the source's one, the target's two.
+        let cycle = lock(&target.mailbox).cycle.clone().unwrap();
+        assert!((0..3).all(|_| cycle.try_inject()) && !cycle.try_inject());
     });
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::common::runtime;
 use ringwork::{Context, DeadLetterReason, Error, KernelState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn from_a_device_kernel_to_a_host_kernel() {
@@ -340,5 +342,85 @@ fn shutdown_drains_along_the_links() {
         );
         let error: Error = from.send(item(1)).unwrap_err().into();
         assert!(error.is_terminated());
+    });
+}
+
+#[test]
+fn what_a_host_kernel_sent_last_arrives_although_its_function_has_returned() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let open = Arc::new(AtomicBool::new(false));
+        let door = open.clone();
+        let end = started(
+            runtime,
+            RingKernel::<Item, Item>::host("end", move |context: &mut Context<Item, Item>| {
+                while let Some(item) = context.receive() {
+                    while !door.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    context.reply(*item);
+                }
+            })
+            .queue_capacity(1),
+        );
+        let once = RingKernel::<Item, ()>::host("once", |context: &mut Context<Item, ()>| {
+            context.receive();
+            (0..3).for_each(|number| context.send("out", item(number)).expect("declared"));
+        });
+        let once = started(runtime, once.output::<Item>("out"));
+        link(runtime, &once, &end);
+        once.send(item(0)).unwrap();
+        eventually(runtime, "the last value", || once.telemetry().emitted == 3);
+        // Nobody has the kernel after that, and one value finds no room yet.
+        drop(once);
+        std::thread::sleep(Duration::from_millis(30));
+        open.store(true, Ordering::Relaxed);
+        assert!(receive(runtime, &end, 3).iter().map(|item| item.number).eq(0..3));
+        eventually(runtime, "the end", || runtime.kernels().len() == 1);
+    });
+}
+
+#[test]
+fn a_host_kernel_that_is_terminated_still_replies() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let host = RingKernel::<Item, bool>::host("host", |context: &mut Context<Item, bool>| {
+            let mut gave = true;
+            while context.receive().is_some() {
+                gave = context.reply(gave);
+            }
+        });
+        let host = started(runtime, host.output_capacity(1));
+        host.send_many((0..3).map(item)).unwrap();
+        eventually(runtime, "a reply that waits", || host.telemetry().handled == 1);
+        std::thread::scope(|scope| {
+            let ending = scope.spawn(|| host.terminate(LONG).unwrap());
+            eventually(runtime, "the beginning of the end", || host.lifecycle() == KernelState::Terminating);
+            std::thread::sleep(Duration::from_millis(30));
+            assert!(host.iter().eq([true; 3]));
+            assert!(ending.join().unwrap().is_clean());
+        });
+    });
+}
+
+#[test]
+fn an_end_that_is_gone_costs_its_source_nothing() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let from = pass(runtime, "from", 4);
+        for _ in 0..3 {
+            let gone = runtime.launch(RingKernel::<Item, Item>::wgsl("gone", COUNT)).unwrap();
+            link(runtime, &from, &gone);
+            gone.terminate(LONG).unwrap();
+        }
+        from.send(item(0)).unwrap();
+        eventually(runtime, "a value for the last one", || from.telemetry().undeliverable > 0);
+        assert_eq!(from.telemetry().undeliverable, 1, "the others have been forgotten");
+        let end = sink(runtime, "end", 2);
+        link(runtime, &from, &end);
+        from.send(item(1)).unwrap();
+        assert_eq!(receive(runtime, &end, 1)[0].number, 1);
+        let books = from.telemetry();
+        assert_eq!((books.emitted, books.undeliverable), (2, 1));
     });
 }

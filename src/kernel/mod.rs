@@ -382,6 +382,10 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// anyway), and no caller lends its thread to the messages of others; each ask costs a hand-over between threads
     /// instead, which takes microseconds where running the handler at once takes nanoseconds.
     ///
+    /// Messages without state, and those of different instances, run on as many cores as are free, a round of them at
+    /// a time: its replies are there when all of its messages have ended. A native handler that does not come to its
+    /// end keeps them waiting, and other kernels from the core it has, but not from running.
+    ///
     /// # Example
     ///
     /// ```

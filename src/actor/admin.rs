@@ -87,6 +87,20 @@ impl<In: Message, Out: Message> Core<In, Out> {
         lock(&self.mailbox).state
     }
 
+    /// Waits until nobody is terminating the kernel any more; `false` at the deadline.
+    pub(super) fn wait_terminated(&self, deadline: Option<Instant>) -> bool {
+        let mut mailbox = lock(&self.mailbox);
+        while mailbox.state == KernelState::Terminating {
+            if passed(deadline) {
+                return false;
+            }
+            mailbox.blocked += 1;
+            mailbox = wait_until(&self.changed, mailbox, deadline);
+            mailbox.blocked -= 1;
+        }
+        true
+    }
+
     /// Runs `body` with the port between two messages.
     pub(super) fn with_port<R>(
         self: &Arc<Self>,

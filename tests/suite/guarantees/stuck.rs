@@ -3,7 +3,8 @@
 use super::kit::*;
 use crate::common::{LONG, runtime};
 use ringwork::{
-    Backpressure, Context, DeadLetterReason, Handle, KernelState, Options, RestartPolicy, RingKernel, Runtime, SendError,
+    Backpressure, Context, DeadLetterReason, Handle, KernelState, Options, RestartPolicy, RingKernel,
+    Runtime, SendError,
 };
 use std::time::{Duration, Instant};
 
@@ -363,6 +364,25 @@ fn shutdown_is_bounded_with_stuck_handlers() {
         assert!(runtime.kernels().is_empty());
         let refused = runtime.launch(counter(Kind::Native, "late", &native));
         assert!(refused.is_err_and(|error| error.is_terminated()));
+    });
+}
+
+#[test]
+fn shutdown_waits_for_a_kernel_that_another_thread_terminates() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        // More messages than a driver runs before it lets another kernel have its thread.
+        let kernel = runtime.launch(counter(Kind::Native, "slow", &latch).background()).unwrap();
+        kernel.activate().unwrap();
+        kernel.send_many((0..30).map(|number| job(number).taking(Duration::from_millis(10)))).unwrap();
+        std::thread::scope(|scope| {
+            let terminating = scope.spawn(|| kernel.terminate(LONG).unwrap());
+            eventually("it drains", || kernel.lifecycle() == KernelState::Terminating);
+            runtime.shutdown(LONG).unwrap();
+            let end = terminating.join().unwrap();
+            assert!(end.is_clean(), "there was time for all of them: {end:?}");
+        });
+        assert_eq!(kernel.telemetry().handled, 30);
     });
 }
 

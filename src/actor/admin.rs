@@ -192,18 +192,23 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Ends the kernel for good because of a fault: everybody who waits gets the cause.
+    /// Ends the kernel for good because of a fault: everybody who waits gets the cause. One that is being terminated
+    /// drains no further.
     pub(super) fn fail(&self, cause: &Error) {
         let mut mailbox = lock(&self.mailbox);
-        let Ok(state) = mailbox.state.after(Event::Fail, self.name()) else {
-            // Terminating already: that will deal with what is left.
-            return;
-        };
-        mailbox.state = state;
-        mailbox.failure =
-            Some(Error::new(ErrorKind::Failed, format!("kernel `{}` has failed: {cause}", self.name())));
+        match mailbox.state.after(Event::Fail, self.name()) {
+            Ok(state) => {
+                mailbox.state = state;
+                let text = format!("kernel `{}` has failed: {cause}", self.name());
+                mailbox.failure = Some(Error::new(ErrorKind::Failed, text));
+            }
+            // It ends as it would have, but handles nothing more; whoever terminates it deals with what is left.
+            Err(_) if mailbox.state == KernelState::Terminating => mailbox.draining = false,
+            Err(_) => return,
+        }
         self.hot.gate.clear(gate::ACTIVE);
-        self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+        // Not less than `terminate` may have asked for.
+        self.control.stop.fetch_max(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         let waiting = mailbox.take_waiters();
         drop(mailbox);
         for (token, cell) in waiting {
@@ -258,7 +263,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
             // This thread waits for so long and no longer: it does not run what nothing can interrupt.
             while !self.facts.on_probation && self.drive_as_sender(deadline) {}
             let mut mailbox = lock(&self.mailbox);
-            if passed(deadline) {
+            // It may have failed meanwhile.
+            if passed(deadline) || !mailbox.runs() {
                 return false;
             }
             if mailbox.is_empty() {

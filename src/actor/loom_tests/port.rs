@@ -108,6 +108,7 @@ impl Port for ModelPort {
         until: &Until,
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
+        let mut taken = 0;
         for (index, message) in batch.enumerate() {
             self.push(&mut std::iter::once(message));
             let progress = self.progress(until);
@@ -119,8 +120,9 @@ impl Port for ModelPort {
             if progress != Progress::Done {
                 return index + 1;
             }
+            taken = index + 1;
         }
-        usize::MAX
+        taken
     }
 
     fn progress(&mut self, until: &Until) -> Progress {

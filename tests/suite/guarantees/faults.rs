@@ -330,9 +330,16 @@ fn a_fault_while_the_kernel_drains_ends_the_drain_unless_it_restarts() {
 #[test]
 fn a_reply_does_not_wait_for_a_neighbour_that_hangs() {
     bounded(|| {
-        for kind in [Kind::Native, Kind::Host] {
+        type Make = fn(&Latch) -> RingKernel<Job, Answer>;
+        let shapes: [(&str, Make); 4] = [
+            ("serial", |latch| counter(Kind::Native, "neighbours", latch)),
+            ("instances", |latch| counter(Kind::Native, "neighbours", latch).instances(3)),
+            ("stateless", |latch| stateless("neighbours", latch)),
+            ("host", |latch| counter(Kind::Host, "neighbours", latch)),
+        ];
+        for (shape, make) in shapes {
             let (runtime, latch) = (runtime(), Latch::new());
-            let kernel = counter(kind, "neighbours", &latch).output_backpressure(Backpressure::DropOldest);
+            let kernel = make(&latch).output_backpressure(Backpressure::DropOldest);
             let kernel = runtime.launch(kernel).unwrap();
             kernel.activate().unwrap();
             kernel.send(job(0).action(BLOCK)).unwrap();
@@ -343,8 +350,8 @@ fn a_reply_does_not_wait_for_a_neighbour_that_hangs() {
             latch.let_one();
             latch.await_arrivals(2);
             let answer = first.wait(Duration::from_secs(2));
-            assert!(answer.is_ok(), "{kind:?}: it was handled, and its caller waits: {answer:?}");
-            assert_eq!(kernel.telemetry().handled, 2, "{kind:?}");
+            assert!(answer.is_ok(), "{shape}: it was handled, and its caller waits: {answer:?}");
+            assert_eq!(kernel.telemetry().handled, 2, "{shape}");
             latch.open();
             assert_eq!(settled(&kernel).handled, 3);
         }

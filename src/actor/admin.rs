@@ -19,6 +19,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// After its time-out, `terminate` gives a handler this long to notice that it has been stopped.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
+/// … and at least this long, even if the time is long over: so that whoever reads what has begun sees what was said
+/// before the last look that missed the stop word. No processor keeps a write to itself for so long.
+const NOTICE: Duration = Duration::from_millis(1);
+
 /// What became of a kernel's messages at its end.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -302,6 +306,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     fn end_port(self: &Arc<Self>, held: bool, grace: Option<Instant>) -> Termination<In> {
         self.control.stop.store(STOP_NOW, Ordering::Relaxed);
         self.hot.gate.clear(gate::ACTIVE);
+        let grace = grace.map(|grace| grace.max(Instant::now() + NOTICE));
         if held || self.seize(grace) {
             return self.end_seized(grace);
         }

@@ -6,7 +6,7 @@ use super::storage::CpuStorage;
 use super::threads::{Helpers, Threads};
 use crate::backend::{
     Around, Completion, DeviceStorage, Fault, LaunchSpec, One, PanicText, Port, PortControl, Progress,
-    STOP_AFTER_MESSAGE, Shape, Until,
+    STOP_AFTER_MESSAGE, STOP_NOW, Shape, Until,
 };
 use crate::compile::{Ending, FaultCode, Places, StopCheck};
 use crate::error::Result;
@@ -136,11 +136,9 @@ impl CpuPort {
         let stride = messages_between_looks(*cost);
         let mut unlooked = 0;
         while input.len() > 0 {
-            if control.stop_requested() || output.free() < runner.slots_per_message() {
+            if output.free() < runner.slots_per_message() || !control.begin(input.len() - 1) {
                 return Progress::Stopped;
             }
-            // Release: as in `set_waiting`.
-            control.waiting.store(input.len() - 1, Ordering::Release);
             let (header, payload) = input.get(0);
             let (token, message) = (header.token, &payload[..runner.parts.message]);
             let first = instance_of(*shape, message) * size;
@@ -185,7 +183,8 @@ impl CpuPort {
         let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
         while input.len() > 0 {
             let room = output.free() / runner.slots_per_message();
-            if room == 0 {
+            let is_alone = input.len() == 1;
+            if room == 0 || is_alone && !control.begin(0) {
                 return Progress::Stopped;
             }
             let end = runner.run_batch(
@@ -198,14 +197,19 @@ impl CpuPort {
                     first_instance: 0,
                     output,
                     stop: &stop,
-                    stop_at: STOP_AFTER_MESSAGE,
+                    // One that has been said to begin does.
+                    stop_at: if is_alone { STOP_NOW } else { STOP_AFTER_MESSAGE },
                     waiting: Some(&control.waiting),
                     last: until.token,
                 },
             );
             input.consume(end.completed);
             match end.why {
-                Ending::Stopped => return Progress::Stopped,
+                Ending::Stopped => {
+                    // Release: as in `set_waiting`. The batch has counted one that then did not begin.
+                    control.waiting.store(input.len(), Ordering::Release);
+                    return Progress::Stopped;
+                }
                 Ending::Interrupted => return Progress::Interrupted,
                 Ending::Fault(code) => {
                     let (header, message) = input.get(0);

@@ -220,6 +220,7 @@ fn a_stop_between_messages_leaves_the_rest_in_the_port() {
         control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         assert_eq!(port.progress(&STAY), Progress::Stopped);
         assert!(pop(&mut port).is_empty());
+        assert_eq!(control.waiting.load(Ordering::Relaxed), 2, "neither has begun");
         control.stop.store(0, Ordering::Relaxed);
         assert_eq!(port.progress(&Until { token: Some(1), ..STAY }), Progress::Done);
         assert_eq!(pop(&mut port).len(), 1);

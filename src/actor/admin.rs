@@ -20,6 +20,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// After its time-out, `terminate` gives a handler this long to notice that it has been stopped.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
+/// … and at least this long, even if the time is long over: so that whoever reads what has begun sees what was said
+/// before the last look that missed the stop word. No processor keeps a write to itself for so long.
+const NOTICE: Duration = Duration::from_millis(1);
+
 /// What became of a kernel's messages at its end.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -86,6 +90,20 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     pub(super) fn state(&self) -> KernelState {
         lock(&self.mailbox).state
+    }
+
+    /// Waits until nobody is terminating the kernel any more; `false` at the deadline.
+    pub(super) fn wait_terminated(&self, deadline: Option<Instant>) -> bool {
+        let mut mailbox = lock(&self.mailbox);
+        while mailbox.state == KernelState::Terminating {
+            if passed(deadline) {
+                return false;
+            }
+            mailbox.blocked += 1;
+            mailbox = wait_until(&self.changed, mailbox, deadline);
+            mailbox.blocked -= 1;
+        }
+        true
     }
 
     /// Runs `body` with the port between two messages.
@@ -179,18 +197,23 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Ends the kernel for good because of a fault: everybody who waits gets the cause.
+    /// Ends the kernel for good because of a fault: everybody who waits gets the cause. One that is being terminated
+    /// drains no further.
     pub(super) fn fail(&self, cause: &Error) {
         let mut mailbox = lock(&self.mailbox);
-        let Ok(state) = mailbox.state.after(Event::Fail, self.name()) else {
-            // Terminating already: that will deal with what is left.
-            return;
-        };
-        mailbox.state = state;
-        mailbox.failure =
-            Some(Error::new(ErrorKind::Failed, format!("kernel `{}` has failed: {cause}", self.name())));
+        match mailbox.state.after(Event::Fail, self.name()) {
+            Ok(state) => {
+                mailbox.state = state;
+                let text = format!("kernel `{}` has failed: {cause}", self.name());
+                mailbox.failure = Some(Error::new(ErrorKind::Failed, text));
+            }
+            // It ends as it would have, but handles nothing more; whoever terminates it deals with what is left.
+            Err(_) if mailbox.state == KernelState::Terminating => mailbox.draining = false,
+            Err(_) => return,
+        }
         self.hot.gate.clear(gate::ACTIVE);
-        self.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
+        // Not less than `terminate` may have asked for.
+        self.control.stop.fetch_max(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         let waiting = mailbox.take_waiters();
         drop(mailbox);
         for (token, cell) in waiting {
@@ -245,7 +268,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
             // This thread waits for so long and no longer: it does not run what nothing can interrupt.
             while !self.facts.on_probation && self.drive_as_sender(deadline) {}
             let mut mailbox = lock(&self.mailbox);
-            if passed(deadline) {
+            // It may have failed meanwhile.
+            if passed(deadline) || !mailbox.runs() {
                 return false;
             }
             if mailbox.is_empty() {
@@ -283,6 +307,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     fn end_port(self: &Arc<Self>, held: bool, grace: Option<Instant>) -> Termination<In> {
         self.control.stop.store(STOP_NOW, Ordering::Relaxed);
         self.hot.gate.clear(gate::ACTIVE);
+        let grace = grace.map(|grace| grace.max(Instant::now() + NOTICE));
         if held || self.seize(grace) {
             return self.end_seized(grace);
         }

@@ -17,6 +17,7 @@ pub(crate) trait AnyKernel: Send + Sync {
     fn name(&self) -> &str;
     fn state(&self) -> KernelState;
     fn telemetry(&self) -> Telemetry;
+    /// Terminates it, or waits for whoever does; `false` if something was left behind, or it is not done at the deadline.
     fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool;
     /// Takes the port between messages, for a change of links; `false` at the deadline.
     fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool;
@@ -51,8 +52,11 @@ impl<In: Message, Out: Message> AnyKernel for Core<In, Out> {
     }
 
     fn end(self: Arc<Self>, deadline: Option<Instant>, grace: Option<Instant>) -> bool {
-        // One that somebody else is terminating already is being dealt with.
-        self.terminate(deadline, grace).map_or(true, |end| !end.detached)
+        match self.terminate(deadline, grace) {
+            Ok(end) => !end.detached,
+            // Somebody else does, and needs the background driver for it.
+            Err(_) => self.wait_terminated(deadline),
+        }
     }
 
     fn hold(self: Arc<Self>, deadline: Option<Instant>) -> bool {

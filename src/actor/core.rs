@@ -274,6 +274,14 @@ impl<In: Message, Out: Message> Core<In, Out> {
             facts,
             control,
         });
+        let told = Arc::downgrade(&core);
+        core.control.on_place(Box::new(move || {
+            if let Some(core) = told.upgrade() {
+                // Whoever holds the lock has yet to wait.
+                drop(lock(&core.mailbox));
+                core.changed.notify_all();
+            }
+        }));
         if core.facts.dispatched {
             let told = Arc::downgrade(&core);
             core.control.on_ready(Box::new(move |is_lost| {

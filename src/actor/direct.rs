@@ -217,19 +217,20 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let plain = self.plain();
         let (mut handled, mut last, mut fault, mut replies) = (0u64, None, None, Vec::new());
         let mut run = |engine: &mut Engine<Out>| {
-            let Engine { port: Some(port), finished, .. } = engine else { return 0 };
+            let Engine { port: Some(port), finished, .. } = engine else { return (0, false) };
             let room = if queue_replies { self.replies.room() } else { usize::MAX };
             let count = batch.len().min(room);
             finished.clear();
             let limits = Limits { deadline: None, slice: Some(SLICE) };
             let until = Until { token: None, limits, patience: None };
             let inside = Inside::enter(self.facts.id);
-            port.exchange(
+            let taken = port.exchange(
                 &mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))),
                 &until,
                 &mut |completion| collect(plain, completion, finished),
             );
             drop(inside);
+            let is_left = taken > finished.len();
             for (token, result) in finished.drain(..) {
                 last = Some(batch.pop_front().expect("a result for each message, in order"));
                 match result {
@@ -244,15 +245,15 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
             // What did not begin, or was interrupted, stays in the sender's hands.
             port.clear();
-            count
+            (count, is_left)
         };
         // SAFETY: the gate is held.
-        let begun = unsafe { self.engine.with(&mut run) };
+        let (count, is_left) = unsafe { self.engine.with(&mut run) };
         let direct = &self.hot.direct;
         // Relaxed read, Release store: the holder of the gate is the only writer.
         let before = direct.load(Ordering::Relaxed);
         direct.store(before + handled, Ordering::Release);
-        if begun > 0 && handled == 0 {
+        if count > 0 && handled == 0 {
             // Slow, or stopped: the mailbox takes it from here.
             self.hot.gate.set(gate::BACKGROUND);
         }
@@ -269,8 +270,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 _ => {}
             }
         } else {
-            // The last one begun was in hand then, and has been accounted for.
-            if fault.is_none() && handled > 0 {
+            // The last one begun was in hand then, and has been accounted for: one that was left in the middle, or else the
+            // last that came to its end.
+            if is_left {
+                last = batch.pop_front();
+            } else if fault.is_none() && handled > 0 {
                 direct.store(before + handled - 1, Ordering::Release);
                 replies.pop();
             }

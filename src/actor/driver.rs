@@ -201,9 +201,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
     /// whether missing room kept more out.
     fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
-        // A handler that is not known to be fast gets its messages one by one: no reply waits for the message after
-        // it, which may take for ever.
-        let slow = self.facts.shape == Shape::Serial
+        // A handler that is not known to be fast gets its messages one by one: no reply waits for the message beside
+        // it or after it, which may take for ever. Unless its user wants them to run on all cores all the same.
+        let slow = (self.facts.shape == Shape::Serial || self.facts.on_probation)
             && !self.facts.dispatched
             && self.hot.gate.load() & gate::BACKGROUND != 0;
         let most = if slow { 1 } else { most };

@@ -31,6 +31,8 @@ mod loom_tests;
 mod mailbox;
 #[cfg_attr(loom, path = "pool_model.rs")]
 mod pool;
+#[cfg(all(test, not(loom)))]
+mod port_tests;
 mod receive;
 mod recovery;
 mod runtime;

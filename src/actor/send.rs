@@ -226,7 +226,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return true;
         }
         let mut mailbox = lock(&self.mailbox);
-        while mailbox.closed().is_none() && mailbox.room(self.waiting()) == 0 {
+        while mailbox.closed().is_none() && mailbox.room(self.control.waiting_for_place()) == 0 {
             if crate::sync::passed(deadline) {
                 return false;
             }

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::message::Token;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Told that something came back from a device, or that it is lost.
@@ -20,6 +20,9 @@ pub(crate) struct PortControl {
     pub stop: AtomicU32,
     /// Messages in the port whose handler has not begun; written by the port's holder only.
     pub waiting: AtomicUsize,
+    /// Somebody waits for a place in the mailbox, and has not been told of one.
+    awaited: AtomicBool,
+    on_place: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// What to call when something came back from the device: whoever waits for it may not hold the port.
     ready: std::sync::Mutex<Option<Box<Ready>>>,
     /// The round in hand runs one message at a time: all before the last that is not waiting are complete. Written
@@ -32,6 +35,56 @@ impl PortControl {
     #[inline]
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed) >= STOP_AFTER_MESSAGE
+    }
+
+    /// Says that a message begins, and so many in the port have not. `false` if somebody has asked to stop: then it does
+    /// not begin.
+    #[inline]
+    pub(crate) fn begin(&self, behind: usize) -> bool {
+        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
+        self.waiting.store(behind, Ordering::Release);
+        // In this order, and then whoever has asked to stop finds the message begun, or it does not begin. The compiler is
+        // to keep it; a processor may not, but only for as long as it takes a store to reach its cache, and who reads
+        // this in the end has asked a millisecond before. A fence would cost each message 20 cycles.
+        compiler_fence(Ordering::SeqCst);
+        if self.stop_requested() {
+            // Release: as above.
+            self.waiting.store(behind + 1, Ordering::Release);
+            return false;
+        }
+        if behind == 0 {
+            // Those before it are over soon, and then told of; this one may take for ever.
+            self.tell_of_place();
+        }
+        true
+    }
+
+    /// Tells those who wait for a place in the mailbox that there may be one.
+    fn tell_of_place(&self) {
+        // SeqCst pairs with the fence in `waiting_for_place`: that sees the place, or is seen here.
+        fence(Ordering::SeqCst);
+        // Relaxed: whoever is told looks again, under the mailbox's lock.
+        if self.awaited.load(Ordering::Relaxed)
+            && let Some(tell) = self.on_place.get()
+        {
+            self.awaited.store(false, Ordering::Relaxed);
+            tell();
+        }
+    }
+
+    /// As [`waiting`](Self::waiting), for whoever waits for a place if that leaves none.
+    pub(crate) fn waiting_for_place(&self) -> usize {
+        self.awaited.store(true, Ordering::Relaxed);
+        // SeqCst pairs with the fence in `tell_of_place`.
+        fence(Ordering::SeqCst);
+        // Acquire pairs with the Release in `begin`.
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Sets what is called when a message that is alone in the port begins while somebody waits for its place.
+    pub(crate) fn on_place(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        let is_first = self.on_place.set(tell).is_ok();
+        debug_assert!(is_first, "a kernel is told once");
     }
 
     /// Sets what [`call_ready`](Self::call_ready) calls.

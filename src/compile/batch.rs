@@ -3,7 +3,7 @@
 use super::{EmitSlot, FaultCode, Outcome, StopCheck, TableView};
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_REPLY, SlotRing};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 
 /// Messages of one kernel to be run one after the other, all that comes out of each straight into the ring that takes
 /// it: the emitted values, output by output, then the reply.
@@ -30,7 +30,8 @@ pub(crate) struct Batch<'a> {
     pub stop: &'a StopCheck<'a>,
     /// A stop word from here on is obeyed between two messages; one of [`STOP_NOW`](super::STOP_NOW), always inside.
     pub stop_at: u32,
-    /// Is told before each message how many behind it in the ring have not begun.
+    /// Is told before each message, and before the look at the stop word that may keep it from beginning, how many behind
+    /// it in the ring have not begun.
     pub waiting: Option<&'a AtomicUsize>,
     /// The batch ends behind this message.
     pub last: Option<Token>,
@@ -88,12 +89,14 @@ impl Batch<'_> {
         let mut reply = vec![0u128; if self.emits.is_empty() { 0 } else { self.reply_size.div_ceil(16) }];
         for completed in 0..count {
             let end = |why| BatchEnd { completed, why };
-            if self.stop.word() >= self.stop_at {
-                return end(Ending::Stopped);
-            }
             if let Some(waiting) = self.waiting {
                 // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
                 waiting.store(self.input.len() - completed - 1, Ordering::Release);
+                // Before the look at the stop word, as in `PortControl::begin`.
+                compiler_fence(Ordering::SeqCst);
+            }
+            if self.stop.word() >= self.stop_at {
+                return end(Ending::Stopped);
             }
             let place = match self.places {
                 Places::First(_) => completed,

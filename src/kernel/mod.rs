@@ -225,6 +225,10 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// driver's threads, and on callers' threads once it has shown itself to be fast. Nothing can interrupt it: one
     /// that is fast as a rule and slow now and then should be kept in the [`background`](Self::background), and one
     /// that blocks belongs into a [host kernel](Self::host).
+    ///
+    /// One that takes 5 µs or more gets one message at a time, whatever its shape, so that no reply waits for another
+    /// message. In the [`background`](Self::background) its messages run on all cores, however long they take, if its
+    /// shape allows that.
     pub fn native<S: DeviceMessage>(
         name: impl Into<String>,
         function: impl Fn(In, &mut S) -> Out + Send + Sync + 'static,
@@ -383,6 +387,10 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// Deadlines of asks then hold whatever a [native](Self::native) handler does (a WGSL handler can be stopped
     /// anyway), and no caller lends its thread to the messages of others; each ask costs a hand-over between threads
     /// instead, which takes microseconds where running the handler at once takes nanoseconds.
+    ///
+    /// Messages without state, and those of different instances, run on as many cores as are free, a round of them at
+    /// a time: its replies are there when all of its messages have ended. A native handler that does not come to its
+    /// end keeps them waiting, and other kernels from the core it has, but not from running.
     ///
     /// # Example
     ///

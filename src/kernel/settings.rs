@@ -310,10 +310,12 @@ impl Settings {
             ));
         }
         if let (Some(native), Some((given, _))) = (self.native_state, &self.initial_state)
-            && native.name != given.name
+            && native != *given
         {
             let found = if native.size == 0 {
                 " has no state".to_owned()
+            } else if native.name == given.name {
+                format!("'s state is another `{}`, with other fields", native.name)
             } else {
                 format!("'s state is a `{}`", native.name)
             };

@@ -1,7 +1,7 @@
 //! The port of a model: a queue, a plain function, and a log that only the gate protects.
 
 use super::{Number, reply_to};
-use crate::backend::{Completion, Fault, Port, PortControl, Progress, STOP_AFTER_MESSAGE, STOP_NOW, Until};
+use crate::backend::{Completion, Fault, Port, PortControl, Progress, STOP_NOW, Until};
 use crate::error::Result;
 use crate::message::Token;
 use crate::sync::Guarded;
@@ -108,6 +108,7 @@ impl Port for ModelPort {
         until: &Until,
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
+        let mut taken = 0;
         for (index, message) in batch.enumerate() {
             self.push(&mut std::iter::once(message));
             let progress = self.progress(until);
@@ -119,17 +120,17 @@ impl Port for ModelPort {
             if progress != Progress::Done {
                 return index + 1;
             }
+            taken = index + 1;
         }
-        usize::MAX
+        taken
     }
 
     fn progress(&mut self, until: &Until) -> Progress {
         while let Some(&(token, value)) = self.input.front() {
-            let stop = self.control.stop.load(std::sync::atomic::Ordering::Relaxed);
-            if stop >= STOP_AFTER_MESSAGE {
+            if !self.control.begin(self.input.len() - 1) {
                 return Progress::Stopped;
             }
-            self.set_waiting(self.input.len() - 1);
+            let stop = self.control.stop.load(std::sync::atomic::Ordering::Relaxed);
             if self.interruptions > 0 && (until.limits.slice.is_some() || stop >= STOP_NOW) {
                 self.interruptions -= 1;
                 return Progress::Interrupted;

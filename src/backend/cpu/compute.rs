@@ -1,8 +1,8 @@
 //! Entry points on the CPU: workgroups on all cores, each as one run of an engine.
 
-use super::parallel::SharedPool;
 use super::runner::units;
 use super::storage::CpuStorage;
+use super::threads::Threads;
 use crate::backend::compute::{DeviceKernel, DispatchClock, DispatchTime, budget_error};
 use crate::backend::{DeviceStorage, STOP_NOW};
 use crate::compile::compute::OnCpu;
@@ -23,8 +23,7 @@ const PIECES: u64 = 16;
 pub(super) struct CpuKernel {
     compiled: Arc<CompiledCompute>,
     on_cpu: Arc<OnCpu>,
-    pool: SharedPool,
-    parallelism: usize,
+    threads: Arc<Threads>,
     spare: Mutex<Vec<Scratch>>,
 }
 
@@ -48,9 +47,9 @@ struct Job<'a> {
 }
 
 impl CpuKernel {
-    pub(super) fn new(compiled: Arc<CompiledCompute>, pool: SharedPool, parallelism: usize) -> Result<Self> {
+    pub(super) fn new(compiled: Arc<CompiledCompute>, threads: Arc<Threads>) -> Result<Self> {
         let on_cpu = compiled.on_cpu()?;
-        Ok(Self { compiled, on_cpu, pool, parallelism, spare: Mutex::default() })
+        Ok(Self { compiled, on_cpu, threads, spare: Mutex::default() })
     }
 
     fn scratch(&self) -> Scratch {
@@ -84,7 +83,7 @@ impl DeviceKernel for CpuKernel {
         }
         let total: u64 = groups.iter().map(|along| u64::from(*along)).product();
         let invocations = total.saturating_mul(self.compiled.program.invocations().into());
-        let workers = if total == 1 || invocations <= MOST_ALONE { 1 } else { self.parallelism };
+        let workers = if total == 1 || invocations <= MOST_ALONE { 1 } else { self.threads.parallelism() };
         let job = Job {
             kernel: self,
             buffers: storages.iter().map(|storage| storage.view()).collect(),
@@ -94,17 +93,20 @@ impl DeviceKernel for CpuKernel {
             stop: AtomicU32::new(0),
             faulted: AtomicBool::new(false),
         };
-        let make = || {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.parallelism);
-            pool.thread_name(|index| format!("ringwork-cpu-{index}")).build().ok()
-        };
-        match (workers > 1).then(|| self.pool.get_or_init(make).as_ref()).flatten() {
-            Some(pool) => pool.in_place_scope(|scope| {
-                // This thread is one of them.
-                (1..workers).for_each(|_| scope.spawn(|_| job.run()));
-                job.run();
-            }),
-            None => job.run(),
+        let mut wanted = workers - 1;
+        let is_over = wanted > 0
+            && self.threads.scope(|scope| {
+                // This thread is one of them, and calls the others as they become free.
+                job.run(|| {
+                    let mut helpers = self.threads.take(wanted);
+                    wanted -= helpers.left();
+                    while helpers.left() > 0 {
+                        helpers.spawn(scope, || job.run(|| ()));
+                    }
+                });
+            });
+        if !is_over {
+            job.run(|| ());
         }
         drop(guards);
         // Relaxed: all who ran are over, and the scope's end came after that.
@@ -116,8 +118,8 @@ impl DeviceKernel for CpuKernel {
 }
 
 impl Job<'_> {
-    /// Runs pieces until none is left.
-    fn run(&self) {
+    /// Runs pieces until none is left, each after a call of `before`.
+    fn run(&self, mut before: impl FnMut()) {
         let mut scratch = self.kernel.scratch();
         let on_cpu = &*self.kernel.on_cpu;
         let mut tables = self.buffers.clone();
@@ -139,6 +141,7 @@ impl Job<'_> {
         let stop = StopCheck::new(&self.stop, &Limits::NONE);
         let total: u64 = self.groups.iter().map(|along| u64::from(*along)).product();
         loop {
+            before();
             // Relaxed: the number says nothing but who takes the piece.
             let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
             let end = total.min(first.saturating_add(self.piece));

@@ -9,6 +9,7 @@ mod runner;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use super::compute::DeviceKernel;
 use super::{
@@ -53,8 +54,7 @@ pub(crate) fn accelerator() -> Accelerator {
 /// The CPU as a device.
 pub(crate) struct CpuDevice {
     capabilities: Capabilities,
-    /// Made when the first batch is large enough to be worth it.
-    pool: parallel::SharedPool,
+    threads: Arc<threads::Threads>,
 }
 
 impl CpuDevice {
@@ -73,7 +73,7 @@ impl CpuDevice {
             largest_buffer,
             longest_loop: None,
         };
-        Arc::new(Self { capabilities, pool: Arc::default() })
+        Arc::new(Self { capabilities, threads: Arc::new(threads::Threads::new(parallelism)) })
     }
 }
 
@@ -96,11 +96,10 @@ impl Device for CpuDevice {
     }
 
     fn compute(&self, compiled: &Arc<compile::CompiledCompute>) -> Result<Arc<dyn DeviceKernel>> {
-        let parallelism = self.capabilities.parallelism;
-        Ok(Arc::new(compute::CpuKernel::new(compiled.clone(), self.pool.clone(), parallelism)?))
+        Ok(Arc::new(compute::CpuKernel::new(compiled.clone(), self.threads.clone())?))
     }
 
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>> {
-        Ok(Box::new(port::CpuPort::new(spec, self.pool.clone(), self.capabilities.parallelism)?))
+        Ok(Box::new(port::CpuPort::new(spec, self.threads.clone())?))
     }
 }

@@ -2,24 +2,17 @@
 
 use super::port::instance_of;
 use super::runner::{Ran, Round, Runner, Scratch, fault};
+use super::threads::Helpers;
 use crate::backend::{Around, Fault, PortControl, STOP_NOW, Shape};
 use crate::compile::{Ending, Limits, Places, StopCheck};
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, SlotHeader, SlotRing};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
-/// The device's thread pool: made when the first round is worth it, `None` if the system gives no threads.
-pub(super) type SharedPool = Arc<OnceLock<Option<rayon::ThreadPool>>>;
-
-/// A kernel's share of the device's thread pool.
-pub(super) struct Workers {
-    pool: SharedPool,
-    parallelism: usize,
-    /// One per lane, kept from round to round.
-    lanes: Vec<Lane>,
-}
+/// What the threads of a round work on, kept from round to round.
+#[derive(Default)]
+pub(super) struct Lanes(Vec<Lane>);
 
 /// A round to run.
 pub(super) struct Job<'a> {
@@ -57,52 +50,37 @@ pub(super) enum Item<'a> {
     Fault(Token, Fault),
 }
 
-impl Workers {
-    pub(super) fn new(pool: SharedPool, parallelism: usize) -> Self {
-        Self { pool, parallelism, lanes: Vec::new() }
-    }
-
-    pub(super) fn parallelism(&self) -> usize {
-        self.parallelism
-    }
-
-    /// Are there threads to run on?
-    pub(super) fn ready(&self) -> bool {
-        let make = || {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.parallelism);
-            pool.thread_name(|index| format!("ringwork-cpu-{index}")).build().ok()
-        };
-        self.parallelism > 1 && self.pool.get_or_init(make).is_some()
-    }
-
-    /// Runs the job's messages.
-    ///
-    /// # Panics
-    ///
-    /// If the pool is not [`ready`](Self::ready).
-    pub(super) fn run<'a>(&'a mut self, job: &Job<'_>, states: &mut [u8]) -> Results<'a> {
-        let count = job.count;
-        while self.lanes.len() < self.parallelism {
-            self.lanes.push(Lane {
+impl Lanes {
+    /// Runs the job's messages, on this thread and on those of the helpers.
+    pub(super) fn run<'a>(
+        &'a mut self,
+        job: &Job<'_>,
+        states: &mut [u8],
+        mut helpers: Helpers<'_>,
+    ) -> Results<'a> {
+        let (count, parallelism) = (job.count, 1 + helpers.left());
+        while self.0.len() < parallelism {
+            self.0.push(Lane {
                 scratch: job.runner.scratch(),
                 messages: Vec::new(),
                 out: SlotRing::new(1, job.runner.longest_output()),
                 faults: VecDeque::new(),
             });
         }
+        let lanes = &mut self.0[..parallelism];
         // A lane owns a run of neighbouring messages (no state), or of neighbouring instances: a counting sort
         // into one inbox per lane keeps each instance's messages in order.
         let block = match job.shape {
-            Shape::Instances { count: instances, .. } => (instances as usize).div_ceil(self.parallelism),
-            _ => count.div_ceil(self.parallelism),
+            Shape::Instances { count: instances, .. } => (instances as usize).div_ceil(parallelism),
+            _ => count.div_ceil(parallelism),
         }
         .max(1);
-        self.lanes.iter_mut().for_each(|lane| lane.messages.clear());
+        lanes.iter_mut().for_each(|lane| lane.messages.clear());
         for index in 0..count {
             let lane = lane_of(job.shape, job.input, index, block);
-            self.lanes[lane].messages.push(index as u32);
+            lanes[lane].messages.push(index as u32);
         }
-        for lane in &mut self.lanes {
+        for lane in lanes.iter_mut() {
             let slots = (lane.messages.len() * job.runner.slots_per_message()) as u32;
             lane.out.clear();
             if lane.out.free() < slots as usize {
@@ -110,23 +88,29 @@ impl Workers {
             }
             lane.faults.clear();
         }
-        let pool =
-            self.pool.get().and_then(Option::as_ref).expect("the caller has asked whether it is ready");
         let bytes_per_lane = block * job.runner.parts.state;
         let instances = matches!(job.shape, Shape::Instances { .. });
-        pool.in_place_scope(|scope| {
-            let mut rest = states;
-            for (index, lane) in self.lanes.iter_mut().enumerate() {
+        helpers.threads().scope(|scope| {
+            let (mut rest, mut own) = (states, None);
+            for (index, lane) in lanes.iter_mut().enumerate() {
                 let first = index * block;
                 let taken = if instances { bytes_per_lane.min(rest.len()) } else { 0 };
-                let (own, others) = rest.split_at_mut(taken);
+                let (states, others) = rest.split_at_mut(taken);
                 rest = others;
-                if !lane.messages.is_empty() {
-                    scope.spawn(move |_| (job.around)(&mut || lane.run(job, own, first)));
+                if lane.messages.is_empty() {
+                    continue;
+                }
+                let run = move || (job.around)(&mut || lane.run(job, states, first));
+                match own {
+                    None => own = Some(run),
+                    Some(_) => helpers.spawn(scope, run),
                 }
             }
+            if let Some(mut run) = own {
+                run();
+            }
         });
-        Results { lanes: &mut self.lanes, block, count }
+        Results { lanes, block, count }
     }
 }
 

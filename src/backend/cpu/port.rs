@@ -1,11 +1,12 @@
 //! A kernel's port on the CPU: two rings, the states, and the loop that runs handlers between them.
 
-use super::parallel::{self, SharedPool, Workers};
+use super::parallel::{self, Lanes};
 use super::runner::{Ran, Round, Runner, Scratch, fault, units};
 use super::storage::CpuStorage;
+use super::threads::{Helpers, Threads};
 use crate::backend::{
     Around, Completion, DeviceStorage, Fault, LaunchSpec, One, PanicText, Port, PortControl, Progress,
-    STOP_AFTER_MESSAGE, Shape, Until,
+    STOP_AFTER_MESSAGE, STOP_NOW, Shape, Until,
 };
 use crate::compile::{Ending, FaultCode, Places, StopCheck};
 use crate::error::Result;
@@ -47,7 +48,8 @@ pub(super) struct CpuPort {
     tables: Vec<Arc<dyn DeviceStorage>>,
     /// Texts of panics whose fault slots have not been popped, in order.
     panics: VecDeque<Box<PanicText>>,
-    workers: Workers,
+    threads: Arc<Threads>,
+    lanes: Lanes,
     /// See [`Port::ran_beside`].
     beside: Vec<usize>,
     around: Arc<Around>,
@@ -62,7 +64,7 @@ fn storage(table: &Arc<dyn DeviceStorage>) -> &CpuStorage {
 }
 
 impl CpuPort {
-    pub(super) fn new(spec: LaunchSpec, pool: SharedPool, parallelism: usize) -> Result<Self> {
+    pub(super) fn new(spec: LaunchSpec, threads: Arc<Threads>) -> Result<Self> {
         let views = spec.tables.iter().map(|table| storage(table).view()).collect();
         let runner = Runner::new(&spec, views);
         let round = (spec.round as usize).min(MOST_OUTPUT_SLOTS / runner.slots_per_message()).max(1);
@@ -88,7 +90,8 @@ impl CpuPort {
             control: spec.control,
             tables,
             panics: Default::default(),
-            workers: Workers::new(pool, parallelism),
+            threads,
+            lanes: Lanes::default(),
             around: spec.around,
             cost: 0.0,
             beside: Vec::new(),
@@ -133,11 +136,9 @@ impl CpuPort {
         let stride = messages_between_looks(*cost);
         let mut unlooked = 0;
         while input.len() > 0 {
-            if control.stop_requested() || output.free() < runner.slots_per_message() {
+            if output.free() < runner.slots_per_message() || !control.begin(input.len() - 1) {
                 return Progress::Stopped;
             }
-            // Release: as in `set_waiting`.
-            control.waiting.store(input.len() - 1, Ordering::Release);
             let (header, payload) = input.get(0);
             let (token, message) = (header.token, &payload[..runner.parts.message]);
             let first = instance_of(*shape, message) * size;
@@ -182,7 +183,8 @@ impl CpuPort {
         let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
         while input.len() > 0 {
             let room = output.free() / runner.slots_per_message();
-            if room == 0 {
+            let is_alone = input.len() == 1;
+            if room == 0 || is_alone && !control.begin(0) {
                 return Progress::Stopped;
             }
             let end = runner.run_batch(
@@ -195,14 +197,19 @@ impl CpuPort {
                     first_instance: 0,
                     output,
                     stop: &stop,
-                    stop_at: STOP_AFTER_MESSAGE,
+                    // One that has been said to begin does.
+                    stop_at: if is_alone { STOP_NOW } else { STOP_AFTER_MESSAGE },
                     waiting: Some(&control.waiting),
                     last: until.token,
                 },
             );
             input.consume(end.completed);
             match end.why {
-                Ending::Stopped => return Progress::Stopped,
+                Ending::Stopped => {
+                    // Release: as in `set_waiting`. The batch has counted one that then did not begin.
+                    control.waiting.store(input.len(), Ordering::Release);
+                    return Progress::Stopped;
+                }
                 Ending::Interrupted => return Progress::Interrupted,
                 Ending::Fault(code) => {
                     let (header, message) = input.get(0);
@@ -323,26 +330,27 @@ impl CpuPort {
             && waiting > 1
             && self.cost * waiting as f64 > WORTH_SPREADING
             && self.output.free() >= waiting * self.runner.slots_per_message()
-            && !self.control.stop_requested()
-            && self.workers.ready();
-        let progress = if spread {
-            let cores = self.workers.parallelism();
-            let most = (LONGEST_ROUND * cores as f64 / self.cost) as usize;
-            self.run_in_parallel(most.max(cores).min(waiting))
-        } else {
-            self.run_serially(until)
+            && !self.control.stop_requested();
+        let threads = spread.then(|| self.threads.clone());
+        let helpers = threads.as_ref().map(|threads| threads.take(threads.parallelism() - 1));
+        let (progress, cores) = match helpers.filter(|helpers| helpers.left() > 0) {
+            Some(helpers) => {
+                let cores = 1 + helpers.left();
+                let most = (LONGEST_ROUND * cores as f64 / self.cost) as usize;
+                (self.run_in_parallel(most.max(cores).min(waiting), helpers), cores)
+            }
+            None => (self.run_serially(until), 1),
         };
         let done = waiting - self.input.len();
         if done > 0 {
-            let cores = if spread { self.workers.parallelism().min(done) as f64 } else { 1.0 };
-            let cost = begun.elapsed().as_nanos() as f64 * cores / done as f64;
+            let cost = begun.elapsed().as_nanos() as f64 * cores.min(done) as f64 / done as f64;
             self.cost = if self.cost == 0.0 { cost } else { self.cost * 0.75 + cost * 0.25 };
         }
         progress
     }
 
-    /// The first `count` messages on all cores, outputs in the order of the messages.
-    fn run_in_parallel(&mut self, count: usize) -> Progress {
+    /// The first `count` messages on this thread and those of the helpers, outputs in the order of the messages.
+    fn run_in_parallel(&mut self, count: usize, helpers: Helpers<'_>) -> Progress {
         // Relaxed: as in `run_serially`.
         self.control.one_at_a_time.store(false, Ordering::Relaxed);
         self.set_waiting(self.input.len() - count);
@@ -355,8 +363,8 @@ impl CpuPort {
             reset: self.reset.as_deref(),
             control: &self.control,
         };
-        let results =
-            self.workers.run(&job, &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size]);
+        let states = &mut bytemuck::cast_slice_mut(&mut self.states)[..self.states_size];
+        let results = self.lanes.run(&job, states, helpers);
         let (complete, beside) = results.merge(&self.input, self.shape, |result| match result {
             parallel::Item::Slot(header, payload) => {
                 self.output.push(header.token, header.kind, &payload[..header.len as usize]);

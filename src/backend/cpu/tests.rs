@@ -1,6 +1,7 @@
 //! The port by itself: a round on all cores gives what the same round gives one message after the other.
 
 use super::port::CpuPort;
+use super::threads::Threads;
 use crate::backend::{
     Code, Completion, Fault, LaunchSpec, Limits, NativeHandler, PanicText, Port, PortControl, Progress,
     STOP_AFTER_MESSAGE, STOP_NOW, Shape, Until,
@@ -8,8 +9,8 @@ use crate::backend::{
 use crate::compile::{self, HandlerSource, OutputDecl};
 use crate::message;
 use proptest::prelude::*;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
 message! {
     /// A message for an instance.
@@ -59,7 +60,7 @@ fn port(code: Code, shape: Shape, round: u32) -> (CpuPort, Arc<PortControl>) {
         control: control.clone(),
         around: Arc::new(|body: &mut dyn FnMut()| body()),
     };
-    (CpuPort::new(spec, Arc::new(OnceLock::new()), 3).unwrap(), control)
+    (CpuPort::new(spec, Arc::new(Threads::new(3))).unwrap(), control)
 }
 
 fn push(port: &mut CpuPort, messages: &[Input]) {
@@ -219,6 +220,7 @@ fn a_stop_between_messages_leaves_the_rest_in_the_port() {
         control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
         assert_eq!(port.progress(&STAY), Progress::Stopped);
         assert!(pop(&mut port).is_empty());
+        assert_eq!(control.waiting.load(Ordering::Relaxed), 2, "neither has begun");
         control.stop.store(0, Ordering::Relaxed);
         assert_eq!(port.progress(&Until { token: Some(1), ..STAY }), Progress::Done);
         assert_eq!(pop(&mut port).len(), 1);

@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// Version of the bytes and of what the code expects of whoever calls it: part of [`host_key`](super::host_key).
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// The first bytes of every machine code that is kept.
 const MAGIC: [u8; 8] = *b"ringjit\0";
 

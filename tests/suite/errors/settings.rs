@@ -5,6 +5,20 @@ use crate::common::runtime;
 use ringwork::{BackendKind, Context, Error, RestartPolicy, RestartState, RingKernel, Runtime, message};
 use std::time::Duration;
 
+/// Types of the same name as another.
+mod wide {
+    ringwork::message! {
+        /// Another size.
+        pub struct Total { pub sum: u32, pub count: u32 }
+    }
+}
+mod real {
+    ringwork::message! {
+        /// Another field of the same size.
+        pub struct Total { pub sum: f32 }
+    }
+}
+
 fn echo() -> RingKernel<Reply, Reply> {
     RingKernel::wgsl("k", ECHO)
 }
@@ -181,6 +195,15 @@ fn initial_states_fit_the_handler() {
         Error::is_invalid,
         "kernel `k`: initial_state is a `Total`, but the function has no state",
     );
+    for kernel in
+        [native().initial_state(wide::Total::default()), native().initial_state(real::Total::default())]
+    {
+        launch_refused(
+            kernel,
+            Error::is_invalid,
+            "kernel `k`: initial_state is a `Total`, but the function's state is another `Total`, with other fields",
+        );
+    }
 }
 
 #[test]

@@ -239,6 +239,33 @@ fn drop_oldest_drops_the_oldest_of_the_lowest_priority() {
 }
 
 #[test]
+fn the_place_of_a_message_that_begins_is_given_to_a_sender_that_waits() {
+    bounded(|| {
+        for background in [true, false] {
+            let (runtime, latch) = (runtime(), Latch::new());
+            let kernel = counter(Kind::Native, "one", &latch).queue_capacity(1);
+            let kernel = runtime.launch(if background { kernel.background() } else { kernel }).unwrap();
+            kernel.activate().unwrap();
+            kernel.send(job(0).action(BLOCK)).unwrap();
+            latch.await_arrivals(1);
+            kernel.send(job(1).action(BLOCK)).unwrap();
+            std::thread::scope(|scope| {
+                let sending = scope.spawn(|| kernel.send(job(2)).unwrap());
+                // It finds the mailbox full, and waits. Sooner or later, the outcome is to be the same.
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(!sending.is_finished());
+                latch.let_one();
+                latch.await_arrivals(2);
+                eventually("there is a place", || sending.is_finished());
+                assert_eq!(kernel.telemetry().handled, 1, "the second one is at the latch still");
+                latch.open();
+            });
+            assert_eq!(settled(&kernel).handled, 3);
+        }
+    });
+}
+
+#[test]
 fn an_ask_whose_message_is_dropped_errors_at_once() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());

@@ -3,8 +3,8 @@
 use super::kit::*;
 use crate::common::{LONG, runtime};
 use ringwork::{
-    Backpressure, Context, DeadLetterReason, Handle, KernelState, RestartPolicy, RestartState, RingKernel,
-    SendError, message,
+    Backpressure, Context, DeadLetterReason, Execution, Handle, KernelState, RestartPolicy, RestartState,
+    RingKernel, SendError, message,
 };
 use std::time::{Duration, Instant};
 
@@ -285,11 +285,61 @@ fn a_host_kernel_that_does_not_reply_is_visible() {
 }
 
 #[test]
+fn a_fault_while_the_kernel_drains_ends_the_drain_unless_it_restarts() {
+    let mut kinds = vec![Kind::Native];
+    // What a device was given together with the faulty message is its neighbour, and handled.
+    if device().execution == Execution::Host {
+        kinds.push(Kind::Wgsl);
+    }
+    bounded(move || {
+        for (kind, policy) in kinds.iter().flat_map(|kind| [(*kind, RestartPolicy::Never), (*kind, GO_ON)]) {
+            let (runtime, latch) = (runtime(), Latch::new());
+            let mut kernel = counter(kind, "faulty", &latch).restart(policy);
+            let mut hold = Duration::ZERO;
+            if kind == Kind::Wgsl {
+                hold = Duration::from_millis(100);
+                kernel = kernel.loop_budget(loops_for(3 * hold));
+            }
+            let kernel = runtime.launch(kernel).unwrap();
+            kernel.activate().unwrap();
+            kernel.send(job(0).action(BLOCK).taking(hold)).unwrap();
+            kernel.send(job(1).action(FAULT)).unwrap();
+            let asked = kernel.request(job(2)).unwrap();
+            kernel.send(job(3)).unwrap();
+            std::thread::scope(|scope| {
+                let terminating = scope.spawn(|| kernel.terminate(LONG).unwrap());
+                eventually("it drains", || kernel.lifecycle() != KernelState::Active);
+                latch.open();
+                let (end, answer) = (terminating.join().unwrap(), asked.wait(LONG));
+                let returned: Vec<u32> = end.returned.iter().map(|message| message.number).collect();
+                if policy == GO_ON {
+                    assert!(end.is_clean() && answer.is_ok(), "{kind:?}: {end:?}, {answer:?}");
+                    return;
+                }
+                assert_eq!(returned, [2, 3], "{kind:?}: nothing is handled after the fault");
+                let error = answer.unwrap_err();
+                assert!(error.is_failed() && error.to_string().contains(cause(kind)), "{kind:?}: {error}");
+            });
+            let books = settled(&kernel);
+            assert_eq!(books.dead_letters.get(DeadLetterReason::Fault), 1);
+            assert_eq!(books.handled, if policy == GO_ON { 3 } else { 1 }, "{kind:?}");
+        }
+    });
+}
+
+#[test]
 fn a_reply_does_not_wait_for_a_neighbour_that_hangs() {
     bounded(|| {
-        for kind in [Kind::Native, Kind::Host] {
+        type Make = fn(&Latch) -> RingKernel<Job, Answer>;
+        let shapes: [(&str, Make); 4] = [
+            ("serial", |latch| counter(Kind::Native, "neighbours", latch)),
+            ("instances", |latch| counter(Kind::Native, "neighbours", latch).instances(3)),
+            ("stateless", |latch| stateless("neighbours", latch)),
+            ("host", |latch| counter(Kind::Host, "neighbours", latch)),
+        ];
+        for (shape, make) in shapes {
             let (runtime, latch) = (runtime(), Latch::new());
-            let kernel = counter(kind, "neighbours", &latch).output_backpressure(Backpressure::DropOldest);
+            let kernel = make(&latch).output_backpressure(Backpressure::DropOldest);
             let kernel = runtime.launch(kernel).unwrap();
             kernel.activate().unwrap();
             kernel.send(job(0).action(BLOCK)).unwrap();
@@ -300,8 +350,8 @@ fn a_reply_does_not_wait_for_a_neighbour_that_hangs() {
             latch.let_one();
             latch.await_arrivals(2);
             let answer = first.wait(Duration::from_secs(2));
-            assert!(answer.is_ok(), "{kind:?}: it was handled, and its caller waits: {answer:?}");
-            assert_eq!(kernel.telemetry().handled, 2, "{kind:?}");
+            assert!(answer.is_ok(), "{shape}: it was handled, and its caller waits: {answer:?}");
+            assert_eq!(kernel.telemetry().handled, 2, "{shape}");
             latch.open();
             assert_eq!(settled(&kernel).handled, 3);
         }

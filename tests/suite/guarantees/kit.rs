@@ -162,6 +162,18 @@ pub fn counter(kind: Kind, name: &str, latch: &Latch) -> RingKernel<Job, Answer>
     }
 }
 
+/// A native kernel without state that waits at the latch where it is told to, and sleeps first as long as it is told to.
+pub fn stateless(name: &str, latch: &Latch) -> RingKernel<Job, Answer> {
+    let latch = latch.inner();
+    RingKernel::native(name, move |job: Job, _: &mut ()| {
+        std::thread::sleep(Duration::from_micros(job.micros.into()));
+        if job.action == BLOCK {
+            latch.pass();
+        }
+        Answer { sender: job.sender, number: job.number, ..Answer::default() }
+    })
+}
+
 /// As [`counter`], and a WGSL handler begins where it stays: one that loops and writes a table is never begun on a
 /// caller's thread, from where it would go back to the ring when it takes long.
 pub fn holdable(runtime: &Runtime, kind: Kind, name: &str, latch: &Latch) -> RingKernel<Job, Answer> {

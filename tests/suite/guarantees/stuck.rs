@@ -336,6 +336,25 @@ fn shutdown_is_bounded_with_stuck_handlers() {
 }
 
 #[test]
+fn shutdown_waits_for_a_kernel_that_another_thread_terminates() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        // More messages than a driver runs before it lets another kernel have its thread.
+        let kernel = runtime.launch(counter(Kind::Native, "slow", &latch).background()).unwrap();
+        kernel.activate().unwrap();
+        kernel.send_many((0..30).map(|number| job(number).taking(Duration::from_millis(10)))).unwrap();
+        std::thread::scope(|scope| {
+            let terminating = scope.spawn(|| kernel.terminate(LONG).unwrap());
+            eventually("it drains", || kernel.lifecycle() == KernelState::Terminating);
+            runtime.shutdown(LONG).unwrap();
+            let end = terminating.join().unwrap();
+            assert!(end.is_clean(), "there was time for all of them: {end:?}");
+        });
+        assert_eq!(kernel.telemetry().handled, 30);
+    });
+}
+
+#[test]
 fn the_last_clone_dropped_shuts_down() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());
@@ -411,5 +430,47 @@ fn stuck_handlers_do_not_keep_others_from_running() {
         for kernel in stuck {
             assert_eq!(settled(&kernel).handled, 1);
         }
+    });
+}
+
+#[test]
+fn handlers_that_wait_on_all_cores_do_not_keep_others_from_running() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let stuck = runtime.launch(stateless("stuck", &latch).background()).unwrap();
+        stuck.activate().unwrap();
+        // So that what a message takes is known, and a few are worth all cores.
+        stuck.ask(job(0).taking(Duration::from_millis(5)), LONG).unwrap();
+        stuck.send_many((0..cores).map(|number| job(number).action(BLOCK))).unwrap();
+        latch.await_arrivals(cores);
+
+        // What else there is that wants all cores goes on without them.
+        let source = with_churn(
+            "fn on_message(m: Job) -> Answer {
+                 var noise = m.number;
+                 for (var i = 0u; i < m.loops; i++) { noise = churn(noise); }
+                 return Answer(m.sender, m.number, 1u, noise);
+             }",
+        );
+        let fine = runtime.launch(RingKernel::<Job, Answer>::wgsl("fine", source)).unwrap();
+        fine.activate().unwrap();
+        for round in 0..2 {
+            fine.send_many((0..64).map(|number| job(number).taking(Duration::from_micros(300)))).unwrap();
+            eventually("a round of another kernel is handled", || {
+                fine.telemetry().handled == 64 * (round + 1)
+            });
+        }
+        let ones = runtime.buffer(&[1u32; 1 << 14]).unwrap();
+        let add = "@group(0) @binding(0) var<storage, read_write> numbers: array<u32>;
+                   @compute @workgroup_size(64)
+                   fn main(@builtin(global_invocation_id) id: vec3<u32>) { numbers[id.x] += 1u; }";
+        let orchestrator = runtime.orchestrator();
+        let add = orchestrator.kernel(add, "main").unwrap().bind("numbers", &ones);
+        add.dispatch([1 << 8, 1, 1]).unwrap();
+        assert!(ones.to_vec().unwrap().iter().all(|number| *number == 2));
+        assert_eq!(stuck.telemetry().handled, 1);
+        latch.open();
+        eventually("the others are handled", || stuck.telemetry().handled == u64::from(cores) + 1);
     });
 }

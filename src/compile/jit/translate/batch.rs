@@ -107,10 +107,11 @@ impl Translator<'_, '_> {
         let count = self.load_scalar(run, offset_of!(BatchRun, count) as u32, types::I32);
         let is_over = self.ins().icmp(IntCC::Equal, completed, count);
         self.leave_batch_if(batch, is_over, DONE);
+        // Before the look at the stop word, as `Batch::each` does.
+        self.tell_waiting(completed);
         let word = self.ins().atomic_load(types::I32, MemFlagsData::trusted(), stop_word);
         let is_stopped = self.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, word, stop_at);
         self.leave_batch_if(batch, is_stopped, STOPPED);
-        self.tell_waiting(completed);
 
         let index = self.ins().iadd(first, completed);
         let slot = self.ring_slot(input, index);

@@ -94,16 +94,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Waits until nobody is terminating the kernel any more; `false` at the deadline.
     pub(super) fn wait_terminated(&self, deadline: Option<Instant>) -> bool {
-        let mut mailbox = lock(&self.mailbox);
-        while mailbox.state == KernelState::Terminating {
-            if passed(deadline) {
-                return false;
-            }
-            mailbox.blocked += 1;
-            mailbox = wait_until(&self.changed, mailbox, deadline);
-            mailbox.blocked -= 1;
-        }
-        true
+        self.wait_mailbox(deadline, |mailbox| mailbox.state != KernelState::Terminating)
     }
 
     /// Runs `body` with the port between two messages.

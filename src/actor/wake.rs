@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::gate::{self, Gate};
+use super::mailbox::Mailbox;
 use crate::backend::Shape;
 use crate::message::Message;
 use crate::sync::{Ordering, lock, passed, spin, wait_until};
@@ -83,8 +84,17 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
             return self.wait_gate(deadline, |gate| gate.load() & gate::BUSY == 0);
         }
+        self.wait_mailbox(deadline, |mailbox| mailbox.hand.is_none())
+    }
+
+    /// Waits until it is so with the mailbox; `false` at the deadline.
+    pub(super) fn wait_mailbox(
+        &self,
+        deadline: Option<Instant>,
+        is_so: impl Fn(&Mailbox<In, Out>) -> bool,
+    ) -> bool {
         let mut mailbox = lock(&self.mailbox);
-        while mailbox.hand.is_some() {
+        while !is_so(&mailbox) {
             if passed(deadline) {
                 return false;
             }

@@ -1,6 +1,7 @@
 //! One-shot compute: real entry points, against the same in plain Rust.
 
 mod alone;
+mod barriers;
 mod errors;
 mod groups;
 mod helpers;

@@ -3,6 +3,7 @@
 use super::core::{Core, Engine};
 use super::driver::Round;
 use super::gate;
+use super::lifecycle::KernelState;
 use crate::backend::Fault;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{Credits, RestartPolicy, RestartState};
@@ -19,8 +20,15 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// says so; if not, the kernel has failed. The gate is held.
     pub(super) fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) -> Round {
         self.hand_out(engine);
-        // What is not here yet comes through the host: the old port takes nothing more.
-        lock(&self.mailbox).awaited = 0;
+        {
+            let mut mailbox = lock(&self.mailbox);
+            // What is not here yet comes through the host: the old port takes nothing more.
+            mailbox.awaited = 0;
+            // By a fault in what had come back.
+            if mailbox.state == KernelState::Failed {
+                return Round::Stopped;
+            }
+        }
         let cause = engine.port.as_ref().and_then(|port| port.failure());
         let cause = cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost"));
         let RestartPolicy::OneForOne { state, .. } = self.facts.restart else {

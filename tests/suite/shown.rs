@@ -79,7 +79,7 @@ fn the_cache_tells_what_it_holds_and_why_nothing_is_on_disk() {
     let settings = CacheSettings::new().memory_capacity(3).without_disk();
     let runtime = Runtime::builder().backend(BackendKind::Cpu).cache(settings).build().unwrap();
     let text = runtime.cache_statistics().to_string();
-    let memory = "memory: 0 of 3 handlers, 0 hits, 0 misses, 0 evictions; disk: off (";
+    let memory = "memory: 0 of 6 handlers and entry points, 0 hits, 0 misses, 0 evictions; disk: off (";
     assert!(text.starts_with(memory) && text.ends_with(')') && text.len() > memory.len() + 1, "{text}");
 
     // Under a file there is no folder.

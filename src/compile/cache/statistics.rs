@@ -71,7 +71,8 @@ impl fmt::Display for CacheStatistics {
         };
         write!(
             f,
-            "memory: {entries} of {capacity} handlers, {hits} hits, {misses} misses, {evictions} evictions; disk: {disk}"
+            "memory: {entries} of {capacity} handlers and entry points, {hits} hits, {misses} misses, {evictions} evictions; \
+             disk: {disk}"
         )
     }
 }

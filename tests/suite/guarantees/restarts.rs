@@ -14,8 +14,8 @@ const BOTH: [Kind; 2] = [Kind::Wgsl, Kind::Native];
 fn launched(runtime: &Runtime, kind: Kind, latch: &Latch, policy: RestartPolicy) -> Handle<Job, Answer> {
     let kernel = counter(kind, "restarts", latch)
         .initial_state(Tally { count: 7, sum: 700, noise: 0 })
-        .loop_budget(1000)
         .restart(policy);
+    let kernel = if kind == Kind::Wgsl { kernel.loop_budget(1000) } else { kernel };
     let kernel = runtime.launch(kernel).unwrap();
     kernel.activate().unwrap();
     kernel
@@ -97,8 +97,8 @@ fn only_the_instance_that_faulted_is_reset() {
                 let kernel = counter(kind, "instances", &latch)
                     .initial_state(Tally { count: 100, ..Tally::default() })
                     .instances(9)
-                    .loop_budget(1000)
                     .restart(policy(state));
+                let kernel = if kind == Kind::Wgsl { kernel.loop_budget(1000) } else { kernel };
                 let kernel = runtime.launch(kernel).unwrap();
                 kernel.activate().unwrap();
                 let all = || (0..9).map(|to| job(1).to(to));

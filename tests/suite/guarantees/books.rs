@@ -216,8 +216,9 @@ fn balances_to_the_end(kind: Kind, strategy: Backpressure) {
     check_books(&books);
     assert_eq!(books.pending, 0, "{books:?}");
     assert_eq!(books.returned, end.returned.len() as u64);
-    let abandoned = u64::from(end.abandoned.is_some());
-    assert_eq!(books.dead_letters.get(DeadLetterReason::Abandoned), abandoned);
+    // With the message in hand goes what ran beside it, in a round on all cores.
+    let abandoned = books.dead_letters.get(DeadLetterReason::Abandoned);
+    assert_eq!(abandoned > 0, end.abandoned.is_some(), "{books:?}");
     let newest = books.dead_letters.get(DeadLetterReason::DroppedNewest);
     let oldest = books.dead_letters.get(DeadLetterReason::DroppedOldest);
     assert_eq!(books.dead_letters.total(), abandoned + newest + oldest);
@@ -245,8 +246,9 @@ fn balances_to_the_end(kind: Kind, strategy: Backpressure) {
     // What was accepted and neither handled nor returned can only be a dead letter.
     assert!(vanished <= books.dead_letters.total(), "{vanished} messages vanished, {books:?}");
     let handled: u64 = handled.iter().map(|count| u64::from(*count)).sum();
-    // The message in hand at the end may have noted itself before it was stopped.
-    assert!(handled == books.handled || handled == books.handled + abandoned, "{handled} noted, {books:?}");
+    // What was in hand at the end may have noted itself before it was stopped.
+    let possible = books.handled..=books.handled + abandoned;
+    assert!(possible.contains(&handled), "{handled} noted, {books:?}");
 }
 
 #[test]

@@ -199,6 +199,7 @@ fn what_a_member_that_is_gone_had_sent_takes_no_room() {
         for number in 1..4 {
             two.send_timeout(item(number), LONG).unwrap();
         }
-        eventually(runtime, "all", || two.telemetry().handled == 5);
+        // Those that waited come too, if the thread of the one that sent them still has it.
+        eventually(runtime, "all", || (5..=7).contains(&two.telemetry().handled));
     });
 }

@@ -80,7 +80,7 @@
 //! | `cuda` | the CUDA backend, which needs NVIDIA's driver to run, and NVRTC unless the cache has what it runs; nothing of CUDA to build |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
-//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 35 to 80 times slower
+//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 30 to 70 times slower
 //! where it has something to compute. [`Telemetry::engine`] says so, and why.
 //!
 //! | backend | in this version |

@@ -112,8 +112,8 @@ impl PoolStatistics {
 /// ended.
 ///
 /// Blocks come in sizes a quarter of a power of two apart. A buffer gets one of the smallest size that is large enough, and
-/// of no other, and sees just what it asked for. A new buffer never shows what was in its block before: it begins with its own values, or without any
-/// (and where a kernel that may write is to have it, it is zeroed first).
+/// of no other, and sees just what it asked for. A new buffer never shows what was in its block before: it begins with its
+/// own values, or without any (and where a kernel that may write is to have it, it is zeroed first).
 ///
 /// A pool that runs out of blocks of a size allocates as many as it has of that size, up to 16 MiB at once: so a device whose
 /// resident kernels have to leave before it can allocate is asked rarely. What is [reserved](Self::reserve) needs no

@@ -27,10 +27,10 @@ pub enum Backpressure {
 
 /// What happens to a kernel whose handler faulted or panicked.
 ///
-/// A kernel whose device is lost fails, unless it restarts with its snapshot or initial state and has no tables. Then a device
-/// is opened again: the kernel's [own accelerator](crate::RingKernel::on), or what the runtime's backend finds, which with
-/// [`Auto`](crate::BackendKind::Auto) may be the CPU. Messages without a result run again, and it counts as a restart. A host kernel's function is called again; of the states only
-/// [`Current`](RestartState::Current) applies to it.
+/// A kernel whose device is lost fails, unless it restarts with its snapshot or initial state and has no tables. Then a
+/// device is opened again: the kernel's [own accelerator](crate::RingKernel::on), or what the runtime's backend finds,
+/// which with [`Auto`](crate::BackendKind::Auto) may be the CPU. Messages without a result run again, and it counts as a
+/// restart. A host kernel's function is called again; of the states only [`Current`](RestartState::Current) applies to it.
 ///
 /// # Example
 ///

@@ -7,8 +7,13 @@ use std::fmt::Write;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The resident driver's text.
-pub(super) const RING: &str = include_str!("../../../shaders/cuda/ring.cuh");
+/// What comes behind a handler's text: its rings, and the resident driver.
+const DRIVER: &str = concat!(
+    "#line 1 \"ringwork/ring.cuh\"\n",
+    include_str!("../../../shaders/cuda/ring.cuh"),
+    "#line 1 \"ringwork/resident.cuh\"\n",
+    include_str!("../../../shaders/cuda/resident.cuh"),
+);
 /// Lanes of a warp.
 pub(super) const LANES: u32 = 32;
 /// Warps of a kernel's one block, at most.
@@ -200,7 +205,7 @@ impl Layout {
             let rows: Vec<_> = rows.collect();
             places = format!("#define RT_OUTPUT_PLACES {{{}}}\n", rows.join(", "));
         }
-        format!("{head}{places}{handler}\n#line 1 \"ring.cuh\"\n{RING}")
+        format!("{head}{places}{handler}\n{DRIVER}")
     }
 
     /// The stamp of a position, where it is in its granule.

@@ -1,11 +1,11 @@
 //! NVIDIA GPUs through CUDA: every kernel is a resident one, which polls a ring of messages in mapped host memory.
 //!
-//! A kernel's [port](port) writes messages into its [lane](lane)'s ring and watches the place of the next record itself;
-//! where nobody waits, the device's [watch](watch) does. The driver that runs on the device, and how the rings work, is in
-//! `shaders/cuda/ring.cuh`. A kernel leaves the device when it has nothing to do, when it is asked to, and when the device
-//! has to be [quiet](gpu::Gpu::quietly), and comes back when there is something to do. It is a block of as many warps as its
-//! shape, its ring and the device have [room](room) for. What it emits goes into the ring of the kernel at its [link]'s end,
-//! where there is room for all that may come.
+//! A kernel's [port](port) writes messages into its [lane](lane)'s ring and watches the place of the next record
+//! itself; where nobody waits, the device's [watch](watch) does. How the rings work is in `shaders/cuda/ring.cuh`, and
+//! the driver that runs on the device is `resident.cuh` beside it. A kernel leaves the device when it has nothing to
+//! do, when it is asked to, and when the device has to be [quiet](gpu::Gpu::quietly), and comes back when there is
+//! something to do. It is a block of as many warps as its shape, its ring and the device have [room](room) for. What it
+//! emits goes into the ring of the kernel at its [link]'s end, where there is room for all that may come.
 //!
 //! The host's side calls CUDA through `cudarc`, which loads driver and NVRTC when they are first asked for; without them
 //! the backend is unavailable, and says why.

@@ -264,7 +264,7 @@ const Emulation emulation = {
     },
     [](unsigned* to, unsigned value) {
       flush();
-      // As a mistake in `ring.cuh` would have it.
+      // As a mistake in `resident.cuh` would have it.
       if (seeds().unordered) return __atomic_store_n(to, value, __ATOMIC_RELAXED);
       __atomic_store_n(to, value, __ATOMIC_RELEASE);
     },
@@ -285,7 +285,8 @@ struct Part {
 
 constexpr Part UNIT = {32, 2048, 100 << 10};
 
-// Which resident kernels there is room for: one that finds none waits until others have left, as on a real device.
+// Which kernels there is room for: one that finds none for its first block waits until others have left, as on a real
+// device. What further blocks of a grid take does not count.
 struct Units {
   std::mutex mutex;
   std::vector<Part> free = std::vector<Part>(seeds().units, UNIT);
@@ -731,11 +732,9 @@ API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned 
     }
     const Part part = {1, lanes, shared};
     size_t unit = 0;
-    if (is_resident) {
-      while (!units().enter(part, unit)) {
-        if (born != generation.load()) return;
-        usleep(50);
-      }
+    while (!units().enter(part, unit)) {
+      if (born != generation.load()) return;
+      usleep(50);
     }
     Launch own;
     own.generation = born;
@@ -745,7 +744,7 @@ API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned 
     emulated::run_grid({grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared,
                        is_resident ? emulated::STACK : emulated::SMALL_STACK, [&] { run(copy.data()); });
     launch = nullptr;
-    if (is_resident) units().leave(part, unit);
+    units().leave(part, unit);
   };
   Stream* to = (Stream*)stream;
   if (to->recording) {

@@ -1,9 +1,10 @@
 //! Entry points on CUDA: a kernel of as many blocks as there are workgroups, on a stream of its own.
 
-use super::driver;
+use super::driver::{self, Block};
 use super::gpu::{DeviceMemory, Gpu, Shared};
 use super::kernel::Code;
 use super::layout::Table;
+use super::room::Part;
 use super::storage::CudaStorage;
 use crate::backend::DeviceStorage;
 use crate::backend::compute::{DeviceKernel, DispatchClock, DispatchTime, budget_error};
@@ -27,6 +28,8 @@ struct Dispatch {
 pub(super) struct CudaKernel {
     compiled: Arc<CompiledCompute>,
     code: Arc<Code>,
+    /// What one of its blocks takes of a multiprocessor.
+    part: Part,
     /// One dispatch at a time, because of the words.
     turn: Mutex<Turn>,
     /// Last: the code and the words go back to it.
@@ -75,7 +78,11 @@ impl CudaKernel {
         let event = || driver::timed_event().map_err(|refusal| gpu.refused("an event", refusal));
         let events = event()?.zip(event()?).map(|(begun, ended)| [Shared(begun), Shared(ended)]);
         let turn = Mutex::new(Turn { stream: gpu.stream()?, words, events });
-        Ok(Self { compiled, gpu, code, turn })
+        let block = Block { threads: compiled.program.workgroup_size.iter().product(), shared: 0 };
+        // SAFETY: the code is loaded; its context is this thread's since it has a stream.
+        let blocks = unsafe { driver::blocks(code.function.0, block) };
+        let part = Part::of(blocks.map_err(|refusal| gpu.refused("the room for an entry point", refusal))?);
+        Ok(Self { compiled, gpu, code, part, turn })
     }
 }
 
@@ -97,6 +104,7 @@ impl DeviceKernel for CudaKernel {
         }
         let mut dispatch = Dispatch { tables, fault: turn.words.address, stop: turn.words.address + 4 };
         let block = self.compiled.program.workgroup_size;
+        gpu.wait_for_room(self.part)?;
         // Relaxed: resident kernels are forgiven to wait meanwhile, and a little longer does no harm.
         gpu.dispatches.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the function takes this parameter; the buffers, the code and the words live as long as this call, which
@@ -107,6 +115,7 @@ impl DeviceKernel for CudaKernel {
             })
         };
         gpu.dispatches.fetch_sub(1, Ordering::Relaxed);
+        gpu.give_room_of(self.part);
         let host = DispatchTime { duration: begun.elapsed(), clock: DispatchClock::Host };
         let duration = done.map_err(|refusal| gpu.refused("a dispatch", refusal))?;
         let device = duration.map(|duration| DispatchTime { duration, clock: DispatchClock::Device });

@@ -9,7 +9,7 @@ use super::host::{self, HostMemory, Mapped, Remains};
 use super::kernel::Code;
 use super::lane::Lane;
 use super::nvrtc::NoCode;
-use super::room::{Part, Room};
+use super::room::{Part, Room, Who};
 use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// A handler that does not end holds up what is done quietly for so long, and then the driver decides.
 const QUIET: Duration = Duration::from_millis(100);
+/// How often a dispatch looks whether there is room for it.
+const ROOM_STEP: Duration = Duration::from_micros(100);
 /// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
 /// the next time; all of it, if there is too little for something else.
 const MOST_SPARE: usize = 64 << 20;
@@ -214,13 +216,29 @@ impl Gpu {
         lanes.push(Arc::downgrade(lane));
     }
 
-    /// Takes room for one more kernel, if there is some. If not, the watch asks others to leave.
-    pub fn has_room_for(&self, part: Part) -> bool {
-        let has_room = lock(&self.room).enter(part);
+    /// Takes room for one more block, if there is some. If not, the watch asks kernels to leave.
+    pub fn has_room_for(&self, who: Who, part: Part) -> bool {
+        let has_room = lock(&self.room).enter(who, part, Instant::now());
         if !has_room {
             self.watch.make_room(|| lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
         }
         has_room
+    }
+
+    /// Takes room for a block of a dispatch, which else would not begin while resident kernels have something to do: waits
+    /// until some of these have left.
+    ///
+    /// # Errors
+    ///
+    /// `DeviceLost`, as it is when one of them hangs.
+    pub fn wait_for_room(&self, part: Part) -> Result<()> {
+        while !self.has_room_for(Who::Dispatch, part) {
+            if let Some(loss) = self.loss() {
+                return Err(loss);
+            }
+            std::thread::sleep(ROOM_STEP);
+        }
+        Ok(())
     }
 
     /// Takes room where there is more than enough: what is done quietly.

@@ -6,6 +6,7 @@ use crate::backend::cuda::layout::{
     EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LEAVE, Launch, STOP, Table,
 };
 use crate::backend::cuda::pulse::{MOST_DEAF, Pulse};
+use crate::backend::cuda::room::Who;
 use crate::backend::cuda::storage::CudaStorage;
 use crate::backend::{STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, Result};
@@ -227,7 +228,7 @@ impl Lane {
         // SeqCst pairs with `hold`: either this is seen to run there, or the hold here.
         if self.holds.load(Ordering::SeqCst) > 0
             || self.gpu.bind().is_err()
-            || !self.gpu.has_room_for(self.part)
+            || !self.gpu.has_room_for(Who::Kernel, self.part)
         {
             return;
         }

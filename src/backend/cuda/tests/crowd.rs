@@ -7,7 +7,8 @@ use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::lane::Lane;
 use crate::backend::cuda::layout::Layout;
 use crate::backend::cuda::{CudaDevice, nvrtc};
-use crate::backend::{Limits, Progress, Shape, Until};
+use crate::backend::{Device, Limits, Progress, Shape, Until};
+use crate::compile::{Cache, CacheSettings, ComputeSource};
 use crate::sync::lock;
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +98,60 @@ fn a_small_device_has_room_for_fewer_and_loses_none() {
         all_at_once(&mut kernels, 300);
         drop(kernels);
         one_beside_busy_ones(&device, 12);
+    });
+}
+
+/// Runs an entry point while messages keep busy as many kernels as fill the device.
+fn a_dispatch_beside_busy_ones(device: &CudaDevice, busy: usize) {
+    let source = ComputeSource {
+        name: "fill",
+        text: "@group(0) @binding(0) var<storage, read_write> cells: array<u32>;
+            @compute @workgroup_size(256)
+            fn main(@builtin(global_invocation_id) id: vec3<u32>) { cells[id.x] = id.x + 1u; }",
+        entry: "main",
+        constants: &[],
+        loop_budget: 1,
+        draft: false,
+    };
+    let cache = Cache::new(&CacheSettings::new().without_disk(), None).expect("settings that are good");
+    let compiled = cache.compute(&source).expect("it compiles").expect("it is no draft");
+    let kernel = device.compute(&compiled).expect("it is loaded");
+    let cells = device.allocate(4 * 512).expect("there is memory");
+    let mut others: Vec<_> = (0..busy).map(|_| Kernel::launch(device, echo())).collect();
+    let (told, hears) = mpsc::channel();
+    let dispatched = cells.clone();
+    // Not waited for, if it never ends.
+    std::thread::spawn(move || {
+        for _ in 0..5 {
+            let done = kernel.dispatch(std::slice::from_ref(&dispatched), [2, 1, 1]);
+            told.send(done.map(|_| ())).expect("somebody waits");
+        }
+    });
+    let begun = Instant::now();
+    let mut ended = 0;
+    while ended < 5 {
+        for other in &mut others {
+            other.push(&[message(0, 0, 1)]);
+            step(other);
+        }
+        if let Ok(done) = hears.try_recv() {
+            done.expect("it runs");
+            ended += 1;
+        }
+        assert!(begun.elapsed() < LONG, "dispatch {ended} does not come to its turn");
+    }
+    let mut bytes = [0; 4 * 512];
+    cells.read(0, &mut bytes, super::kit::deadline()).expect("nobody else has them");
+    let values: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+    assert!(values.into_iter().eq(1..=512));
+}
+
+#[test]
+fn a_dispatch_has_its_turn_on_a_small_device_full_of_kernels() {
+    seeded("crowd::a_dispatch_has_its_turn_on_a_small_device_full_of_kernels", "units=1", || {
+        let device = device_of(8).expect("the emulation is there");
+        // Eight of them fill it; of twelve, some wait as well.
+        [8, 12].into_iter().for_each(|busy| a_dispatch_beside_busy_ones(&device, busy));
     });
 }
 

@@ -268,13 +268,6 @@ fn plan_wgsl<In, Out>(
         loop_budget: settings.loop_budget(),
     })?;
     let program = &*handler.program;
-    if settings.initial_state.is_some() && !program.has_state() {
-        return Err(invalid(
-            name,
-            "initial_state is set, but the handler has no state: give `on_message` a second parameter \
-             `s: ptr<function, State>`",
-        ));
-    }
     let shape = shape_of(name, program.has_state(), plain.input, settings)?;
     let shape = match shape {
         Shape::Stateless if program.writes_tables && !settings.unordered_writes => Shape::Serial,

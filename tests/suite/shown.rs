@@ -4,8 +4,9 @@ use crate::common::{LONG, runtime};
 use crate::errors::{ECHO, Reply};
 use ringwork::{
     Accelerator, AcceleratorKind, BackendKind, BufferView, CacheSettings, Context, DeadLetterReason,
-    Envelope, Error, Priority, RingKernel, Runtime, SendError, SendManyError, Uuid,
+    Envelope, Error, PoolSettings, Priority, RingKernel, Runtime, SendError, SendManyError, Uuid,
 };
+use std::ops::Bound;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -184,11 +185,41 @@ fn a_part_of_a_buffer_is_read_as_the_whole_is() {
     assert_eq!(buffer.to_vec().unwrap(), [1, 20, 3, 4, 5]);
     let error = middle.copy_from(&[1, 2]).unwrap_err();
     assert!(error.is_invalid(), "{error:?}");
+    middle.copy_from(&[20, 3, 4]).unwrap();
+    let after_the_first = (Bound::Excluded(0), Bound::Unbounded);
+    assert_eq!(buffer.slice(after_the_first).unwrap().to_vec().unwrap(), [20, 3, 4, 5]);
     let none = buffer.slice(2..2).unwrap();
     assert!(none.is_empty());
     assert_eq!(none.to_vec().unwrap(), []);
     none.fill(9).unwrap();
     assert_eq!(buffer.to_vec().unwrap(), [1, 20, 3, 4, 5]);
+}
+
+#[test]
+fn what_a_runtime_has_shows_its_names_and_states() {
+    let runtime = runtime();
+    let echo = runtime.launch(RingKernel::<Reply, Reply>::wgsl("echo", ECHO)).unwrap();
+    assert_eq!(format!("{echo:?}"), "Handle { kernel: \"echo\", state: Launched }");
+    let shown = format!("{runtime:?}");
+    assert!(shown.starts_with("Runtime { kernels: [") && shown.contains("echo"), "{shown}");
+
+    let orchestrator = runtime.orchestrator();
+    let text = "@group(0) @binding(0) var<storage, read_write> cells: array<u32>;
+        @compute @workgroup_size(1) fn fill() { cells[0] = 7u; }";
+    let cells = runtime.buffer(&[1u32]).unwrap();
+    let kernel = orchestrator.kernel(text, "fill").unwrap().bind("cells", &cells.clone());
+    assert_eq!(format!("{kernel:?}"), "ComputeKernel { entry: \"fill\", bound: [\"cells\"], .. }");
+    kernel.dispatch([1, 1, 1]).unwrap();
+    assert_eq!(format!("{orchestrator:?}"), "ComputeOrchestrator { history: 1, .. }");
+    assert_eq!(cells.to_vec().unwrap(), [7], "a clone is the same buffer");
+
+    let pool = runtime.memory_pool(PoolSettings::new(4096)).unwrap();
+    assert_eq!(pool.statistics().reuse_ratio(), None);
+    drop(pool.buffer(&[0u32; 64]).unwrap());
+    let buffer = pool.buffer(&[0u32; 64]).unwrap();
+    assert_eq!(pool.statistics().reuse_ratio(), Some(0.5));
+    assert_eq!(format!("{pool:?}"), "MemoryPool(256 bytes used, 0 free, 4096 at most)");
+    drop(buffer);
 }
 
 #[test]

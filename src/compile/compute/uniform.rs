@@ -12,13 +12,20 @@ use naga::{
 use std::cell::Cell;
 use std::collections::HashSet;
 
-/// A barrier that some invocations may not reach.
+/// A barrier at which not all invocations meet for the same.
 pub(in crate::compile) struct Violation {
     pub barrier: Span,
-    /// The condition that decides it.
-    pub cause: Span,
-    /// It decides who leaves the `switch` around the barrier by this statement.
-    pub leaves_switch: Option<Span>,
+    pub why: Why,
+}
+
+/// What differs between invocations.
+pub(in crate::compile) enum Why {
+    /// This condition decides who reaches the barrier.
+    Condition(Span),
+    /// This condition decides who leaves the `switch` around it by that statement.
+    LeavesSwitch(Span, Span),
+    /// The place that is loaded for all of them.
+    Place,
 }
 
 /// The first barrier in a block.
@@ -101,6 +108,13 @@ impl Analysis<'_> {
         }
     }
 
+    /// A barrier, and what is wrong with it; the first one counts.
+    fn meet(&mut self, barrier: Span, why: Option<Why>) {
+        if self.violation.is_none() {
+            self.violation = why.map(|why| Violation { barrier, why });
+        }
+    }
+
     /// A block that runs under a condition.
     fn branch(&mut self, block: &Block, cause: Option<Span>) -> Leaves {
         let mut inner = Flow { cause, leaves: Leaves::default() };
@@ -111,10 +125,10 @@ impl Analysis<'_> {
     fn statement(&mut self, statement: &S, span: Span, flow: &mut Flow) {
         let cause = flow.cause;
         match statement {
-            S::ControlBarrier(_) | S::WorkGroupUniformLoad { .. } => {
-                if let (Some(cause), None) = (cause, &self.violation) {
-                    self.violation = Some(Violation { barrier: span, cause, leaves_switch: None });
-                }
+            S::ControlBarrier(_) => self.meet(span, cause.map(Why::Condition)),
+            S::WorkGroupUniformLoad { pointer, .. } => {
+                let place = (!self.leads_to_one_place(*pointer)).then_some(Why::Place);
+                self.meet(span, cause.map(Why::Condition).or(place));
             }
             S::Block(block) => self.block(block, flow),
             S::If { condition, accept, reject } => {
@@ -130,9 +144,9 @@ impl Analysis<'_> {
                 for case in cases {
                     let leaves = self.branch(&case.body, inside);
                     // The workgroup goes through such a `switch` as one, so that it also leaves it as one.
-                    if let (Some(barrier), Some(cause), None) = (barrier, leaves.breaks, &self.violation) {
-                        let leaves_switch = Some(leaves.breaks_by);
-                        self.violation = Some(Violation { barrier, cause, leaves_switch });
+                    if let Some(barrier) = barrier {
+                        let why = leaves.breaks.map(|cause| Why::LeavesSwitch(cause, leaves.breaks_by));
+                        self.meet(barrier, why);
                     }
                     // A `break` ends in the switch.
                     flow.join(Leaves { breaks: None, ..leaves });

@@ -454,31 +454,40 @@ fn barriers(
     if !has_any {
         return Ok((info, false));
     }
-    let Some(uniform::Violation { barrier, cause, leaves_switch }) =
-        uniform::check(module, function, parameters)
-    else {
-        return Ok((info, true));
-    };
-    let line = cause.to_range().map_or(1, |range| report.text()[..range.start].matches('\n').count() + 1);
-    if let Some(way) = leaves_switch {
-        let text = way.to_range().and_then(|range| report.text().get(range.start..));
-        let is_return = text.is_some_and(|text| text.starts_with("return"));
-        let way = if is_return { "return" } else { "break" };
-        return Err(report.span(
-            barrier,
-            format_args!(
-                "some invocations of a workgroup leave the `switch` around this barrier by a `{way}`, and others do not: \
-                 it depends on the condition in line {line}, which differs between them; write `if` instead of the \
-                 `{way}`, or move the barrier out of the `switch`"
-            ),
-        ));
+    match uniform::check(module, function, parameters) {
+        None => Ok((info, true)),
+        Some(uniform::Violation { barrier, why }) => Err(report.span(barrier, not_together(&why, report))),
     }
-    Err(report.span(
-        barrier,
-        format_args!(
-            "not all invocations of a workgroup reach this barrier together: it depends on the condition in line {line}, \
+}
+
+/// Why a workgroup does not meet at a barrier, and what to do.
+fn not_together(why: &uniform::Why, report: &Reporter<'_>) -> String {
+    let line_of = |span: &Span| {
+        span.to_range().map_or(1, |range| report.text()[..range.start].matches('\n').count() + 1)
+    };
+    match why {
+        uniform::Why::Condition(cause) => format!(
+            "not all invocations of a workgroup reach this barrier together: it depends on the condition in line {}, \
              which differs between them; move the barrier out of there, or let the condition depend on `workgroup_id`, \
-             constants, uniforms or `workgroupUniformLoad` only"
+             constants, uniforms or `workgroupUniformLoad` only",
+            line_of(cause)
         ),
-    ))
+        uniform::Why::LeavesSwitch(cause, way) => {
+            let text = way.to_range().and_then(|range| report.text().get(range.start..));
+            let is_return = text.is_some_and(|text| text.starts_with("return"));
+            let way = if is_return { "return" } else { "break" };
+            format!(
+                "some invocations of a workgroup leave the `switch` around this barrier by a `{way}`, and others do not: \
+                 it depends on the condition in line {}, which differs between them; write `if` instead of the \
+                 `{way}`, or move the barrier out of the `switch`",
+                line_of(cause)
+            )
+        }
+        uniform::Why::Place => {
+            "`workgroupUniformLoad` gives one place's value to all invocations of a workgroup, but this \
+             place differs between them; choose it by `workgroup_id`, constants, uniforms or another \
+             `workgroupUniformLoad` only"
+                .to_owned()
+        }
+    }
 }

@@ -10,7 +10,7 @@ fn barriers_that_not_all_reach() {
     let body = |body: &str| {
         format!(
             "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
-             var<workgroup> w: array<u32, 64>;
+             var<workgroup> w: array<u32, 64>; var<workgroup> n: atomic<u32>; struct P {{ a: u32, b: u32 }} var<workgroup> v: array<P, 2>;
              @compute @workgroup_size(64)
              fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) g: vec3<u32>) {{
                  w[i] = i;
@@ -28,8 +28,13 @@ fn barriers_that_not_all_reach() {
         "switch i { case 1u: { storageBarrier(); } default: {} }",
         "var k = 1u; if i == 5u { k = 2u; } if k == 1u { workgroupBarrier(); }",
         "if i > 3u { return; } let y = workgroupUniformLoad(&w[0]); x[y] = 1u;",
+        "if atomicAdd(&n, 1u) == 2u { workgroupBarrier(); }",
+        "if i == 1u { { storageBarrier(); } }",
+        "if i == 1u { switch g.x { case 1u: { workgroupBarrier(); } default: {} } }",
     ];
     for text in refused {
+        // Shown if one of them is not.
+        println!("{text}");
         mentions(
             orchestrator.kernel(&body(text), "main"),
             Error::is_rejected,
@@ -47,7 +52,13 @@ fn barriers_that_not_all_reach() {
         Error::is_rejected,
         &["<compute \"main\">:6:", "leave the `switch` around this barrier by a `break`", "line 6"],
     );
+    mentions(
+        orchestrator.kernel(&body("let y = workgroupUniformLoad(&v[i % 2u].b); x[y] = 1u;"), "main"),
+        Error::is_rejected,
+        &["<compute \"main\">:6:", "gives one place's value to all invocations", "this place differs"],
+    );
     let accepted = [
+        "let y = workgroupUniformLoad(&v[g.x % 2u].b); x[workgroupUniformLoad(&w[y])] = 1u;",
         "switch g.x { case 0u: { workgroupBarrier(); if g.y == 0u { break; } x[i] = 1u; } default: {} }",
         "if g.x == 1u { workgroupBarrier(); }",
         "for (var k = g.x; k < arrayLength(&x); k += 32u) { workgroupBarrier(); }",

@@ -164,6 +164,21 @@ fn what_not_every_backend_has() {
         ),
         ("@compute @workgroup_size(1) fn main(@builtin(subgroup_size) n: u32) {}", "not every backend has"),
         (
+            "@compute @workgroup_size(1) fn main(@location(0) n: u32) {}",
+            "the parameter `n` of `main` is no `@builtin`",
+        ),
+        ("@compute @workgroup_size(1) fn main() {} /* and so on", "this comment is never closed"),
+        (
+            "var<private> huge: array<array<u32, 40000>, 40000>;
+          @compute @workgroup_size(1) fn main() { huge[0][1] = 1u; }",
+            "a type is larger than memory",
+        ),
+        (
+            "struct Flags { a: u32, b: bool } @group(0) @binding(0) var<storage, read_write> flags: Flags;
+          @compute @workgroup_size(1) fn main() { flags.b = true; }",
+            "`bool`",
+        ),
+        (
             "@group(0) @binding(0) var<storage, read> x: array<u32>;
           @compute @workgroup_size(1) fn main() { x[0] = 1u; }",
             "is declared `read`",
@@ -178,6 +193,16 @@ fn what_not_every_backend_has() {
     for (text, part) in cases {
         mentions(orchestrator.kernel(text, "main"), Error::is_rejected, &["<compute \"main\">:", part]);
     }
+    let buffers: String = (0..8)
+        .map(|n| format!("@group(0) @binding({n}) var<storage, read_write> x{n}: array<u32>;\n"))
+        .collect();
+    let sum: Vec<_> = (1..8).map(|n| format!("x{n}[0]")).collect();
+    let text = format!("{buffers}@compute @workgroup_size(1) fn main() {{ x0[0] = {}; }}", sum.join(" + "));
+    mentions(
+        orchestrator.kernel(&text, "main"),
+        Error::is_rejected,
+        &["<compute \"main\">:8:", "`x7` is one buffer too many; an entry point has at most 7"],
+    );
 }
 
 #[test]

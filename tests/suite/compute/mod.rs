@@ -2,6 +2,7 @@
 
 mod alone;
 mod barriers;
+mod control;
 mod errors;
 mod groups;
 mod helpers;

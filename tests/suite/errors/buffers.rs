@@ -24,6 +24,19 @@ fn a_buffer_has_elements_of_whole_words() {
         Error::is_invalid,
         "a buffer of `()`: an element has 0 bytes, but must have a multiple of 4; use `u32` or a `message!` struct",
     );
+    #[derive(Clone, Copy)]
+    #[repr(C, align(128))]
+    struct Wide([u32; 32]);
+    // SAFETY: words without padding, all of which may have any bits, as zeros are.
+    unsafe impl bytemuck::Zeroable for Wide {}
+    // SAFETY: as above.
+    unsafe impl bytemuck::Pod for Wide {}
+    let name = std::any::type_name::<Wide>();
+    refused(
+        runtime.buffer(&[Wide([1; 32])]),
+        Error::is_invalid,
+        &format!("a buffer of `{name}`: an element is aligned to 128 bytes, but may be to 64"),
+    );
     runtime.buffer(&[1u64]).expect("eight bytes are two words");
 }
 

@@ -34,6 +34,16 @@ fn native() -> RingKernel<Reply, Total> {
     })
 }
 
+#[test]
+fn an_output_that_no_message_would_find_room_in() {
+    let kernel = echo().output_many::<Total>("totals", 5).output_capacity(4);
+    invalid(
+        kernel,
+        "kernel `k`: output `totals` may get 5 values per message, but output_capacity is 4: no message could ever \
+         begin",
+    );
+}
+
 #[track_caller]
 fn invalid(kernel: RingKernel<Reply, Reply>, wanted: &str) {
     launch_refused(kernel, Error::is_invalid, wanted);

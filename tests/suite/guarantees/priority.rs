@@ -79,6 +79,30 @@ fn an_urgent_ask_overtakes_what_waits() {
 }
 
 #[test]
+fn a_caller_that_waits_may_be_urgent() {
+    bounded(|| {
+        for kind in [Kind::Native, Kind::Host] {
+            let (runtime, latch) = (runtime(), Latch::new());
+            let kernel = runtime.launch(counter(kind, "urgent", &latch)).unwrap();
+            kernel.activate().unwrap();
+            kernel.send(job(0).action(BLOCK)).unwrap();
+            latch.await_arrivals(1);
+            kernel.send_many((1..50).map(job)).unwrap();
+            std::thread::scope(|scope| {
+                let asks = || {
+                    let options = Options::default().priority(Priority::HIGHEST);
+                    kernel.ask_with(job(100), LONG, options).unwrap()
+                };
+                let answer = scope.spawn(asks);
+                eventually("the question waits", || kernel.telemetry().accepted == 51);
+                latch.open();
+                assert_eq!(answer.join().unwrap().count, 2, "right after the one in hand");
+            });
+        }
+    });
+}
+
+#[test]
 fn priorities_do_not_break_the_order_of_a_sender_within_one() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());

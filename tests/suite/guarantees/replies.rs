@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Backpressure, Handle, KernelState, Options};
+use ringwork::{Backpressure, Handle, KernelState, Options, Pending};
 use std::time::Duration;
 
 /// A kernel that keeps three replies, and was sent ten messages.
@@ -102,6 +102,31 @@ fn an_ask_and_a_discarded_reply_need_no_room() {
         let books = settled(&kernel);
         assert_eq!((books.handled, books.unread_replies, books.dropped_replies), (39, 1, 0));
         assert_eq!(drain(&kernel), [0]);
+    });
+}
+
+#[test]
+fn a_reply_is_taken_once_and_a_fault_is_told_once() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "once", &latch)).unwrap();
+        kernel.activate().unwrap();
+        let mut request = kernel.request(job(1)).unwrap();
+        let answer = loop {
+            if let Some(answer) = request.try_wait().unwrap() {
+                break answer;
+            }
+            std::thread::yield_now();
+        };
+        assert!(answer.number == 1 && request.is_done() && request.try_wait().unwrap().is_none());
+        let error = request.wait(LONG).unwrap_err();
+        assert!(error.is_invalid(), "{error:?}");
+        assert_eq!(error.to_string(), "the reply to this request has been taken already");
+
+        let mut requests = [kernel.request(job(2).action(FAULT)).unwrap()];
+        let (index, answer) = Pending::wait_any(&mut requests, LONG).unwrap();
+        assert!(index == 0 && answer.is_err_and(|error| error.is_failed()));
+        assert!(requests[0].is_done() && requests[0].try_wait().unwrap().is_none());
     });
 }
 

@@ -47,10 +47,12 @@ struct Case<'a> {
     instances: usize,
     last: Option<Token>,
     deadline: Option<Instant>,
+    /// Slots of the ring for what comes out, for each message.
+    room: usize,
 }
 
 fn case(messages: &[[u32; 8]]) -> Case<'_> {
-    Case { messages, places: None, instances: 0, last: None, deadline: None }
+    Case { messages, places: None, instances: 0, last: None, deadline: None, room: 1 }
 }
 
 fn changing() -> Arc<Program> {
@@ -60,7 +62,7 @@ fn changing() -> Arc<Program> {
 
 fn run(engine: &dyn Executable, program: &Program, case: &Case<'_>) -> Done {
     let mut input = SlotRing::new(case.messages.len() as u32, 32);
-    let mut output = SlotRing::new(case.messages.len() as u32, 32);
+    let mut output = SlotRing::new((case.messages.len() * case.room) as u32, 32);
     // Both wrap.
     for ring in [&mut input, &mut output] {
         for _ in 0..ring.free() - 1 {
@@ -253,6 +255,27 @@ fn a_batch_needs_room_for_all_that_may_come_out() {
     let program = compile(&HandlerSource { outputs: &outputs, output: UNIT, ..source(text) }).unwrap();
     let handler = load(&translate(&program).unwrap()).unwrap();
     run(&handler, &program, &case(&[[0; 8]; 2]));
+}
+
+#[test]
+fn what_several_outputs_get_is_in_front_of_the_reply() {
+    // Of few values of an output, each is sent by itself; many are, by a loop.
+    let text = "fn on_message(m: In) -> Out {
+        for (var i = 0u; i < m.a[0]; i++) { emit_trail(Alert(m.a[1] + i, f32(i))); }
+        if m.a[2] > 0u { emit_alerts(Alert(m.a[2], 0.5)); }
+        return Out(m.a);
+    }";
+    let outputs = [output("alerts", 2), output("trail", 9)];
+    let program = Arc::new(compile(&HandlerSource { outputs: &outputs, ..source(text) }).unwrap());
+    let messages: Vec<[u32; 8]> = (0..40).map(|n| [n % 10, n * 100, n % 3, n, 0, 0, 0, 0]).collect();
+    let done = both(&program, &Case { room: 12, ..case(&messages) });
+    let mut expected = Vec::new();
+    for (message, token) in messages.iter().zip(100..) {
+        expected.extend((message[2] > 0).then(|| (token, vec![message[2], 0.5f32.to_bits()])));
+        let trail = (0..message[0]).map(|i| (token, vec![message[1] + i, (i as f32).to_bits()]));
+        expected.extend(trail.chain([(token, message.to_vec())]));
+    }
+    assert_eq!(done.slots, expected);
 }
 
 #[test]

@@ -101,6 +101,9 @@ step "lints, with machine code only" cargo clippy --all-targets --no-default-fea
 step "lints, with wgpu only" cargo clippy --all-targets --no-default-features --features wgpu -- -D warnings
 step "lints, with CUDA" cargo clippy --all-targets --no-default-features --features jit,cuda -- -D warnings
 step "lints of the yardsticks for CUDA" cargo clippy --manifest-path benches/cuda/Cargo.toml -- -D warnings
+# ci/tsan.sh and ci/sanitize.sh take too long for here; what they would run has to compile.
+step "build for ThreadSanitizer, without it" env RUSTC_WORKSPACE_WRAPPER="$PWD/ci/with-tsan.sh" \
+    cargo check --all-targets --no-default-features --features jit,cuda
 step "build, with the examples" cargo build --all-targets
 # The suite runs twice in it: on the CPU, and on wgpu.
 step "unit, integration and documentation tests" cargo test

@@ -138,9 +138,8 @@ impl Remains {
 
 impl Drop for Remains {
     fn drop(&mut self) {
-        let state = self.0.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
         // Leaked on purpose: a kernel may write to it.
-        std::mem::take(&mut state.left).into_iter().for_each(std::mem::forget);
+        std::mem::take(&mut lock(&self.0).left).into_iter().for_each(std::mem::forget);
     }
 }
 

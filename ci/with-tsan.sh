@@ -1,0 +1,3 @@
+#!/bin/bash
+# What cargo calls in the place of the compiler, for this crate only: ci/test.sh.
+exec "$@" --cfg tsan

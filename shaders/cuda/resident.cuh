@@ -168,7 +168,7 @@ RT_FN bool rt_find_route(const RtLaunch& launch, rt_u64 position, rt_u32 number,
     rt_u32 words[RT_ROUTE_GRANULES];
     bool is_whole = true;
     for (rt_u32 i = 0; i < RT_ROUTE_GRANULES; i++) {
-      const rt_u64 granule = rt_load_granule(from + i);
+      const rt_u64 granule = rt_acquire_granule(from + i);
       words[i] = (rt_u32)granule;
       is_whole = is_whole && (rt_u32)(granule >> 32) == number;
     }

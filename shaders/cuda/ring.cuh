@@ -118,6 +118,12 @@ RT_FN rt_u64 rt_load_granule(const rt_u64* from) {
   asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
   return value;
 }
+// Acquire pairs with the host's release of each granule of a route: the ring that it leads to has been cleared.
+RT_FN rt_u64 rt_acquire_granule(const rt_u64* from) {
+  rt_u64 value;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+  return value;
+}
 RT_FN void rt_store_granule(rt_u64* to, rt_u64 value) {
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }

@@ -172,6 +172,7 @@ struct Emulation {
   void (*trap)();
   unsigned long long (*now)();
   unsigned long long (*load)(const unsigned long long* from);
+  unsigned long long (*acquire)(const unsigned long long* from);
   void (*store)(unsigned long long* to, unsigned long long value);
   unsigned (*look)(const unsigned* from);
   void (*publish)(unsigned* to, unsigned value);
@@ -184,6 +185,25 @@ bool is_deaf() { return seeds().deaf || launch->number == seeds().lost; }
 void flush() {
   if (!launch->pending.empty()) emit_some(0);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+// A granule as the device sees it.
+template <int ORDER> unsigned long long look_at(const unsigned long long* from) {
+  if (emulated::current->index[0] == 0) {
+    look_for_the_end();
+    if (!launch->pending.empty() && draw() % 4 == 0) emit_some(0);
+  }
+  // What was in the memory before anybody wrote to it.
+  if (is_deaf()) return 0;
+  const unsigned long long value = __atomic_load_n(from, ORDER);
+  if (seeds().stale) {
+    Pending& seen = launch->seen[((uintptr_t)from / 8) % launch->seen.size()];
+    const bool is_old = seen.to == from && draw() % 8 == 0;
+    const unsigned long long old = seen.value;
+    seen = {const_cast<unsigned long long*>(from), value};
+    if (is_old) return old;
+  }
+  return value;
 }
 
 const Emulation emulation = {
@@ -231,23 +251,8 @@ const Emulation emulation = {
       clock_gettime(CLOCK_MONOTONIC, &now);
       return (unsigned long long)now.tv_sec * 1000000000ull + (unsigned long long)now.tv_nsec;
     },
-    [](const unsigned long long* from) -> unsigned long long {
-      if (emulated::current->index[0] == 0) {
-        look_for_the_end();
-        if (!launch->pending.empty() && draw() % 4 == 0) emit_some(0);
-      }
-      // What was in the memory before anybody wrote to it.
-      if (is_deaf()) return 0;
-      const unsigned long long value = __atomic_load_n(from, __ATOMIC_RELAXED);
-      if (seeds().stale) {
-        Pending& seen = launch->seen[((uintptr_t)from / 8) % launch->seen.size()];
-        const bool is_old = seen.to == from && draw() % 8 == 0;
-        const unsigned long long old = seen.value;
-        seen = {const_cast<unsigned long long*>(from), value};
-        if (is_old) return old;
-      }
-      return value;
-    },
+    look_at<__ATOMIC_RELAXED>,
+    look_at<__ATOMIC_ACQUIRE>,
     [](unsigned long long* to, unsigned long long value) {
       launch->naps = 0;
       if (!seeds().torn) return emit({to, value});

@@ -14,8 +14,8 @@ use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
 use std::ffi::CStr;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// A handler that does not end holds up what is done quietly for so long, and then the driver decides.
@@ -44,7 +44,9 @@ pub(super) struct Gpu {
     context: Shared<CUcontext>,
     /// As `sm_90`.
     pub architecture: String,
-    lost: OnceLock<Error>,
+    /// Set behind the reason.
+    is_lost: AtomicBool,
+    lost: Mutex<Option<Error>>,
     lanes: Mutex<Vec<Weak<Lane>>>,
     /// Held to start a kernel, exclusively by what is done quietly.
     pub gate: RwLock<()>,
@@ -132,7 +134,8 @@ impl Gpu {
             device,
             context: Shared(context),
             architecture,
-            lost: OnceLock::new(),
+            is_lost: AtomicBool::new(false),
+            lost: Mutex::default(),
             lanes: Mutex::default(),
             gate: RwLock::new(()),
             room: Mutex::new(Room::new(units)),
@@ -166,19 +169,22 @@ impl Gpu {
 
     /// Is it gone for good?
     pub fn is_lost(&self) -> bool {
-        self.lost.get().is_some()
+        // Acquire pairs with the Release in `lose`: what came before the loss is seen by whoever sees that.
+        self.is_lost.load(Ordering::Acquire)
     }
 
     /// Why it is gone.
     pub fn loss(&self) -> Option<Error> {
-        self.lost.get().cloned()
+        if self.is_lost() { lock(&self.lost).clone() } else { None }
     }
 
     /// Takes note that the device is gone; everybody with kernels on it is told.
     pub fn lose(&self, doing: &str, why: &dyn std::fmt::Display) -> Error {
         let error = Error::new(ErrorKind::DeviceLost, format!("cuda: the device is lost: {doing}: {why}"));
         let mut open = lock_open();
-        let error = self.lost.get_or_init(|| error).clone();
+        let error = lock(&self.lost).get_or_insert(error).clone();
+        // Release pairs with the Acquire in `is_lost`.
+        self.is_lost.store(true, Ordering::Release);
         let own = open.iter_mut().find(|other| std::ptr::eq(other.gpu.as_ptr(), self));
         own.into_iter().for_each(|own| own.is_lost = true);
         drop(open);

@@ -416,8 +416,8 @@ impl Lane {
             let words = [to[0], to[1], at[0], at[1], next, shift, granules, number];
             let first = number as usize % ROUTES * ROUTE_WORDS;
             for (granule, word) in self.routes()[first..].iter().zip(words) {
-                // Relaxed: a granule says all by itself.
-                granule.store(u64::from(number) << 32 | u64::from(word), Ordering::Relaxed);
+                // Release pairs with the acquire in `rt_find_route`: who sees where the ring is finds it cleared.
+                granule.store(u64::from(number) << 32 | u64::from(word), Ordering::Release);
             }
             outbound.newest = Some((route.clone(), number));
         }

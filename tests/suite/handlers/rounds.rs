@@ -20,6 +20,9 @@ message! {
     /// Two of a kind.
     pub struct Pair { pub first: u32, pub second: u32, pub third: u32 }
 
+    /// 4 KiB.
+    pub struct Page { pub number: u32, pub words: [u32; 1023] }
+
     /// `Spread`, as it lies in memory.
     pub struct Laid { pub at: [f32; 3], pub count: u32, pub seen: [u32; 3], _pad: u32 }
 }
@@ -137,6 +140,39 @@ fn sixty_four_kernels_with_one_handler_at_once() {
 const LOOPING: &str = "
     var x = m.value;
     for (var i = 0u; i < 12000u; i++) { x = x * 1664525u + 1013904223u; }";
+
+/// Megabytes wait for each of three kernels: more together than what a device takes at once.
+#[test]
+fn large_messages_of_several_kernels_take_turns() {
+    const EACH: u32 = 9000;
+    let runtime = runtime();
+    let text =
+        "fn on_message(m: Page) -> Pair { return Pair(m.number, m.words[m.number % 1000u], m.words[1022]); }";
+    let kernels: Vec<_> = (0..3)
+        .map(|kernel| {
+            let kernel = RingKernel::<Page, Pair>::wgsl(format!("pages {kernel}"), text);
+            started(&runtime, kernel.queue_capacity(1 << 14).output_capacity(1 << 14))
+        })
+        .collect();
+    let page = |kernel: u32, number: u32| {
+        let mut page = Page { number, words: [0; 1023] };
+        page.words[number as usize % 1000] = kernel * 10_000 + number;
+        page.words[1022] = kernel;
+        page
+    };
+    for (kernel, which) in kernels.iter().zip(0..) {
+        kernel.send_many((0..EACH).map(|number| page(which, number))).unwrap();
+    }
+    for (kernel, which) in kernels.iter().zip(0..) {
+        let mut next = 0;
+        while next < EACH {
+            for reply in kernel.recv_many(EACH as usize, LONG).unwrap() {
+                assert_eq!(reply, Pair { first: next, second: which * 10_000 + next, third: which });
+                next += 1;
+            }
+        }
+    }
+}
 
 #[test]
 fn messages_whose_loops_are_too_many_for_one_round() {

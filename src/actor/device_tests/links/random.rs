@@ -169,14 +169,17 @@ fn run(history: &History, runtime: &Runtime) -> [u64; 2] {
             let one = |_| end.recv_timeout(LONG).map_err(|error| format!("{error}; {:#?}", end.telemetry()));
             (0..replies).map(one).collect::<Result<Vec<_>, _>>()
         });
+        let mut senders = Vec::new();
         if history.is_joined {
             // Nobody pauses it.
-            scope.spawn(|| (OTHER..OTHER + sent).all(|number| other.send(item(number)).is_ok()));
+            senders.push(
+                scope.spawn(|| _ = (OTHER..OTHER + sent).all(|number| other.send(item(number)).is_ok())),
+            );
         }
         // Sends wait while the chain is stalled, so they have a thread of their own.
         let (sender, numbers) = std::sync::mpsc::channel::<std::ops::Range<u32>>();
         let first = &stages[0];
-        scope.spawn(move || {
+        senders.push(scope.spawn(move || {
             for range in numbers {
                 // In parts, and one by one.
                 let mut left = range.map(item).collect::<Vec<_>>();
@@ -199,7 +202,7 @@ fn run(history: &History, runtime: &Runtime) -> [u64; 2] {
                     left.drain(..count);
                 }
             }
-        });
+        }));
         let mut next = 0;
         let resume = || {
             stages.iter().for_each(|stage| drop(stage.activate()));
@@ -237,6 +240,8 @@ fn run(history: &History, runtime: &Runtime) -> [u64; 2] {
                 panic!("{error}; {all:#?}");
             }
         }
+        // What the end of a scope puts in order, ThreadSanitizer does not see.
+        senders.into_iter().for_each(|thread| thread.join().unwrap());
     });
     for stage in stages.iter().chain([&other]) {
         eventually("all is in the books", || stage.telemetry().pending == 0);

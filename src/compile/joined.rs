@@ -188,10 +188,12 @@ fn head(program: &Program, driver: &Driver<'_>) -> String {
         )
     };
     let Driver { shape, workgroup, canary, .. } = driver;
+    let faults = program.has_loops || !program.emits.is_empty();
     format!(
         "
 const rt_SHAPE: u32 = {shape}u;
 const rt_WORKGROUP: u32 = {workgroup}u;
+const rt_FAULTS: bool = {faults};
 const rt_CANARY: bool = {canary};
 alias rt_Message = {message};
 alias rt_State = {state};

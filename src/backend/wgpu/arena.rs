@@ -90,18 +90,11 @@ impl Arena {
         self.places.free_range(range);
     }
 
-    /// Writes states, tightly packed ones of `size` bytes each, from a place on; in the queue's order.
-    pub fn write(&self, gpu: &Gpu, first: u32, states: &[u8], size: usize) -> Result<()> {
-        const WHAT: &str = "a write of states";
-        let (offset, stride) = (u64::from(first) * u64::from(self.stride), self.stride as usize);
-        if size == stride || states.is_empty() {
-            return gpu.write(WHAT, &self.buffer, offset, states);
-        }
-        let mut spread = vec![0; states.len() / size * stride];
-        for (to, from) in spread.chunks_exact_mut(stride).zip(states.chunks_exact(size)) {
-            to[..size].copy_from_slice(from);
-        }
-        gpu.write(WHAT, &self.buffer, offset, &spread)
+    /// Writes whole states from a place on; in the queue's order. A struct's size is a multiple of its alignment, so that
+    /// they lie there as they do here.
+    pub fn write(&self, gpu: &Gpu, first: u32, states: &[u8]) -> Result<()> {
+        debug_assert!(states.len().is_multiple_of(self.stride as usize));
+        gpu.write("a write of states", &self.buffer, u64::from(first) * u64::from(self.stride), states)
     }
 
     /// Places that somebody has.

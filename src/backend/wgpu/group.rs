@@ -87,8 +87,8 @@ impl Group {
         lock(&self.inner).arena.free(places);
     }
 
-    pub fn write_states(&self, first: u32, states: &[u8], size: usize) -> Result<()> {
-        lock(&self.inner).arena.write(&self.gpu, first, states, size)
+    pub fn write_states(&self, first: u32, states: &[u8]) -> Result<()> {
+        lock(&self.inner).arena.write(&self.gpu, first, states)
     }
 
     /// Places that kernels have.
@@ -97,19 +97,10 @@ impl Group {
         lock(&self.inner).arena.taken()
     }
 
-    pub fn read_states(
-        &self,
-        places: &Range<u32>,
-        size: usize,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<u8>> {
+    pub fn read_states(&self, places: &Range<u32>, deadline: Option<Instant>) -> Result<Vec<u8>> {
         // The copy is in the queue before the lock goes: the arena may grow, and the places stay what they were.
         let copy = lock(&self.inner).arena.copy(&self.gpu, places)?;
-        let (spread, stride) = (copy.finish(deadline)?, self.shader.state_stride as usize);
-        if size == stride {
-            return Ok(spread);
-        }
-        Ok(spread.chunks_exact(stride).flat_map(|state| &state[..size]).copied().collect())
+        copy.finish(deadline)
     }
 
     /// What a status says: the code, or `None` if it is of another round.

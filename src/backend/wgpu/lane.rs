@@ -201,8 +201,8 @@ impl Lane {
         Some(self.fallback.load(Ordering::Relaxed)).filter(|first| *first != NONE)
     }
 
-    /// From now on a faulted instance goes on with its part of these states, of `size` bytes each.
-    pub fn set_fallback(&self, states: Option<&[u8]>, size: usize) -> Result<()> {
+    /// From now on a faulted instance goes on with its part of these states.
+    pub fn set_fallback(&self, states: Option<&[u8]>) -> Result<()> {
         let Some(states) = states else {
             if let Some(first) = self.fallback() {
                 self.fallback.store(NONE, Ordering::Relaxed);
@@ -216,7 +216,7 @@ impl Lane {
             None => self.group.allocate(count)?.start,
         };
         // Where there is no memory to write them, those that were there stay as they were.
-        if let Err(error) = self.group.write_states(first, states, size) {
+        if let Err(error) = self.group.write_states(first, states) {
             if self.fallback().is_none() {
                 self.group.free(first..first + count);
             }

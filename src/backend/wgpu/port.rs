@@ -36,7 +36,7 @@ pub(super) struct WgpuPort {
     gpu: Arc<Gpu>,
     lane: Arc<Lane>,
     message_size: usize,
-    state_size: usize,
+    has_state: bool,
     reply_size: usize,
     /// Messages it takes at once.
     round: usize,
@@ -78,7 +78,7 @@ impl WgpuPort {
         let gpu = group.gpu.clone();
         let most = if matches!(spec.shape, Shape::Instances { .. }) { MOST_CHAINED } else { usize::MAX };
         let round = (spec.round as usize).min(group.most as usize).min(most);
-        let state_size = spec.initial_state.len();
+        let has_state = !spec.initial_state.is_empty();
         // Who waits for a reply does not wait for the kernels behind the one that gives it.
         let onward = match (&spec.onward[..], &group.shader.record.emits[..]) {
             ([onward], [emit]) if spec.reply_size == 0 && emit.size > 0 && pump.has_links() => {
@@ -95,14 +95,14 @@ impl WgpuPort {
         let lane = Lane::new(group.clone(), places.clone(), spec.control, round as u32, onward, ends);
         let lane = Arc::new(lane);
         let states = spec.states.unwrap_or_else(|| spec.initial_state.repeat(instances as usize).into());
-        group.write_states(places.start, &states, state_size)?;
+        group.write_states(places.start, &states)?;
         pump.watch(&lane);
         Ok(Self {
             pump,
             gpu,
             lane,
             message_size: spec.message_size as usize,
-            state_size,
+            has_state,
             reply_size: spec.reply_size as usize,
             round,
             tokens: VecDeque::new(),
@@ -480,21 +480,21 @@ impl Port for WgpuPort {
     }
 
     fn read_state(&mut self) -> Result<Vec<u8>> {
-        if self.state_size == 0 {
+        if !self.has_state {
             return Ok(Vec::new());
         }
         if self.gpu.is_lost() {
             return Err(self.gpu.lost_error());
         }
         let deadline = Some(Instant::now() + PATIENCE);
-        self.lane.group.read_states(&self.lane.places, self.state_size, deadline)
+        self.lane.group.read_states(&self.lane.places, deadline)
     }
 
     fn reset_on_fault(&mut self, states: Option<Arc<[u8]>>) -> Result<()> {
-        if self.state_size == 0 {
+        if !self.has_state {
             return Ok(());
         }
-        self.lane.set_fallback(states.as_deref(), self.state_size)
+        self.lane.set_fallback(states.as_deref())
     }
 }
 

@@ -20,9 +20,6 @@ message! {
     /// Two of a kind.
     pub struct Pair { pub first: u32, pub second: u32, pub third: u32 }
 
-    /// 4 KiB.
-    pub struct Page { pub number: u32, pub words: [u32; 1023] }
-
     /// `Spread`, as it lies in memory.
     pub struct Laid { pub at: [f32; 3], pub count: u32, pub seen: [u32; 3], _pad: u32 }
 }
@@ -141,33 +138,27 @@ const LOOPING: &str = "
     var x = m.value;
     for (var i = 0u; i < 12000u; i++) { x = x * 1664525u + 1013904223u; }";
 
-/// Megabytes wait for each of three kernels: more together than what a device takes at once.
+/// What waits for each of three kernels fits into a round, and what waits for two of them does not.
 #[test]
-fn large_messages_of_several_kernels_take_turns() {
-    const EACH: u32 = 9000;
+fn messages_of_several_kernels_that_do_not_fit_into_one_round() {
+    const EACH: u32 = 1 << 16;
     let runtime = runtime();
-    let text =
-        "fn on_message(m: Page) -> Pair { return Pair(m.number, m.words[m.number % 1000u], m.words[1022]); }";
+    let text = "fn on_message(m: Word) -> Word { return Word(m.value * 3u + 1u); }";
     let kernels: Vec<_> = (0..3)
         .map(|kernel| {
-            let kernel = RingKernel::<Page, Pair>::wgsl(format!("pages {kernel}"), text);
-            started(&runtime, kernel.queue_capacity(1 << 14).output_capacity(1 << 14))
+            let kernel = RingKernel::<Word, Word>::wgsl(format!("triple {kernel}"), text);
+            started(&runtime, kernel.queue_capacity(EACH as usize).output_capacity(EACH as usize))
         })
         .collect();
-    let page = |kernel: u32, number: u32| {
-        let mut page = Page { number, words: [0; 1023] };
-        page.words[number as usize % 1000] = kernel * 10_000 + number;
-        page.words[1022] = kernel;
-        page
-    };
+    let first = |kernel: u32| kernel * 10 * EACH;
     for (kernel, which) in kernels.iter().zip(0..) {
-        kernel.send_many((0..EACH).map(|number| page(which, number))).unwrap();
+        kernel.send_many((first(which)..).take(EACH as usize).map(|value| Word { value })).unwrap();
     }
     for (kernel, which) in kernels.iter().zip(0..) {
-        let mut next = 0;
-        while next < EACH {
+        let mut next = first(which);
+        while next < first(which) + EACH {
             for reply in kernel.recv_many(EACH as usize, LONG).unwrap() {
-                assert_eq!(reply, Pair { first: next, second: which * 10_000 + next, third: which });
+                assert_eq!(reply.value, next * 3 + 1);
                 next += 1;
             }
         }

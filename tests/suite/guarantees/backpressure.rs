@@ -184,6 +184,8 @@ fn a_stalled_caller_is_told_of_the_replies_that_nobody_receives() {
             other => panic!("{other:?}"),
         };
         assert!(error.to_string().contains("4 replies of `unheard` not received"), "{error}");
+        // The runtime would give it time.
+        kernel.terminate(Duration::ZERO).unwrap();
     });
 }
 

@@ -110,21 +110,20 @@ const MOST_LOOPS: u32 = 60_000;
 
 /// Adds to a handler's text the function `churn(x: u32) -> u32`, which its loop over `m.loops` calls.
 ///
-/// A device that ends loops needs iterations of which few take long: as many divisions in a row as make a second of
-/// [`MOST_LOOPS`], each of which needs the one before it, so that no compiler can fold them.
+/// A device that ends loops needs iterations of which few take long: as many square roots in a row as make a second of
+/// [`MOST_LOOPS`], each of which needs the one before it, so that no compiler can fold them. Each is one instruction: a
+/// software driver is a minute and more at as many divisions of integers, which take no longer.
 pub fn with_churn(handler: &str) -> String {
     if device().longest_loop.is_none() {
         return format!("{handler}\nfn churn(x: u32) -> u32 {{ return x * 1664525u + 1013904223u; }}");
     }
-    let mut text = format!(
-        "{handler}\nfn churn0(x: u32) -> u32 {{ return (x ^ 0xb5297a4du) / ((x & 7u) + 1u) + 0x68e31da4u; }}\n"
-    );
+    let mut text = format!("{handler}\nfn churn0(x: f32) -> f32 {{ return sqrt(x + 1.5); }}\n");
     for level in 1..=5 {
         let below = level - 1;
         let calls = format!("churn{below}(churn{below}(churn{below}(churn{below}(x))))");
-        text += &format!("fn churn{level}(x: u32) -> u32 {{ return {calls}; }}\n");
+        text += &format!("fn churn{level}(x: f32) -> f32 {{ return {calls}; }}\n");
     }
-    text + "fn churn(x: u32) -> u32 { return churn5(churn4(churn4(x))); }"
+    text + "fn churn(x: u32) -> u32 { return bitcast<u32>(churn5(churn4(churn4(f32(x & 0xffffu))))); }"
 }
 
 /// The counting kernel of this kind. Its answers carry the count and the sum so far.

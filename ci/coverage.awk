@@ -142,7 +142,7 @@ END {
     printf "and %d lines with `unreachable!` or nothing but brackets\n", plain
 
     for (i = 1; i <= entries; i++)
-        if (!(entry[i] in used) && reason[entry[i]] !~ /^sometimes/) complain("ci/coverage.txt: `" entry[i] "` is stale: all of it is covered")
+        if (!(entry[i] in used)) printf "ci/coverage.txt: all of `%s` is covered, this time\n", entry[i]
     if (100 * run / all < least) complain(sprintf("%.1f %% of the lines are covered, and %d %% are wanted", 100 * run / all, least))
     for (i = 1; i <= wrong; i++) print complaints[i] > "/dev/stderr"
     exit wrong > 0

@@ -4,8 +4,8 @@
 #   ci/coverage.sh
 #
 # Prints a table by file, the total, and every line that no test runs with its reason, which ci/coverage.txt gives. Fails
-# if the total is below 90 %, if a line has no reason, and if a reason is stale. What only the examples in the
-# documentation run counts as not covered.
+# if the total is below 90 %, or a line has no reason. What only the examples in the documentation run counts as not
+# covered.
 #
 # Needs what ci/test.sh needs (run that first: it installs it), and llvm-profdata and llvm-cov of at least the LLVM that
 # rustc has. They are looked for in RINGWORK_LLVM (a folder), in rustup's component llvm-tools, and as programs with or

@@ -75,13 +75,14 @@ impl Turn {
 impl CudaKernel {
     pub(super) fn new(gpu: Arc<Gpu>, compiled: Arc<CompiledCompute>, code: Arc<Code>) -> Result<Self> {
         let words = gpu.device_memory(8)?;
+        gpu.bind()?;
+        let block = Block { threads: compiled.program.workgroup_size.iter().product(), shared: 0 };
+        // SAFETY: the code is loaded; its context is this thread's.
+        let blocks = unsafe { driver::blocks(code.function.0, block) };
+        let part = Part::of(blocks.map_err(|refusal| gpu.refused("the room for an entry point", refusal))?);
         let event = || driver::timed_event().map_err(|refusal| gpu.refused("an event", refusal));
         let events = event()?.zip(event()?).map(|(begun, ended)| [Shared(begun), Shared(ended)]);
         let turn = Mutex::new(Turn { stream: gpu.stream()?, words, events });
-        let block = Block { threads: compiled.program.workgroup_size.iter().product(), shared: 0 };
-        // SAFETY: the code is loaded; its context is this thread's since it has a stream.
-        let blocks = unsafe { driver::blocks(code.function.0, block) };
-        let part = Part::of(blocks.map_err(|refusal| gpu.refused("the room for an entry point", refusal))?);
         Ok(Self { compiled, gpu, code, part, turn })
     }
 }
@@ -95,7 +96,6 @@ impl DeviceKernel for CudaKernel {
         let gpu = &self.gpu;
         gpu.bind()?;
         let turn = lock(&self.turn);
-        let begun = Instant::now();
         // Until the end: transfers go on a stream of their own. Two of one storage are no harm, as nobody waits to write.
         let _shared: Vec<_> = buffers.iter().map(|buffer| CudaStorage::of(buffer).share()).collect();
         let mut tables = [Table { data: 0, bytes: 0 }; MOST_TABLES];
@@ -105,6 +105,7 @@ impl DeviceKernel for CudaKernel {
         let mut dispatch = Dispatch { tables, fault: turn.words.address, stop: turn.words.address + 4 };
         let block = self.compiled.program.workgroup_size;
         gpu.wait_for_room(self.part)?;
+        let begun = Instant::now();
         // Relaxed: resident kernels are forgiven to wait meanwhile, and a little longer does no harm.
         gpu.dispatches.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the function takes this parameter; the buffers, the code and the words live as long as this call, which

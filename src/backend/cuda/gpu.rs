@@ -238,13 +238,20 @@ impl Gpu {
     ///
     /// `DeviceLost`, as it is when one of them hangs.
     pub fn wait_for_room(&self, part: Part) -> Result<()> {
-        while !self.has_room_for(Who::Dispatch, part) {
+        loop {
+            let has_room = self.has_room_for(Who::Dispatch, part);
+            // Behind it: kernels of a device that is lost leave their room.
             if let Some(loss) = self.loss() {
+                if has_room {
+                    self.give_room_of(part);
+                }
                 return Err(loss);
+            }
+            if has_room {
+                return Ok(());
             }
             std::thread::sleep(ROOM_STEP);
         }
-        Ok(())
     }
 
     /// Takes room where there is more than enough: what is done quietly.

@@ -62,6 +62,10 @@ impl Room {
     /// turns.
     pub fn enter(&mut self, who: Who, part: Part, now: Instant) -> bool {
         let first = self.first.filter(|(_, until)| now < *until);
+        if first.is_none() {
+            // Whoever still waits says so again.
+            self.other_waits = false;
+        }
         if first.is_some_and(|(first, _)| first != who) {
             self.other_waits = true;
             return false;
@@ -144,6 +148,9 @@ mod tests {
         room.leave(half);
         assert!(!enter(&mut room, Dispatch));
         assert!(room.enter(Dispatch, half, now + PRECEDENCE));
+        // … and then not again, as long as it does not come back.
+        room.leave(half);
+        assert!(enter(&mut room, Dispatch));
     }
 
     #[test]

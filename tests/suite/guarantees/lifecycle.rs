@@ -244,6 +244,8 @@ fn what_was_in_hand_is_handled_also_if_deactivate_came_just_after_it_had_begun()
                 books.handled + books.depth as u64 == u64::from(number) + 1
             });
         }
+        kernel.activate().unwrap();
+        eventually("all are handled", || kernel.telemetry().handled == 20);
     });
 }
 

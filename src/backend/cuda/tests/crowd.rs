@@ -3,9 +3,11 @@
 use super::kit::{Kernel, LONG, device, device_of};
 use super::rings::{counter, echo, handled, message};
 use super::seeded::seeded;
+use crate::backend::compute::DeviceKernel;
 use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::lane::Lane;
 use crate::backend::cuda::layout::Layout;
+use crate::backend::cuda::room::Part;
 use crate::backend::cuda::{CudaDevice, nvrtc};
 use crate::backend::{Device, Limits, Progress, Shape, Until};
 use crate::compile::{Cache, CacheSettings, ComputeSource};
@@ -101,8 +103,8 @@ fn a_small_device_has_room_for_fewer_and_loses_none() {
     });
 }
 
-/// Runs an entry point while messages keep busy as many kernels as fill the device.
-fn a_dispatch_beside_busy_ones(device: &CudaDevice, busy: usize) {
+/// An entry point that numbers the elements of its buffer.
+fn numbers(device: &CudaDevice) -> Arc<dyn DeviceKernel> {
     let source = ComputeSource {
         name: "fill",
         text: "@group(0) @binding(0) var<storage, read_write> cells: array<u32>;
@@ -115,7 +117,12 @@ fn a_dispatch_beside_busy_ones(device: &CudaDevice, busy: usize) {
     };
     let cache = Cache::new(&CacheSettings::new().without_disk(), None).expect("settings that are good");
     let compiled = cache.compute(&source).expect("it compiles").expect("it is no draft");
-    let kernel = device.compute(&compiled).expect("it is loaded");
+    device.compute(&compiled).expect("it is loaded")
+}
+
+/// Runs an entry point while messages keep busy as many kernels as fill the device.
+fn a_dispatch_beside_busy_ones(device: &CudaDevice, busy: usize) {
+    let kernel = numbers(device);
     let cells = device.allocate(4 * 512).expect("there is memory");
     let mut others: Vec<_> = (0..busy).map(|_| Kernel::launch(device, echo())).collect();
     let (told, hears) = mpsc::channel();
@@ -152,6 +159,28 @@ fn a_dispatch_has_its_turn_on_a_small_device_full_of_kernels() {
         let device = device_of(8).expect("the emulation is there");
         // Eight of them fill it; of twelve, some wait as well.
         [8, 12].into_iter().for_each(|busy| a_dispatch_beside_busy_ones(&device, busy));
+    });
+}
+
+#[test]
+fn a_dispatch_that_waits_for_room_hears_that_the_device_is_lost() {
+    // By itself: it loses the device.
+    seeded("crowd::a_dispatch_that_waits_for_room_hears_that_the_device_is_lost", "units=1", || {
+        let device = device().expect("the emulation is there");
+        let (kernel, cells) = (numbers(&device), device.allocate(4 * 256).expect("there is memory"));
+        let all = Part::of(1);
+        device.gpu.take_room_for(all);
+        let (told, hears) = mpsc::channel();
+        std::thread::spawn(move || {
+            let done = kernel.dispatch(&[cells], [1, 1, 1]);
+            told.send(done.map(|_| ())).expect("somebody waits");
+        });
+        assert!(hears.recv_timeout(Duration::from_millis(50)).is_err(), "it waits");
+        device.destroy();
+        // As kernels do that have left.
+        device.gpu.give_room_of(all);
+        let error = hears.recv_timeout(LONG).expect("it ends").expect_err("the device is lost");
+        assert!(error.is_device_lost(), "{error:?}");
     });
 }
 

@@ -76,7 +76,6 @@ function count(path,    number, text, skipping, waiting, left, depth, inside, wi
         lines[path]++
         if (hits[path, number] > 0) { covered[path]++; continue }
         if (text ~ /unreachable!/ || text ~ /^[ \])}]*[;,?]*$/) { plain++; continue }
-        functions[path, inside]++
         if (!((path, inside) in where)) order[path, ++kinds[path]] = inside
         where[path, inside] = where[path, inside] " " number
     }

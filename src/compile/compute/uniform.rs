@@ -1,5 +1,5 @@
-//! Which barriers are not reached by all invocations of a workgroup: WGSL's uniformity analysis, as far as barriers need
-//! it, and a little stricter: what a variable holds is judged over the whole function.
+//! Which barriers are not reached by all invocations of a workgroup, or load another place for each: WGSL's uniformity
+//! analysis, as far as barriers need it, and a little stricter: what a variable holds is judged over the whole function.
 //!
 //! naga does not look at this. On a GPU such a barrier hangs, or worse.
 

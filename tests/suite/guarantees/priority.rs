@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Handle, Options, Priority};
+use ringwork::{Handle, Options, Priority, Runtime};
 
 /// What is sent while the kernel stands still: number and priority. All 256 priorities come, some several times.
 fn mixed() -> Vec<(u32, u8)> {
@@ -57,16 +57,22 @@ fn higher_priority_first_behind_unread_replies() {
     });
 }
 
+/// A kernel with a message in hand that waits at the latch, and 49 behind it.
+fn behind_fifty(runtime: &Runtime, kind: Kind, latch: &Latch) -> Handle<Job, Answer> {
+    let kernel = runtime.launch(counter(kind, "urgent", latch)).unwrap();
+    kernel.activate().unwrap();
+    kernel.send(job(0).action(BLOCK)).unwrap();
+    latch.await_arrivals(1);
+    kernel.send_many((1..50).map(job)).unwrap();
+    kernel
+}
+
 #[test]
 fn an_urgent_ask_overtakes_what_waits() {
     bounded(|| {
         for kind in [Kind::Native, Kind::Host] {
             let (runtime, latch) = (runtime(), Latch::new());
-            let kernel = runtime.launch(counter(kind, "urgent", &latch)).unwrap();
-            kernel.activate().unwrap();
-            kernel.send(job(0).action(BLOCK)).unwrap();
-            latch.await_arrivals(1);
-            kernel.send_many((1..50).map(job)).unwrap();
+            let kernel = behind_fifty(&runtime, kind, &latch);
             let urgent =
                 kernel.request_with(job(100), Options::default().priority(Priority::HIGHEST)).unwrap();
             let last = kernel.request_with(job(101), Options::default().priority(Priority::LOWEST)).unwrap();
@@ -83,11 +89,7 @@ fn a_caller_that_waits_may_be_urgent() {
     bounded(|| {
         for kind in [Kind::Native, Kind::Host] {
             let (runtime, latch) = (runtime(), Latch::new());
-            let kernel = runtime.launch(counter(kind, "urgent", &latch)).unwrap();
-            kernel.activate().unwrap();
-            kernel.send(job(0).action(BLOCK)).unwrap();
-            latch.await_arrivals(1);
-            kernel.send_many((1..50).map(job)).unwrap();
+            let kernel = behind_fifty(&runtime, kind, &latch);
             std::thread::scope(|scope| {
                 let asks = || {
                     let options = Options::default().priority(Priority::HIGHEST);

@@ -434,14 +434,14 @@ pub(crate) trait Device: Send + Sync {
 /// Memory of a device that tables live in.
 ///
 /// Host access excludes handlers: whoever runs handlers that see the storage holds [`share`](Self::share).
-pub(crate) trait DeviceStorage: Send + Sync {
+pub(crate) trait DeviceStorage: std::any::Any + Send + Sync {
     /// Copies from the storage to the host; waits for handlers that are running, up to the deadline.
     fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()>;
     /// Copies from the host to the storage; waits for handlers that are running, up to the deadline.
     fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()>;
     /// Zeroes all of it, waiting as [`write`](Self::write) does.
     fn clear(&self, deadline: Instant) -> Result<()>;
-    /// For the backend that made it: its own type.
+    /// For the backend that made it: its own type, whatever is around it.
     fn as_any(&self) -> &dyn std::any::Any;
 }
 

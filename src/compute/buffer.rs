@@ -1,6 +1,7 @@
 //! Buffers that live on the device: bound to handlers by name, read and written from the host between messages.
 
 use super::copy::no_memory;
+use super::handle::Handle;
 use super::shared::{ALIGNMENT, BufferState, Shared};
 use super::slice::BufferSlice;
 use super::transfers::Transfers;
@@ -71,7 +72,7 @@ use std::sync::Arc;
 /// # Ok::<(), ringwork::Error>(())
 /// ```
 pub struct UnifiedBuffer<T> {
-    shared: Arc<Shared>,
+    shared: Handle,
     len: usize,
     _type: PhantomData<fn() -> T>,
 }
@@ -129,13 +130,13 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
     pub(crate) fn uninitialized(device: &dyn Device, len: usize) -> Result<Self> {
         let bytes = size_of_buffer::<T>(device, len)?;
         let place = device.capabilities().name.as_str().into();
-        Ok(Self::on(place, device.allocate(bytes)?, len, true))
+        let shared = Shared::new(place, device.allocate(bytes)?, bytes, size_of::<T>(), true);
+        Ok(Self::of(Arc::new(shared), len))
     }
 
-    /// A buffer in this memory, which has as many bytes as it needs, and is zeros or not; `place` names its device.
-    pub(super) fn on(place: Arc<str>, storage: Arc<dyn DeviceStorage>, len: usize, is_clean: bool) -> Self {
-        let shared = Shared::new(place, storage, len * size_of::<T>(), size_of::<T>(), is_clean);
-        Self { shared: Arc::new(shared), len, _type: PhantomData }
+    /// A buffer with as many bytes as this many elements have.
+    pub(super) fn of(shared: Arc<Shared>, len: usize) -> Self {
+        Self { shared: Handle::new(shared), len, _type: PhantomData }
     }
 
     /// Its first values, which go to the device: the caller has them already.
@@ -435,7 +436,7 @@ pub(crate) struct BoundTable {
     pub element_size: u32,
     pub element_name: &'static str,
     pub len: usize,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Handle,
 }
 
 impl BoundTable {
@@ -451,7 +452,7 @@ impl BoundTable {
 
     /// Is it the same buffer?
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        self.shared.is(&other.shared)
     }
 
     /// The name of the device that it is on.

@@ -1,10 +1,9 @@
 //! Who has a buffer, and what for: many that read, or one that writes.
 
 use super::buffer::BoundTable;
-use super::shared::Shared;
+use super::handle::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::lock;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a kernel does with a table.
@@ -49,7 +48,7 @@ impl Holder {
 /// A buffer's being bound to a running kernel, from its launch until it is gone. Meanwhile what the host writes is sent at
 /// once.
 pub(crate) struct Lease {
-    shared: Arc<Shared>,
+    shared: Handle,
     id: u64,
     access: Access,
 }

@@ -2,8 +2,10 @@
 
 mod buffer;
 mod copy;
+mod handle;
 mod kernel;
 mod lease;
+mod lent;
 mod orchestrator;
 mod pool;
 mod port;

@@ -1,15 +1,15 @@
 //! Memory of a device that is kept to be used again.
 
 use super::buffer::{UnifiedBuffer, size_of_buffer};
+use super::lent::{Lent, Return};
+use super::shared::Shared;
 use crate::backend::{Device, DeviceStorage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Bytes of the smallest block: what devices align buffers to.
 const SMALLEST: usize = 256;
@@ -159,8 +159,8 @@ impl Drop for Owner {
 }
 
 /// What buffers have of a pool, which may outlive it.
-struct Inner {
-    device: Arc<dyn Device>,
+pub(super) struct Inner {
+    pub device: Arc<dyn Device>,
     /// The device's name.
     place: Arc<str>,
     limit: usize,
@@ -170,7 +170,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     /// By their size, the one that was used last at the end.
-    free: BTreeMap<usize, Vec<Memory>>,
+    free: BTreeMap<usize, Vec<Spare>>,
     /// How many blocks of a size there are, used or free.
     blocks: BTreeMap<usize, usize>,
     statistics: PoolStatistics,
@@ -178,64 +178,37 @@ struct State {
     is_closed: bool,
 }
 
-struct Memory {
-    storage: Arc<dyn DeviceStorage>,
-    /// Nobody had it before.
-    is_clean: bool,
-}
+/// A block that nobody has, with all that a buffer needs beside it: what is allocated once is used again, too.
+type Spare = Arc<Shared>;
 
-/// As much of a block as its buffer asked for, for the buffer and for kernels. A handler that cannot be stopped may have it for
-/// longer than there is a buffer: the block goes back behind the last one that has it.
-struct Lent {
-    pool: Arc<Inner>,
-    /// Taken out when this is dropped.
-    block: Option<Arc<dyn DeviceStorage>>,
-    /// What was asked for, where the block is larger.
-    part: Option<Arc<dyn DeviceStorage>>,
-    size: usize,
-    asked: usize,
-}
-
-impl Lent {
-    fn storage(&self) -> &dyn DeviceStorage {
-        let storage = self.part.as_ref().or(self.block.as_ref());
-        &**storage.expect("the block is taken out when this is dropped")
+impl Inner {
+    /// A block of so many bytes, zeros or not.
+    fn spare(&self, block: Arc<dyn DeviceStorage>, size: usize, is_clean: bool) -> Spare {
+        Arc::new(Shared::new(self.place.clone(), Arc::new(Lent::new(block, size)), size, 1, is_clean))
     }
 }
 
-impl DeviceStorage for Lent {
-    fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()> {
-        self.storage().read(offset, into, deadline)
-    }
-
-    fn write(&self, offset: usize, from: &[u8], deadline: Instant) -> Result<()> {
-        self.storage().write(offset, from, deadline)
-    }
-
-    fn clear(&self, deadline: Instant) -> Result<()> {
-        self.storage().clear(deadline)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self.storage().as_any()
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.part = None;
-        let Some(storage) = self.block.take() else { return };
-        let mut state = lock(&self.pool.state);
-        state.statistics.used -= self.size;
-        state.statistics.asked -= self.asked;
+impl Return {
+    /// What a buffer had, with all that was made for it.
+    pub(super) fn give_back(self, spare: Spare) {
+        let Self { pool, size, asked } = self;
+        let mut state = lock(&pool.state);
+        state.statistics.used -= size;
+        state.statistics.asked -= asked;
         state.statistics.buffers -= 1;
         if state.is_closed {
             // The device's call is not made inside of the lock.
             drop(state);
             return;
         }
-        state.statistics.free += self.size;
-        state.free.entry(self.size).or_default().push(Memory { storage, is_clean: false });
+        state.statistics.free += size;
+        state.free.entry(size).or_default().push(spare);
+    }
+
+    /// … which a kernel had for longer: the block alone.
+    pub(super) fn give_back_block(self, block: Arc<dyn DeviceStorage>) {
+        let spare = self.pool.spare(block, self.size, false);
+        self.give_back(spare);
     }
 }
 
@@ -251,17 +224,17 @@ fn size_class(bytes: usize) -> usize {
 impl State {
     /// Takes memory out of the pool until this many bytes more fit, the largest blocks first; it is to be dropped outside of
     /// the lock.
-    fn make_room(&mut self, bytes: usize, limit: usize) -> Vec<Memory> {
+    fn make_room(&mut self, bytes: usize, limit: usize) -> Vec<Spare> {
         let mut removed = Vec::new();
         while self.statistics.reserved.saturating_add(bytes) > limit {
             let Some(mut entry) = self.free.last_entry() else { break };
             let size = *entry.key();
             // The list of a size that was used up is there still.
-            let Some(memory) = entry.get_mut().pop() else {
+            let Some(spare) = entry.get_mut().pop() else {
                 entry.remove();
                 continue;
             };
-            removed.push(memory);
+            removed.push(spare);
             self.statistics.free -= size;
             self.statistics.reserved -= size;
             self.forget_block(size);
@@ -326,8 +299,7 @@ impl MemoryPool {
     /// As [`buffer`](Self::buffer).
     pub fn buffer_uninitialized<T: bytemuck::Pod>(&self, len: usize) -> Result<UnifiedBuffer<T>> {
         let bytes = size_of_buffer::<T>(&*self.0.device, len)?;
-        let (memory, is_clean) = self.take(bytes)?;
-        Ok(UnifiedBuffer::on(self.0.place.clone(), memory, len, is_clean))
+        Ok(UnifiedBuffer::of(self.take(bytes, size_of::<T>())?, len))
     }
 
     /// Sees to it that there is memory for `count` buffers of `bytes` bytes more than there are now; as
@@ -376,14 +348,14 @@ impl MemoryPool {
         size_class(bytes).min((most & !3).max(bytes))
     }
 
-    /// Memory for so many bytes; whether it is zeros.
-    fn take(&self, bytes: usize) -> Result<(Arc<dyn DeviceStorage>, bool)> {
+    /// A buffer of so many bytes.
+    fn take(&self, bytes: usize, element_size: usize) -> Result<Arc<Shared>> {
         let size = self.size_class(bytes);
         let mut found_there = true;
         loop {
             let (removed, ahead) = {
                 let mut state = lock(&self.0.state);
-                if let Some(memory) = state.free.get_mut(&size).and_then(Vec::pop) {
+                if let Some(mut spare) = state.free.get_mut(&size).and_then(Vec::pop) {
                     let statistics = &mut state.statistics;
                     statistics.free -= size;
                     statistics.used += size;
@@ -393,7 +365,9 @@ impl MemoryPool {
                     statistics.allocations += 1;
                     statistics.reused += u64::from(found_there);
                     drop(state);
-                    return Ok((self.lend(memory.storage, size, bytes), memory.is_clean));
+                    let alone = Arc::get_mut(&mut spare).expect("nobody has what is in the pool");
+                    alone.begin(&self.0.0, bytes, element_size);
+                    return Ok(spare);
                 }
                 let there = state.blocks.get(&size).copied().unwrap_or(0);
                 (self.claim(&mut state, bytes, size, true)?, there.min(MOST_AHEAD / size))
@@ -419,14 +393,8 @@ impl MemoryPool {
         }
     }
 
-    /// A block for a buffer that asked for so many of its bytes.
-    fn lend(&self, block: Arc<dyn DeviceStorage>, size: usize, asked: usize) -> Arc<dyn DeviceStorage> {
-        let part = (asked < size).then(|| self.0.device.prefix(&*block, asked));
-        Arc::new(Lent { pool: self.0.0.clone(), block: Some(block), part, size, asked })
-    }
-
     /// Counts one more block as reserved, if need be in the place of free ones, which are to be dropped outside of the lock.
-    fn claim(&self, state: &mut State, bytes: usize, size: usize, may_remove: bool) -> Result<Vec<Memory>> {
+    fn claim(&self, state: &mut State, bytes: usize, size: usize, may_remove: bool) -> Result<Vec<Spare>> {
         let limit = self.0.limit;
         if size > limit {
             return Err(Error::new(
@@ -456,9 +424,10 @@ impl MemoryPool {
     /// Allocates a block that has been counted as reserved.
     fn add(&self, size: usize) -> Result<()> {
         let allocated = self.0.device.allocate(size);
+        let spare = allocated.map(|block| self.0.spare(block, size, true));
         let mut state = lock(&self.0.state);
-        let storage = match allocated {
-            Ok(storage) => storage,
+        let spare = match spare {
+            Ok(spare) => spare,
             Err(error) => {
                 state.statistics.reserved -= size;
                 return Err(error);
@@ -467,7 +436,7 @@ impl MemoryPool {
         state.statistics.free += size;
         state.statistics.device_allocations += 1;
         *state.blocks.entry(size).or_default() += 1;
-        state.free.entry(size).or_default().push(Memory { storage, is_clean: true });
+        state.free.entry(size).or_default().push(spare);
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 
 use super::copy::{Alone, Guarded, HostCopy, Looking};
 use super::lease::Holder;
+use super::lent::{Lent, Return};
+use super::pool::Inner;
 use super::ranges::Ranges;
 use super::transfers::Transfers;
 use crate::backend::DeviceStorage;
@@ -86,6 +88,14 @@ struct Sides {
     conflict: Option<String>,
 }
 
+impl Sides {
+    /// Neither has any values.
+    fn new(is_clean: bool) -> Self {
+        let dirty = Ranges::default();
+        Self { has_copy: false, was_sent: false, seen: OLD, dirty, is_clean, conflict: None }
+    }
+}
+
 /// A buffer without its element type.
 pub(crate) struct Shared {
     storage: Arc<dyn DeviceStorage>,
@@ -103,7 +113,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A buffer with no values in this memory; `is_clean` says that this is zeros, and was nobody else's before.
+    /// A buffer with no values in this memory, on the device that `place` names; `is_clean` says that it is zeros, and was
+    /// nobody else's before.
     pub fn new(
         place: Arc<str>,
         storage: Arc<dyn DeviceStorage>,
@@ -111,26 +122,41 @@ impl Shared {
         element_size: usize,
         is_clean: bool,
     ) -> Self {
-        let (has_copy, was_sent, conflict) = (false, false, None);
         Self {
             storage,
             bytes,
             element_size,
             place,
             copy: Guarded::default(),
-            sides: Mutex::new(Sides {
-                has_copy,
-                was_sent,
-                seen: OLD,
-                dirty: Ranges::default(),
-                is_clean,
-                conflict,
-            }),
+            sides: Mutex::new(Sides::new(is_clean)),
             holders: Mutex::default(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             transfers: Mutex::default(),
         }
+    }
+
+    /// Its memory as what a pool lends, if nothing else has it.
+    fn lent(&mut self) -> Option<&mut Lent> {
+        Lent::of(&mut self.storage)
+    }
+
+    /// A buffer of a pool begins, with no values.
+    pub fn begin(&mut self, pool: &Arc<Inner>, bytes: usize, element_size: usize) {
+        self.lent().expect("nobody has what is in the pool").lend(pool, bytes);
+        (self.bytes, self.element_size) = (bytes, element_size);
+    }
+
+    /// … and leaves nothing of itself behind; what is to go back to its pool, if nothing else has the memory.
+    pub fn leave(&mut self) -> Option<Return> {
+        let lent = self.lent()?.end()?;
+        // New locks, not only what is in them: a view that was forgotten has its lock for ever.
+        self.copy = Guarded::default();
+        self.sides = Mutex::new(Sides::new(false));
+        self.holders = Mutex::default();
+        self.transfers = Mutex::default();
+        (self.begun, self.ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        Some(lent)
     }
 
     pub fn storage(&self) -> &Arc<dyn DeviceStorage> {

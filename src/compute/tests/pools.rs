@@ -1,7 +1,9 @@
 //! A pool beside a list of the buffers that there are.
 
 use crate::backend::cpu::CpuDevice;
-use crate::compute::{Access, BoundTable, Lease, MemoryPool, PoolSettings, UnifiedBuffer};
+use crate::compute::{
+    Access, BoundTable, BufferState, Lease, MemoryPool, PoolSettings, Transfers, UnifiedBuffer,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -160,4 +162,47 @@ proptest! {
             drop(again);
         }
     }
+}
+
+fn pool_of_one(bytes: usize) -> MemoryPool {
+    MemoryPool::new(CpuDevice::open(), &PoolSettings::new(bytes).reserve(bytes, 1)).unwrap()
+}
+
+/// A buffer gets what another one had beside its memory, and must not find anything of it.
+#[test]
+fn a_buffer_in_the_place_of_another_begins_as_a_new_one() {
+    let pool = pool_of_one(1024);
+    let first = pool.buffer(&[7u32; 256]).unwrap();
+    first.host_mut().unwrap()[3] = 8;
+    // Its lock is never given up.
+    std::mem::forget(first.host_mut().unwrap());
+    assert_eq!((first.state(), first.transfers().to_host), (BufferState::HostDirty, 1));
+    drop(first);
+    let second = pool.buffer_uninitialized::<[u32; 2]>(120).unwrap();
+    assert_eq!((second.len(), second.state()), (120, BufferState::Uninitialized));
+    assert_eq!(second.transfers(), Transfers::default());
+    assert!(second.host().unwrap_err().is_invalid());
+    second.fill([1, 2]).unwrap();
+    assert_eq!(second.to_vec().unwrap(), [[1, 2]; 120]);
+    assert!(second.read(120, &mut [[0; 2]]).is_err());
+    let statistics = pool.statistics();
+    assert_eq!((statistics.device_allocations, statistics.used, statistics.asked), (1, 1024, 960));
+    drop(second);
+    assert_eq!(pool.buffer(&[9u32; 256]).unwrap().to_vec().unwrap(), [9; 256]);
+}
+
+/// Which of two clones is the last is not known where they go at once.
+#[test]
+fn clones_dropped_at_once_give_the_memory_back_once() {
+    let pool = pool_of_one(256);
+    for round in 0..2000u32 {
+        let buffer = pool.buffer(&[round; 64]).unwrap();
+        let clone = buffer.clone();
+        let other = std::thread::spawn(move || drop(clone));
+        drop(buffer);
+        other.join().unwrap();
+        let statistics = pool.statistics();
+        assert_eq!((statistics.used, statistics.asked, statistics.buffers, statistics.free), (0, 0, 0, 256));
+    }
+    assert_eq!(pool.statistics().device_allocations, 1);
 }

@@ -1,7 +1,7 @@
 //! Buffers that live on the device: bound to handlers by name, read and written from the host between messages.
 
+use super::buffer_handle::BufferHandle;
 use super::copy::no_memory;
-use super::handle::Handle;
 use super::shared::{ALIGNMENT, BufferState, Shared};
 use super::slice::BufferSlice;
 use super::transfers::Transfers;
@@ -72,7 +72,7 @@ use std::sync::Arc;
 /// # Ok::<(), ringwork::Error>(())
 /// ```
 pub struct UnifiedBuffer<T> {
-    shared: Handle,
+    shared: BufferHandle,
     len: usize,
     _type: PhantomData<fn() -> T>,
 }
@@ -136,7 +136,7 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
 
     /// A buffer with as many bytes as this many elements have.
     pub(super) fn of(shared: Arc<Shared>, len: usize) -> Self {
-        Self { shared: Handle::new(shared), len, _type: PhantomData }
+        Self { shared: BufferHandle::new(shared), len, _type: PhantomData }
     }
 
     /// Its first values, which go to the device: the caller has them already.
@@ -436,7 +436,7 @@ pub(crate) struct BoundTable {
     pub element_size: u32,
     pub element_name: &'static str,
     pub len: usize,
-    pub(super) shared: Handle,
+    pub(super) shared: BufferHandle,
 }
 
 impl BoundTable {

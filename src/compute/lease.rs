@@ -1,7 +1,7 @@
 //! Who has a buffer, and what for: many that read, or one that writes.
 
 use super::buffer::BoundTable;
-use super::handle::Handle;
+use super::buffer_handle::BufferHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::lock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +48,7 @@ impl Holder {
 /// A buffer's being bound to a running kernel, from its launch until it is gone. Meanwhile what the host writes is sent at
 /// once.
 pub(crate) struct Lease {
-    shared: Handle,
+    shared: BufferHandle,
     id: u64,
     access: Access,
 }

@@ -42,9 +42,9 @@ impl Lent {
     }
 
     /// Is lent no longer, if it was: what to do with it.
-    pub fn end(&mut self) -> Option<Return> {
+    pub fn end(&mut self) -> Option<Loan> {
         let pool = self.pool.take()?;
-        Some(Return { pool, size: self.size, asked: self.asked })
+        Some(Loan { pool, size: self.size, asked: self.asked })
     }
 
     fn block(&self) -> &dyn DeviceStorage {
@@ -56,8 +56,8 @@ impl Lent {
     }
 }
 
-/// A block that is to go back to its pool.
-pub(super) struct Return {
+/// A loan that has ended: the block is to go back to its pool.
+pub(super) struct Loan {
     pub pool: Arc<Inner>,
     pub size: usize,
     pub asked: usize,
@@ -83,8 +83,10 @@ impl DeviceStorage for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let (Some(lent), Some(block)) = (self.end(), self.block.take()) {
-            lent.give_back_block(block);
+        // Nobody has the part any more when others may have the block.
+        self.part = None;
+        if let (Some(loan), Some(block)) = (self.end(), self.block.take()) {
+            loan.give_back_block(block);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Memory that kernels and the host share, and entry points that run over it once.
 
 mod buffer;
+mod buffer_handle;
 mod copy;
-mod handle;
 mod kernel;
 mod lease;
 mod lent;

@@ -1,7 +1,7 @@
 //! Memory of a device that is kept to be used again.
 
 use super::buffer::{UnifiedBuffer, size_of_buffer};
-use super::lent::{Lent, Return};
+use super::lent::{Lent, Loan};
 use super::shared::Shared;
 use crate::backend::{Device, DeviceStorage};
 use crate::error::{Error, ErrorKind, Result};
@@ -188,7 +188,7 @@ impl Inner {
     }
 }
 
-impl Return {
+impl Loan {
     /// What a buffer had, with all that was made for it.
     pub(super) fn give_back(self, spare: Spare) {
         let Self { pool, size, asked } = self;

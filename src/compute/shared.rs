@@ -5,7 +5,7 @@
 
 use super::copy::{Alone, Guarded, HostCopy, Looking};
 use super::lease::Holder;
-use super::lent::{Lent, Return};
+use super::lent::{Lent, Loan};
 use super::pool::Inner;
 use super::ranges::Ranges;
 use super::transfers::Transfers;
@@ -148,15 +148,15 @@ impl Shared {
     }
 
     /// … and leaves nothing of itself behind; what is to go back to its pool, if nothing else has the memory.
-    pub fn leave(&mut self) -> Option<Return> {
-        let lent = self.lent()?.end()?;
+    pub fn leave(&mut self) -> Option<Loan> {
+        let loan = self.lent()?.end()?;
         // New locks, not only what is in them: a view that was forgotten has its lock for ever.
         self.copy = Guarded::default();
         self.sides = Mutex::new(Sides::new(false));
         self.holders = Mutex::default();
         self.transfers = Mutex::default();
         (self.begun, self.ended) = (AtomicU64::new(0), AtomicU64::new(0));
-        Some(lent)
+        Some(loan)
     }
 
     pub fn storage(&self) -> &Arc<dyn DeviceStorage> {

@@ -1,4 +1,4 @@
-//! What has a buffer; the last one that has one of a pool leaves it there.
+//! References to a buffer: the last one to a buffer of a pool gives it back, with all that was made for it.
 
 use super::shared::Shared;
 use std::ops::Deref;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 /// A buffer, as its users, kernels and their settings have it.
 #[derive(Clone)]
-pub(crate) struct Handle(Option<Arc<Shared>>);
+pub(crate) struct BufferHandle(Option<Arc<Shared>>);
 
-impl Handle {
+impl BufferHandle {
     pub fn new(shared: Arc<Shared>) -> Self {
         Self(Some(shared))
     }
@@ -19,7 +19,7 @@ impl Handle {
     }
 }
 
-impl Deref for Handle {
+impl Deref for BufferHandle {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
@@ -27,13 +27,13 @@ impl Deref for Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for BufferHandle {
     fn drop(&mut self) {
         let Some(mut shared) = self.0.take() else { return };
-        // Of two that go at once none may be the last here: then the memory goes back by itself, as where a kernel still
-        // has it.
-        if let Some(lent) = Arc::get_mut(&mut shared).and_then(Shared::leave) {
-            lent.give_back(shared);
+        // Of two that go at once none may be the last here: then the block goes back alone, as where a kernel still has it,
+        // or a backend remembers that it was bound.
+        if let Some(loan) = Arc::get_mut(&mut shared).and_then(Shared::leave) {
+            loan.give_back(shared);
         }
     }
 }

@@ -6,9 +6,9 @@
 use super::fission::{Step, cut};
 use super::invocations::{GroupMaker, Limit, vector_type};
 use super::segment::{Input, Kept, Maker, Segments};
-use super::{ComputeProgram, type_handle};
+use super::{Binding, ComputeProgram, type_handle};
 use crate::compile::TableUse;
-use crate::compile::front::CAPABILITIES;
+use crate::compile::front::{self, CAPABILITIES};
 use crate::compile::lower;
 use crate::compile::lower::Library;
 use crate::compile::program::{Program, Signature};
@@ -19,7 +19,7 @@ use naga::proc::Layouter;
 use naga::valid::{ValidationFlags, Validator};
 use naga::{
     AddressSpace, BinaryOperator as B, Block, Expression as E, Function, GlobalVariable, Handle, Module,
-    Span, Statement as S, StructMember, SwitchCase, Type, TypeInner,
+    Span, Statement as S, StorageAccess, StructMember, SwitchCase, Type, TypeInner,
 };
 
 /// The message: which workgroups to run.
@@ -69,6 +69,9 @@ pub(crate) fn group(compute: &ComputeProgram) -> Result<GroupProgram> {
     for (_, variable) in module.global_variables.iter_mut() {
         variable.init = None;
     }
+    for binding in compute.bindings.iter().filter(|binding| is_only_read(compute, binding)) {
+        module.global_variables[binding.global].space = AddressSpace::Storage { access: StorageAccess::LOAD };
+    }
     let entry = module.functions.append(main, Span::UNDEFINED);
     let failed = |what: String| {
         let text = format!(
@@ -97,7 +100,7 @@ pub(crate) fn group(compute: &ComputeProgram) -> Result<GroupProgram> {
     let tables = table_globals.iter().zip(0..).map(|(global, binding)| {
         let variable = &module.global_variables[*global];
         let access = match variable.space {
-            AddressSpace::Storage { access } => access.contains(naga::StorageAccess::STORE),
+            AddressSpace::Storage { access } => access.contains(StorageAccess::STORE),
             space => space == AddressSpace::WorkGroup,
         };
         TableUse { name: variable.name.clone().unwrap_or_default(), binding, writable: access }
@@ -132,6 +135,14 @@ pub(crate) fn group(compute: &ComputeProgram) -> Result<GroupProgram> {
     let takes_rows = !compute.has_barriers && compute.workgroup_variables.is_empty();
     let zeroed = compute.workgroup_variables.len() + usize::from(has_gone);
     Ok(GroupProgram { program, memory, zeroed, takes_rows })
+}
+
+/// Is it only read by this entry point, whatever others of its module do with it? Then machine code may load from it when
+/// it likes.
+fn is_only_read(compute: &ComputeProgram, binding: &Binding) -> bool {
+    let ty = compute.module.global_variables[binding.global].ty;
+    let is_atomic = |inner: &TypeInner| matches!(inner, TypeInner::Atomic(_));
+    !binding.is_stored && front::inside(&compute.module, ty, &is_atomic).is_none()
 }
 
 /// Private variables that a function uses, those of the budget and of faults apart.

@@ -189,7 +189,11 @@ pub(super) fn bool_inside(module: &Module, ty: Handle<Type>) -> Option<String> {
 }
 
 /// Where a type holds one of some kind.
-fn inside(module: &Module, ty: Handle<Type>, is_it: &dyn Fn(&TypeInner) -> bool) -> Option<String> {
+pub(in crate::compile) fn inside(
+    module: &Module,
+    ty: Handle<Type>,
+    is_it: &dyn Fn(&TypeInner) -> bool,
+) -> Option<String> {
     match &module.types[ty].inner {
         inner if is_it(inner) => Some(String::new()),
         TypeInner::Array { base, .. } => inside(module, *base, is_it).map(|path| format!("[…]{path}")),

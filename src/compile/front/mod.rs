@@ -18,6 +18,7 @@ mod tables;
 mod tests;
 
 pub(super) use compute::{ParsedCompute, parse_compute};
+pub(super) use contract::inside;
 
 use super::{HandlerSource, OutputDecl, StateFacts, TableUse};
 use crate::error::Result;

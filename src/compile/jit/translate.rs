@@ -28,9 +28,9 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use naga::{Function, GlobalVariable, Handle, Module, TypeInner};
+use naga::{AddressSpace, Function, GlobalVariable, Handle, Module, StorageAccess, TypeInner};
 use place::{Address, Home, Memory, Place};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 use std::rc::Rc;
 
@@ -135,6 +135,8 @@ struct Translator<'p, 'b> {
     lasts: HashMap<Value, Value>,
     /// The index in 64 bits that one in 32 bits was made of.
     wide: HashMap<Value, Value>,
+    /// Those of them that are inside of their table wherever they are used, and not because of a condition there.
+    inside: HashSet<Value>,
     fuel: Option<Fuel>,
     /// Where a run ends that has to stop.
     interrupted: Option<ir::Block>,
@@ -244,6 +246,7 @@ fn translate_with<'p>(
         lengths: HashMap::new(),
         lasts: HashMap::new(),
         wide: HashMap::new(),
+        inside: HashSet::new(),
         fuel: None,
         interrupted: None,
         look: None,
@@ -332,8 +335,13 @@ impl<'p, 'b> Translator<'p, 'b> {
             let view = (index * size_of::<TableView>()) as i32;
             let at = Offset32::new(view + offset_of!(TableView, data) as i32);
             let data = self.ins().load(types::I64, place::fixed_flags(), views, at);
-            let mut at = Address::new(data, 0, Memory::Table);
-            at.is_steady = !self.analysis.writes_tables;
+            let space = self.module.global_variables[*global].space;
+            let is_own = space == AddressSpace::WorkGroup;
+            let mut at = Address::new(data, 0, if is_own { Memory::Own } else { Memory::Table });
+            // The buffer of a table that is only read is not written under another name: who binds them sees to that.
+            let is_read_only =
+                matches!(space, AddressSpace::Storage { access } if !access.contains(StorageAccess::STORE));
+            at.is_steady = !self.analysis.writes_tables || is_read_only;
             self.globals.insert(*global, Rc::new(Place::Memory(at)));
             if self.analysis.measured.contains(global) {
                 let at = Offset32::new(view + offset_of!(TableView, bytes) as i32);

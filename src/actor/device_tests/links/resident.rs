@@ -43,42 +43,54 @@ fn an_end_goes_on_when_the_kernel_before_it_was_given_up_ahead_of_the_books() {
 
 #[test]
 fn a_second_link_gets_what_messages_emit_that_begin_behind_it() {
-    let Some(runtime) = runtime() else { return };
-    second_link(&runtime, &slow_stage(&runtime, "first"));
+    second_link(|runtime| slow_stage(runtime, "first"));
 }
 
 #[test]
 fn a_second_link_of_a_kernel_with_a_table_gets_what_messages_emit_that_begin_behind_it() {
-    let Some(runtime) = runtime() else { return };
-    let table = runtime.buffer(&[1u32]).unwrap();
-    let text = format!(
-        "@group(1) @binding(0) var<storage, read> table: array<u32>;
-        {}",
-        SLOW_PASS.replace("+ 1u; }", "+ table[0]; }")
-    );
-    let kernel = RingKernel::<Item, ()>::wgsl("first", text).output_many::<Item>("out", 2);
-    let kernel = kernel.queue_capacity(1024).loop_budget(u32::MAX).bind("table", &table);
-    second_link(&runtime, &start(&runtime, kernel));
+    second_link(|runtime| {
+        let table = runtime.buffer(&[1u32]).unwrap();
+        let text = format!(
+            "@group(1) @binding(0) var<storage, read> table: array<u32>;
+            {}",
+            SLOW_PASS.replace("+ 1u; }", "+ table[0]; }")
+        );
+        let kernel = RingKernel::<Item, ()>::wgsl("first", text).output_many::<Item>("out", 2);
+        start(runtime, kernel.queue_capacity(1024).loop_budget(u32::MAX).bind("table", &table))
+    });
 }
 
 /// Links a kernel to a second one while it has messages that are to go to the first one on the device.
-fn second_link(runtime: &Runtime, first: &Handle<Item, ()>) {
+///
+/// On a busy machine the link may come when the device is through with them. Then it says nothing, and they take longer
+/// the next time.
+fn second_link(first: impl Fn(&Runtime) -> Handle<Item, ()>) {
+    let in_time = |turns| match runtime() {
+        Some(runtime) => link_behind_a_slow_message(&runtime, &first(&runtime), turns) >= 20,
+        None => true,
+    };
+    assert!([1 << 26, 1 << 28, 1 << 30].into_iter().any(in_time), "no message began behind the link");
+}
+
+/// How many of the 20 messages behind one that takes so many turns a second link got, which comes meanwhile.
+fn link_behind_a_slow_message(runtime: &Runtime, first: &Handle<Item, ()>, turns: u32) -> usize {
     let ends = ["one", "two"].map(|name| start(runtime, counter(name).output_capacity(4096)));
     link(runtime, first, &ends[0]);
     open(first, &ends[0], || ends[0].telemetry().arrived);
     eventually("all is in the books", || first.telemetry().pending + ends[0].telemetry().pending == 0);
     // The device has all of them when the first one begins, which takes a while.
-    let slow = Item { seen: 1 << 26, ..item(0) };
+    let slow = Item { seen: turns, ..item(0) };
     first.send_many(std::iter::once(slow).chain((1..21).map(item))).unwrap();
-    eventually("the device has them", || lock(&ends[0].core().mailbox).awaited == 42);
+    let are_there = || lock(&ends[0].core().mailbox).awaited == 42 || first.telemetry().pending == 0;
+    eventually("the device has them, or is through", are_there);
     link(runtime, first, &ends[1]);
     assert_eq!(receive(&ends[0], 21), (0..21).collect::<Vec<_>>());
     eventually("the first one is done", || first.telemetry().pending == 0);
     // Of the slow one and what the same batch had, one link was told.
     let got = ends[1].telemetry().accepted as usize;
-    assert!(got >= 20, "{got} of 20");
-    assert_eq!(receive(&ends[1], got)[got - 20..], (1..21).collect::<Vec<_>>());
+    assert_eq!(receive(&ends[1], got), (21 - got as u32..21).collect::<Vec<_>>());
     check(runtime);
+    got
 }
 
 #[test]

@@ -98,6 +98,8 @@ impl Translator<'_, '_> {
     /// handler with a state and tables took twice as long).
     pub(super) fn unsigned_min(&mut self, a: Value, b: Value) -> Value {
         if self.is_at_most(a, b) {
+            // Perhaps it was clamped to another table's length; of this one a condition says that it is inside.
+            self.inside.remove(&a);
             return a;
         }
         let Some(last) = self.last_index(b) else { return self.ins().umin(a, b) };
@@ -110,7 +112,7 @@ impl Translator<'_, '_> {
         if self.program.state.is_some() {
             let index = self.ins().umin(index, last);
             let narrow = self.ins().ireduce(types::I32, index);
-            self.wide.insert(narrow, index);
+            self.widen(narrow, index);
             return narrow;
         }
         let is_beyond = self.ins().icmp(IntCC::UnsignedGreaterThan, index, last);
@@ -124,9 +126,15 @@ impl Translator<'_, '_> {
         self.builder.seal_block(then);
         self.builder.switch_to_block(then);
         let narrow = self.ins().ireduce(types::I32, inside);
-        self.wide.insert(narrow, inside);
+        self.widen(narrow, inside);
         self.clamped.push(Clamped { index: a, last, value: narrow });
         narrow
+    }
+
+    /// Remembers what an index is in 64 bits, which was made one of a table.
+    fn widen(&mut self, narrow: Value, wide: Value) {
+        self.wide.insert(narrow, wide);
+        self.inside.insert(narrow);
     }
 
     /// The same in 64 bits, if it is written as a table's length less one.

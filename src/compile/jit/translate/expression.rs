@@ -1,6 +1,6 @@
 //! Expressions: each is evaluated once, where its `Emit` stands.
 
-use super::place::{Address, Base, pointee};
+use super::place::{Address, Base, Memory, pointee};
 use super::{Body, MOST_SCALARS, Operand, Place, Refusal, Translator};
 use crate::compile::jit::analysis::{Root, trace};
 use crate::compile::jit::layout;
@@ -229,6 +229,7 @@ impl<'p> Translator<'p, '_> {
             return Address { is_steady: at.is_steady && is_inside, ..at.plus(bytes) };
         }
         let wide = self.wide.get(&index).copied();
+        let is_inside = self.inside.contains(&index);
         let index = wide.unwrap_or_else(|| self.ins().uextend(types::I64, index));
         let bytes = if stride.is_power_of_two() {
             self.ins().ishl_imm_u(index, i64::from(stride.trailing_zeros()))
@@ -237,7 +238,7 @@ impl<'p> Translator<'p, '_> {
         };
         let base = self.base(at);
         let base = self.ins().iadd(base, bytes);
-        Address { base: Base::Value(base), is_steady: false, ..at }
+        Address { base: Base::Value(base), is_steady: at.is_steady && is_inside, ..at }
     }
 
     /// One of a few elements in registers.
@@ -281,9 +282,13 @@ impl<'p> Translator<'p, '_> {
         if let TypeInner::Atomic(scalar) = *pointee(self.module, body.type_of(self.module, pointer))
             && let Place::Memory(at) = *place
         {
-            let address = self.address_value(at);
             let ty = layout::machine_type(scalar.kind);
-            let value = self.ins().atomic_load(ty, MemFlagsData::trusted(), address);
+            let value = if at.memory == Memory::Own {
+                self.load_scalar(at, 0, ty)
+            } else {
+                let address = self.address_value(at);
+                self.ins().atomic_load(ty, MemFlagsData::trusted(), address)
+            };
             return Ok(Operand::Scalars([value].into()));
         }
         self.load(&place, inner)

@@ -22,7 +22,7 @@ const MOST_TABLE_SCALARS: u32 = 512;
 pub(super) enum Memory {
     /// Nobody writes it during a run: the message, constants.
     Fixed,
-    /// Only this run touches it: the stack, the private segment, the state.
+    /// Only this run touches it: the stack, the private segment, the state, the memory of a workgroup.
     Own,
     /// A table: others may access it at the same time, in words.
     Table,
@@ -34,8 +34,8 @@ pub(super) struct Address {
     pub base: Base,
     pub offset: i32,
     pub memory: Memory,
-    /// It is valid during the whole run, and what is there does not change: it may be loaded whenever the compiler
-    /// likes. With an index in it, it is not: perhaps a condition that led to it keeps that in range.
+    /// It is valid wherever it is used, and what is there does not change during a run: it may be loaded whenever the
+    /// compiler likes. With an index in it that a condition keeps in range it is not.
     pub is_steady: bool,
 }
 

@@ -461,11 +461,14 @@ impl<'p> Translator<'p, '_> {
         result: Option<Handle<E>>,
     ) {
         let Place::Memory(at) = *self.pointer(body, pointer) else {
-            unreachable!("validated: atomics are in tables, as there is no workgroup memory")
+            unreachable!("validated: atomics are in tables and in workgroup memory")
         };
-        let address = self.address_value(at);
         let is_signed = body.type_of(self.module, value).scalar_kind() == Some(ScalarKind::Sint);
         let value = self.scalar(body, value);
+        if at.memory == Memory::Own {
+            return self.atomic_of_one_thread(body, at, (fun, is_signed), value, result);
+        }
+        let address = self.address_value(at);
         // Tables are aligned to their elements, which are words.
         let flags = MemFlagsData::trusted();
         let operation = match *fun {
@@ -492,6 +495,41 @@ impl<'p> Translator<'p, '_> {
         let old = self.ins().atomic_rmw(types::I32, flags, operation, address, value);
         if let Some(result) = result {
             self.set(body, result, Operand::Scalars([old].into()));
+        }
+    }
+
+    /// The same in workgroup memory, which one thread has for itself: no other comes between a load and a store.
+    fn atomic_of_one_thread(
+        &mut self,
+        body: &mut Body<'p>,
+        at: Address,
+        (fun, is_signed): (&AtomicFunction, bool),
+        value: Value,
+        result: Option<Handle<E>>,
+    ) {
+        let old = self.load_scalar(at, 0, types::I32);
+        let mut results = vec![old];
+        let new = match *fun {
+            AtomicFunction::Add => self.ins().iadd(old, value),
+            AtomicFunction::Subtract => self.ins().isub(old, value),
+            AtomicFunction::And => self.ins().band(old, value),
+            AtomicFunction::InclusiveOr => self.ins().bor(old, value),
+            AtomicFunction::ExclusiveOr => self.ins().bxor(old, value),
+            AtomicFunction::Min if is_signed => self.ins().smin(old, value),
+            AtomicFunction::Max if is_signed => self.ins().smax(old, value),
+            AtomicFunction::Min => self.ins().umin(old, value),
+            AtomicFunction::Max => self.ins().umax(old, value),
+            AtomicFunction::Exchange { compare: None } => value,
+            AtomicFunction::Exchange { compare: Some(expected) } => {
+                let expected = self.scalar(body, expected);
+                let exchanged = self.ins().icmp(IntCC::Equal, old, expected);
+                results.push(exchanged);
+                self.ins().select(exchanged, value, old)
+            }
+        };
+        self.store_scalar(at, 0, new);
+        if let Some(result) = result {
+            self.set(body, result, Operand::Scalars(results.into()));
         }
     }
 

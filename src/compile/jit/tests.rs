@@ -182,6 +182,28 @@ fn nothing_is_read_behind_a_table() {
 }
 
 #[test]
+#[cfg(unix)]
+fn nothing_is_read_where_only_another_table_has_such_an_index() {
+    // The index is clamped to the one table's length, and looked at before it is the other one's.
+    let text = "@group(1) @binding(0) var<storage, read> long: array<u32>;
+                @group(1) @binding(1) var<storage, read> short: array<u32>;
+                fn on_message(m: In) -> Out { var r: array<u32, 8>; let i = min(m.a[1], arrayLength(&long) - 1u); \
+                r[1] = long[i]; for (var j = 0u; j < m.a[0]; j++) { if i < arrayLength(&short) { r[0] += short[i]; } } \
+                return Out(r); }";
+    let memory = Guarded::new();
+    let (long, short) = ((0..100).collect::<Vec<u32>>(), [1, 2, 3, 4]);
+    let tables = [table("long", long.len()), table("short", short.len())];
+    let program = compile(&HandlerSource { tables: &tables, ..source(text) }).unwrap();
+    let handler = load(&translate(&program).unwrap()).unwrap();
+    let bytes = size_of_val(&*long);
+    let views = [TableView { data: long.as_ptr().cast_mut().cast(), bytes }, memory.words(&short)];
+    for (index, sum) in [(3, 12), (4, 0), (50, 0), (1000, 0)] {
+        let got = run_on(&handler, &[3, index, 0, 0, 0, 0, 0, 0], &views);
+        assert_eq!(got[..2], [sum, index.min(99)]);
+    }
+}
+
+#[test]
 fn huge_call_trees_are_left_to_the_interpreter_at_once() {
     let tree = |body: &str, depth: u32| {
         let mut text = format!("fn f0(x: u32) -> u32 {{ {body} }}\n");

@@ -223,6 +223,42 @@ fn several_atomics() {
 }
 
 #[test]
+fn atomics_in_workgroup_memory_give_what_was_there() {
+    let text = "
+        @group(0) @binding(0) var<storage, read_write> out: array<i32>;
+        var<workgroup> word: atomic<u32>;
+        var<workgroup> numbers: array<atomic<i32>, 3>;
+        @compute @workgroup_size(1)
+        fn main() {
+            out[0] = i32(atomicAdd(&word, 0xf0u));
+            out[1] = i32(atomicSub(&word, 1u));
+            out[2] = i32(atomicAnd(&word, 0xfcu));
+            out[3] = i32(atomicOr(&word, 3u));
+            out[4] = i32(atomicXor(&word, 0xffffff00u));
+            out[5] = i32(atomicMin(&word, 7u));
+            out[6] = i32(atomicMax(&word, 0x80000000u));
+            out[7] = i32(atomicExchange(&word, 9u) >> 4u);
+            let differs = atomicCompareExchangeWeak(&word, 8u, 1u);
+            out[8] = select(i32(differs.old_value), -1, differs.exchanged);
+            atomicStore(&numbers[i32(atomicLoad(&word)) - 8], -5);
+            out[9] = atomicMin(&numbers[1], 4);
+            out[10] = atomicMax(&numbers[1], 4);
+            var tries = 0;
+            for (; tries < 1000; tries++) {
+                let same = atomicCompareExchangeWeak(&numbers[1], 4, 6);
+                if same.exchanged { out[11] = same.old_value; break; }
+            }
+            out[12] = atomicLoad(&numbers[1]);
+            out[13] = atomicLoad(&numbers[0]) + atomicLoad(&numbers[2]);
+        }";
+    let (runtime, orchestrator) = both();
+    let out = runtime.buffer(&[77i32; 14]).unwrap();
+    orchestrator.kernel(text, "main").unwrap().bind("out", &out).dispatch([1, 1, 1]).unwrap();
+    let high = 0xffff_ffef_u32 as i32;
+    assert_eq!(out.to_vec().unwrap(), [0, 0xf0, 0xef, 0xec, 0xef, high, 7, 0x0800_0000, 9, -5, -5, 4, 6, 0]);
+}
+
+#[test]
 fn what_is_said_of_dispatches() {
     let text = "
         @group(0) @binding(0) var<storage, read_write> out: array<u32>;

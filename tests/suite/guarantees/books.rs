@@ -55,7 +55,8 @@ fn noting(runtime: &Runtime, kind: Kind) -> (RingKernel<Job, Answer>, Ledger) {
                 atomicAdd(&seen[m.sender * 32768u + m.number], 1u);
                 return Answer(m.sender, m.number, noise, 0u);
             }";
-        return (RingKernel::wgsl("noting", with_churn(source)).bind("seen", &buffer), Ledger::Table(buffer));
+        let kernel = RingKernel::wgsl("noting", with_churn(source)).loop_budget(u32::MAX);
+        return (kernel.bind("seen", &buffer), Ledger::Table(buffer));
     }
     let seen = Seen::new((SENDERS * MOST) as usize);
     let noted = seen.clone();

@@ -302,7 +302,8 @@ fn an_index_kept_in_range_by_a_condition_is_not_read_before_it() {
 
 #[test]
 fn a_table_under_two_names_is_read_after_it_is_written() {
-    let text = "@group(1) @binding(0) var<storage, read> a: array<u32, 4>;
+    // Two names go together if both are declared `read_write`, and the buffer is written by atomics only.
+    let text = "@group(1) @binding(0) var<storage, read_write> a: array<u32, 4>;
         @group(1) @binding(1) var<storage, read_write> b: array<atomic<u32>, 4>;
         fn on_message(m: In) -> Out { var r: array<u32, 8>; r[0] = a[1]; atomicStore(&b[1], m.a[0]); r[1] = a[1];
         return Out(r); }";

@@ -4,8 +4,9 @@
 //! made of as of any others. Buffers and workgroup memory are the program's tables.
 
 use super::fission::{Step, cut};
-use super::invocations::{GroupMaker, Limit, vector_type};
+use super::invocations::{GroupMaker, Limit, is_short, vector_type};
 use super::segment::{Input, Kept, Maker, Segments};
+use super::within::{Within, within};
 use super::{Binding, ComputeProgram, type_handle};
 use crate::compile::TableUse;
 use crate::compile::front::{self, CAPABILITIES};
@@ -201,27 +202,38 @@ fn without_barriers(
     message: Handle<Type>,
     privates: &[Handle<GlobalVariable>],
 ) -> Function {
+    let entry = compute.entry;
+    let within = if is_short(module, entry) { within(compute) } else { None };
+    let within = within
+        .map(|Within { function, tables }| (module.functions.append(function, Span::UNDEFINED), tables));
     let mut group = GroupMaker::new(compute, module, message);
     let mut body = Block::new();
     group.clear_fault(&mut body);
     let count = group.member(&mut body, 1);
     let row = group.local();
-    let entry = compute.entry;
     group.repeat(&mut body, row, Limit::Value(count), 1, &mut |group, block| {
         let id = group.workgroup_id(block, Some(row));
-        group.invocations(block, entry, &mut |group, block, at| {
-            for global in privates {
-                let value = match group.module.global_variables[*global].init {
-                    Some(init) => copy_constant(group.module, init, &mut group.maker, block),
-                    None => group.maker.add(E::ZeroValue(group.module.global_variables[*global].ty)),
-                };
-                let pointer = group.maker.add(E::GlobalVariable(*global));
-                block.push(S::Store { pointer, value }, Span::UNDEFINED);
-            }
-            group.fill_budget(block);
-            let arguments = group.arguments(block, id, at);
-            block.push(S::Call { function: entry, arguments, result: None }, Span::UNDEFINED);
-        });
+        let calls = |group: &mut GroupMaker<'_>, block: &mut Block, function| {
+            group.invocations(block, function, &mut |group, block, at| {
+                for global in privates {
+                    let value = match group.module.global_variables[*global].init {
+                        Some(init) => copy_constant(group.module, init, &mut group.maker, block),
+                        None => group.maker.add(E::ZeroValue(group.module.global_variables[*global].ty)),
+                    };
+                    let pointer = group.maker.add(E::GlobalVariable(*global));
+                    block.push(S::Store { pointer, value }, Span::UNDEFINED);
+                }
+                group.fill_budget(block);
+                let arguments = group.arguments(block, id, at);
+                block.push(S::Call { function, arguments, result: None }, Span::UNDEFINED);
+            });
+        };
+        let Some((function, tables)) = &within else { return calls(group, block, entry) };
+        let condition = group.is_within(block, id, tables);
+        let (mut accept, mut reject) = (Block::new(), Block::new());
+        calls(group, &mut accept, *function);
+        calls(group, &mut reject, entry);
+        block.push(S::If { condition, accept, reject }, Span::UNDEFINED);
     });
     group.finish(body)
 }

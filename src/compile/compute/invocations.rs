@@ -143,13 +143,7 @@ impl<'a> GroupMaker<'a> {
 
     /// A loop over all invocations, which gives the id of each in the workgroup; each calls this function.
     pub fn invocations(&mut self, block: &mut Block, called: Handle<Function>, inside: &mut Inside<'a, '_>) {
-        let functions = lower::reachable(self.module, called);
-        let functions = || functions.iter().map(|function| &self.module.functions[*function]);
-        let expressions: usize = functions().map(|function| function.expressions.len()).sum();
-        let loops = |function: &Function| {
-            lower::any(&function.body, &|statement| matches!(statement, S::Loop { .. }))
-        };
-        let is_short = expressions <= MOST_EXPRESSIONS && !functions().any(loops);
+        let is_short = is_short(self.module, called);
         let is_even = self.compute.workgroup_size[0].is_multiple_of(SIDE_BY_SIDE);
         self.along(2, if is_short && is_even { SIDE_BY_SIDE } else { 1 }, block, inside);
     }
@@ -181,6 +175,30 @@ impl<'a> GroupMaker<'a> {
             }
             None => deeper(self, block),
         }
+    }
+
+    /// Is the last invocation along x within all these tables?
+    pub fn is_within(
+        &mut self,
+        block: &mut Block,
+        id: [Handle<E>; 3],
+        tables: &[Handle<GlobalVariable>],
+    ) -> Handle<E> {
+        let [size, ..] = self.compute.workgroup_size.map(|size| self.maker.u32(size));
+        let more = self.maker.u32(self.compute.workgroup_size[0] - 1);
+        let first = self.maker.binary(block, B::Multiply, id[0], size);
+        let last = self.maker.binary(block, B::Add, first, more);
+        let mut all = None;
+        for table in tables {
+            let table = self.maker.add(E::GlobalVariable(*table));
+            let length = self.maker.emit(block, E::ArrayLength(table));
+            let is_within = self.maker.binary(block, B::Less, last, length);
+            all = Some(match all {
+                Some(others) => self.maker.binary(block, B::LogicalAnd, others, is_within),
+                None => is_within,
+            });
+        }
+        all.expect("there is a table")
     }
 
     /// The index of an invocation in its workgroup.
@@ -235,6 +253,16 @@ impl<'a> GroupMaker<'a> {
         };
         self.maker.emit(block, E::Compose { ty: self.vector, components: components.into() })
     }
+}
+
+/// Is a function, with those that it calls, worth having more than once?
+pub(super) fn is_short(module: &Module, called: Handle<Function>) -> bool {
+    let functions = lower::reachable(module, called);
+    let functions = || functions.iter().map(|function| &module.functions[*function]);
+    let expressions: usize = functions().map(|function| function.expressions.len()).sum();
+    let loops =
+        |function: &Function| lower::any(&function.body, &|statement| matches!(statement, S::Loop { .. }));
+    expressions <= MOST_EXPRESSIONS && !functions().any(loops)
 }
 
 pub(super) fn vector_type(module: &mut Module) -> Handle<Type> {

@@ -13,6 +13,7 @@ pub(in crate::compile) mod inline;
 mod invocations;
 mod segment;
 pub(in crate::compile) mod uniform;
+mod within;
 
 pub(in crate::compile) use compiled::key;
 pub(crate) use compiled::{CompiledCompute, OnCpu};

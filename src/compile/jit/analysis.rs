@@ -1,6 +1,7 @@
 //! Which parts of which variables are indexed by something that is not a constant: those must be in memory, the
 //! rest can be in registers. And which parts of what a pointer argument points to are written.
 
+use super::pack::{Packed, packed};
 use crate::compile::Program;
 use crate::compile::uses::{uses, visit};
 use naga::{Expression as E, Function, GlobalVariable, Handle, LocalVariable, Statement as S, TypeInner};
@@ -18,6 +19,8 @@ pub(super) struct Facts {
     stored: HashMap<u32, Vec<Path>>,
     /// Expressions used in the `continuing` block of a loop, perhaps computed in its body.
     pub continued: HashSet<Handle<E>>,
+    /// Vectors in vector registers.
+    pub packed: Packed,
 }
 
 /// What is known about a program.
@@ -120,6 +123,7 @@ impl Analysis {
             }
             _ => {}
         });
+        facts.packed = packed(program, handle, &facts);
         self.functions.insert(handle, facts);
     }
 

@@ -22,6 +22,14 @@ pub(super) fn machine_type(kind: ScalarKind) -> Type {
     }
 }
 
+/// What holds a vector of four numbers.
+pub(super) fn vector_type(inner: &TypeInner) -> Type {
+    match inner.scalar_kind() {
+        Some(ScalarKind::Float) => types::F32X4,
+        _ => types::I32X4,
+    }
+}
+
 /// Bytes of a value.
 pub(super) fn size(module: &Module, inner: &TypeInner) -> u32 {
     inner.size(module.to_ctx())

@@ -8,6 +8,7 @@ mod batch;
 mod layout;
 mod look;
 mod machine_code;
+mod pack;
 mod runtime;
 #[cfg(test)]
 mod tests;

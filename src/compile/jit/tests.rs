@@ -2,6 +2,7 @@
 //! tested where the interpreter is: every handler there runs on both.
 
 mod batch;
+mod packed;
 mod shapes;
 mod unroll;
 

@@ -11,6 +11,7 @@ mod constant;
 mod expression;
 mod inline;
 mod math;
+mod packed;
 mod place;
 mod statement;
 mod unroll;
@@ -97,6 +98,8 @@ enum Operand {
     Scalars(Rc<[Value]>),
     /// Its scalars, in variables: used where their computation need not dominate.
     Kept(Rc<[Variable]>),
+    /// A vector of four in one register.
+    Packed(Value),
     /// In memory that does not change as long as the value is used.
     Bytes(Address),
     /// All zero, and too large for scalars.

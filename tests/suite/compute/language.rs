@@ -223,6 +223,47 @@ fn several_atomics() {
 }
 
 #[test]
+fn invocations_behind_the_end_of_a_table_are_told_from_others() {
+    let bodies = [
+        "fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            if id.x < arrayLength(&out) { out[id.x] = a[id.x] * 1000u + b[id.x]; } }",
+        "fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            if id.x >= arrayLength(&out) { return; } out[id.x] = a[id.x] * 1000u + b[id.x]; }",
+        "struct Ids { @builtin(workgroup_id) group: vec3<u32>, @builtin(global_invocation_id) all: vec3<u32> }
+         fn main(ids: Ids) { let i = ids.all.x;
+            if arrayLength(&out) > i && ids.group.y == 0u { out[i] = a[i] * 1000u + b[i]; } }",
+        "fn main(@builtin(num_workgroups) n: vec3<u32>, @builtin(global_invocation_id) id: vec3<u32>) {
+            if arrayLength(&out) <= id.x || n.y != 1u { return; } let x = id.x; out[x] = a[x] * 1000u + b[x]; }",
+        // Not compared: who is behind the end has the last element.
+        "fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            let i = id.x; out[i] = a[min(i, arrayLength(&out) - 1u)] * 1000u + b[min(i, arrayLength(&out) - 1u)]; }",
+    ];
+    let (runtime, orchestrator) = both();
+    for body in bodies {
+        let text = format!(
+            "@group(0) @binding(0) var<storage, read> a: array<u32>;
+             @group(0) @binding(1) var<storage, read> b: array<u32>;
+             @group(0) @binding(2) var<storage, read_write> out: array<u32>;
+             {}",
+            body.replace("fn main", "@compute @workgroup_size(32) fn main")
+        );
+        let kernel = orchestrator.kernel(&text, "main").unwrap();
+        for [a, b, out] in
+            [[1, 1, 1], [31, 32, 33], [64, 64, 64], [100, 70, 65], [96, 95, 97], [128, 129, 127]]
+        {
+            let values = |len: usize| -> Vec<u32> { (0..len as u32).map(|index| index * 7 % 101).collect() };
+            let (a, b) = (values(a), values(b));
+            let buffers = [&a, &b, &vec![u32::MAX; out]].map(|values| runtime.buffer(values).unwrap());
+            let bound = kernel.clone().bind("a", &buffers[0]).bind("b", &buffers[1]).bind("out", &buffers[2]);
+            bound.dispatch([5, 1, 1]).unwrap();
+            let at = |values: &[u32], index: usize| values[index.min(values.len() - 1)];
+            let expected: Vec<u32> = (0..out).map(|index| at(&a, index) * 1000 + at(&b, index)).collect();
+            assert_eq!(buffers[2].to_vec().unwrap(), expected, "{body}");
+        }
+    }
+}
+
+#[test]
 fn atomics_in_workgroup_memory_give_what_was_there() {
     let text = "
         @group(0) @binding(0) var<storage, read_write> out: array<i32>;

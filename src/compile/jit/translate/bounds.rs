@@ -55,12 +55,16 @@ impl Translator<'_, '_> {
         }
     }
 
-    /// What a comparison of two constants says.
+    /// What a comparison of two constants says, or of a value with itself.
     pub(super) fn known_condition(&self, condition: Value) -> Option<bool> {
         let Some(InstructionData::IntCompare { cond, args: [a, b], .. }) = self.definition(condition) else {
             return None;
         };
-        let (a, b) = (self.known_integer(*a)?, self.known_integer(*b)?);
+        let (a, b) = match (self.known_integer(*a), self.known_integer(*b)) {
+            (Some(a), Some(b)) => (a, b),
+            _ if a == b => (0, 0),
+            _ => return None,
+        };
         let (signed_a, signed_b) = (a as i32, b as i32);
         Some(match cond {
             IntCC::Equal => a == b,

@@ -83,6 +83,10 @@ impl<'p> Translator<'p, '_> {
             Operand::Scalars(scalars) => {
                 Operand::Kept(scalars.iter().map(|scalar| self.keep_value(*scalar)).collect())
             }
+            Operand::Packed(vector) => {
+                let scalars = self.lanes(vector);
+                self.keep(Operand::Scalars(scalars))
+            }
             Operand::Bytes(at) => Operand::Bytes(self.keep_address(at)),
             Operand::Pointer(place) => match *place {
                 Place::Memory(at) => Operand::Pointer(Rc::new(Place::Memory(self.keep_address(at)))),
@@ -112,7 +116,7 @@ impl<'p> Translator<'p, '_> {
         let operand = match body.function.expressions[expression] {
             E::Access { base, index } => self.access(body, inner, base, index)?,
             E::AccessIndex { base, index } => self.access_index(body, inner, base, index),
-            E::Load { pointer } => self.load_expression(body, inner, pointer)?,
+            E::Load { pointer } => self.load_expression(body, inner, expression, pointer)?,
             E::Compose { ref components, .. } => {
                 if shape::words(self.module, inner) > MOST_SCALARS {
                     self.compose_in_memory(body, inner, components)?
@@ -134,6 +138,9 @@ impl<'p> Translator<'p, '_> {
                 let kind = self.kind_of(body, expr);
                 let scalars = self.components(body, expr);
                 Operand::Scalars(scalars.iter().map(|x| self.unary(op, kind, *x)).collect())
+            }
+            E::Binary { op, left, right } if self.is_packed(body, expression) => {
+                self.packed_binary(body, op, left, right)
             }
             E::Binary { op, left, right } => self.binary_expression(body, op, left, right),
             E::Select { condition, accept, reject } => {
@@ -188,7 +195,7 @@ impl<'p> Translator<'p, '_> {
                 self.piece(at, inner)
             }
             Operand::Zero => self.zero_of(inner),
-            Operand::Scalars(_) | Operand::Kept(_) => {
+            Operand::Scalars(_) | Operand::Kept(_) | Operand::Packed(_) => {
                 let scalars = self.scalars(&operand, &whole);
                 let element = shape::element(self.module, &whole);
                 if element.count <= MOST_SELECTIONS {
@@ -273,12 +280,23 @@ impl<'p> Translator<'p, '_> {
         &mut self,
         body: &Body<'p>,
         inner: &TypeInner,
+        load: Handle<E>,
         pointer: Handle<E>,
     ) -> Result<Operand, Refusal> {
         if self.is_fuel(body, pointer) {
             return Ok(Operand::Fuel);
         }
         let place = self.pointer(body, pointer);
+        let is_packed = self.is_packed(body, load);
+        match *place {
+            Place::Packed(variable) if is_packed => {
+                return Ok(Operand::Packed(self.builder.use_var(variable)));
+            }
+            Place::Memory(at) if is_packed => {
+                return Ok(Operand::Packed(self.load_scalar(at, 0, layout::vector_type(inner))));
+            }
+            _ => {}
+        }
         if let TypeInner::Atomic(scalar) = *pointee(self.module, body.type_of(self.module, pointer))
             && let Place::Memory(at) = *place
         {

@@ -1,12 +1,13 @@
 //! Calls: a function's body where it is called.
 
-use super::place::Home;
+use super::place::{Home, Place};
 use super::{Body, MOST_CALLS, MOST_SCALARS, Operand, Refusal, Translator};
 use crate::compile::jit::layout;
 use crate::compile::shape;
 use cranelift_codegen::ir::InstBuilder;
 use naga::{Function, Handle};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 impl<'p> Translator<'p, '_> {
     /// Inlines a function; its result, if it has one.
@@ -67,8 +68,12 @@ impl<'p> Translator<'p, '_> {
         let function = body.function;
         for (handle, local) in function.local_variables.iter() {
             let facts = self.analysis.facts(body.handle);
-            let place = self.place(local.ty, facts.local(handle), Home::Stack)?;
             let inner = shape::inner(self.module, local.ty);
+            let place = if facts.packed.locals.contains(&handle) {
+                Rc::new(Place::Packed(self.builder.declare_var(layout::vector_type(inner))))
+            } else {
+                self.place(local.ty, facts.local(handle), Home::Stack)?
+            };
             let value = match local.init {
                 Some(init) => self.constant(&function.expressions, init, inner),
                 None => self.zero_of(inner),

@@ -75,6 +75,10 @@ pub(super) fn fixed_flags() -> MemFlagsData {
 pub(super) enum Place {
     /// A scalar in a register.
     Scalar(Variable),
+    /// A vector of four in one register.
+    Packed(Variable),
+    /// A component of such a one, to be read.
+    Lane(Variable, u8),
     /// Members, elements, columns or components.
     Parts(Vec<Rc<Place>>),
     /// In memory, as a whole.
@@ -86,8 +90,9 @@ impl Place {
     pub(super) fn part(self: &Rc<Self>, inner: &TypeInner, index: u32) -> Rc<Self> {
         match &**self {
             Self::Parts(parts) => parts[index as usize].clone(),
+            Self::Packed(variable) => Rc::new(Self::Lane(*variable, index as u8)),
             Self::Memory(at) => Rc::new(Self::Memory(at.plus(layout::offset(inner, index)))),
-            Self::Scalar(_) => unreachable!("validated: a scalar has no parts"),
+            Self::Scalar(_) | Self::Lane(..) => unreachable!("validated: a scalar has no parts"),
         }
     }
 }
@@ -301,6 +306,7 @@ impl Translator<'_, '_> {
         match operand {
             Operand::Scalars(scalars) => scalars.clone(),
             Operand::Kept(variables) => variables.iter().map(|v| self.builder.use_var(*v)).collect(),
+            Operand::Packed(vector) => self.lanes(*vector),
             Operand::Bytes(at) => {
                 let leaves = layout::leaves(self.module, inner);
                 leaves.iter().map(|leaf| self.load_scalar(*at, leaf.offset, leaf.ty)).collect()
@@ -320,6 +326,11 @@ impl Translator<'_, '_> {
     /// Stores a value into a variable or table.
     pub(super) fn store(&mut self, place: &Place, inner: &TypeInner, value: &Operand) {
         match (place, value) {
+            (Place::Packed(variable), _) => {
+                let vector = self.pack(value, inner);
+                self.builder.def_var(*variable, vector);
+            }
+            (Place::Memory(to), Operand::Packed(vector)) => self.store_scalar(*to, 0, *vector),
             (Place::Memory(to), _) if to.memory == Memory::Table => {
                 self.write_out(*to, inner, value);
             }
@@ -356,6 +367,9 @@ impl Translator<'_, '_> {
                     let inner = part_type(self.module, inner, index as u32);
                     self.store_scalars(part, &inner, scalars);
                 }
+            }
+            Place::Packed(_) | Place::Lane(..) => {
+                unreachable!("a packed variable is a local one, and set as a whole")
             }
         }
     }
@@ -454,12 +468,21 @@ impl Translator<'_, '_> {
                     self.load_scalars(part, &inner, scalars);
                 }
             }
+            Place::Packed(variable) => {
+                let vector = self.builder.use_var(*variable);
+                scalars.extend_from_slice(&self.lanes(vector));
+            }
+            Place::Lane(variable, lane) => {
+                let vector = self.builder.use_var(*variable);
+                scalars.push(self.ins().extractlane(vector, *lane));
+            }
         }
     }
 
     /// Copies what is at a place into memory of our own.
     fn take_copy(&mut self, to: Address, place: &Place, inner: &TypeInner) {
         match place {
+            Place::Packed(_) | Place::Lane(..) => unreachable!("a vector is never too large for registers"),
             Place::Scalar(variable) => {
                 let value = self.builder.use_var(*variable);
                 self.store_scalar(to, 0, value);
@@ -518,6 +541,7 @@ impl Translator<'_, '_> {
                 self.builder.def_var(*variable, value);
                 taken.scalars.push((at, *variable, value));
             }
+            Place::Packed(_) | Place::Lane(..) => unreachable!("a packed variable is a local one"),
             Place::Memory(_) => {
                 let facts = self.analysis.facts(self.program.entry);
                 // Without loops and outputs a run always comes to its end.

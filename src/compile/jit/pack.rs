@@ -100,19 +100,17 @@ impl Vectors<'_> {
 
     /// Marks what a packed variable is set to, as far as it is computed of vectors.
     fn mark(&self, expression: Handle<E>, marked: &mut HashSet<Handle<E>>) {
-        match self.function.expressions[expression] {
-            E::Load { .. } if self.is_vector(expression) => {
-                marked.insert(expression);
-            }
+        let sides = match self.function.expressions[expression] {
+            E::Load { .. } if self.is_vector(expression) => None,
             E::Binary { op: B::Add | B::Subtract | B::Multiply, left, right }
                 if self.is_vector(left) && self.is_vector(right) =>
             {
-                if marked.insert(expression) {
-                    self.mark(left, marked);
-                    self.mark(right, marked);
-                }
+                Some([left, right])
             }
-            _ => {}
+            _ => return,
+        };
+        if marked.insert(expression) {
+            sides.into_iter().flatten().for_each(|side| self.mark(side, marked));
         }
     }
 

@@ -138,12 +138,20 @@ pub(crate) fn group(compute: &ComputeProgram) -> Result<GroupProgram> {
     Ok(GroupProgram { program, memory, zeroed, takes_rows })
 }
 
-/// Is it only read by this entry point, whatever others of its module do with it? Then machine code may load from it when
-/// it likes.
+/// Is a buffer only read, by this entry point and by all functions that its module still has? Then machine code may load
+/// from it when it likes.
 fn is_only_read(compute: &ComputeProgram, binding: &Binding) -> bool {
     let ty = compute.module.global_variables[binding.global].ty;
     let is_atomic = |inner: &TypeInner| matches!(inner, TypeInner::Atomic(_));
-    !binding.is_stored && front::inside(&compute.module, ty, &is_atomic).is_none()
+    let stores = |function: &Function| {
+        lower::any(&function.body, &|statement| match statement {
+            S::Store { pointer, .. } => function.originating_global(*pointer) == Some(binding.global),
+            _ => false,
+        })
+    };
+    !binding.is_stored
+        && front::inside(&compute.module, ty, &is_atomic).is_none()
+        && !compute.module.functions.iter().any(|(_, function)| stores(function))
 }
 
 /// Private variables that a function uses, those of the budget and of faults apart.

@@ -2,18 +2,20 @@
 
 use super::segment::Maker;
 use super::{Builtin, ComputeProgram, Parameter, type_handle};
+use crate::compile::uses::visit;
 use crate::compile::{FaultCode, lower};
 use naga::{
     BinaryOperator as B, Block, Expression as E, Function, FunctionArgument, GlobalVariable, Handle,
     LocalVariable, Module, Span, Statement as S, Type, TypeInner, VectorSize,
 };
+use std::collections::HashMap;
 
 /// What each invocation does, given the id that it has in its workgroup.
 type Inside<'a, 'i> = dyn FnMut(&mut GroupMaker<'a>, &mut Block, [Handle<E>; 3]) + 'i;
 
 /// Invocations one behind the other in a loop over them, so that it costs less for each.
 const SIDE_BY_SIDE: u32 = 4;
-/// Only of functions with so few expressions: longer ones gain nothing by it, and take longer to compile.
+/// Only of functions with so few expressions, those of what they call among them: longer ones gain nothing by it, and take longer to compile.
 const MOST_EXPRESSIONS: usize = 160;
 
 /// How far a loop goes.
@@ -255,14 +257,21 @@ impl<'a> GroupMaker<'a> {
     }
 }
 
-/// Is a function, with those that it calls, worth having more than once?
+/// Is a function, with those that it calls as often as it does, worth having more than once?
 pub(super) fn is_short(module: &Module, called: Handle<Function>) -> bool {
-    let functions = lower::reachable(module, called);
-    let functions = || functions.iter().map(|function| &module.functions[*function]);
-    let expressions: usize = functions().map(|function| function.expressions.len()).sum();
-    let loops =
-        |function: &Function| lower::any(&function.body, &|statement| matches!(statement, S::Loop { .. }));
-    expressions <= MOST_EXPRESSIONS && !functions().any(loops)
+    let mut weights: HashMap<Handle<Function>, usize> = HashMap::new();
+    // Callees come first.
+    for handle in lower::reachable(module, called) {
+        let function = &module.functions[handle];
+        let mut weight = function.expressions.len();
+        visit(&function.body, &mut |statement| match statement {
+            S::Call { function, .. } => weight = weight.saturating_add(weights[function]),
+            S::Loop { .. } => weight = usize::MAX,
+            _ => {}
+        });
+        weights.insert(handle, weight);
+    }
+    weights[&called] <= MOST_EXPRESSIONS
 }
 
 pub(super) fn vector_type(module: &mut Module) -> Handle<Type> {

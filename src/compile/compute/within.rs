@@ -1,9 +1,9 @@
-//! Workgroups that end before the shortest of their tables does: for them a version of an entry point that does not look
-//! where each access is.
+//! Workgroups that end before the shortest of their tables does: for them a version of an entry point that does not
+//! compare `global_invocation_id.x` with their lengths.
 //!
-//! Most entry points have an element of each table for an invocation, that of its `global_invocation_id.x`. Lowering
-//! brings every index into range, and most authors compare it with a length themselves. One comparison for the workgroup
-//! says the same.
+//! Most entry points have an element of each table for an invocation, and that is its index. Lowering brings every index
+//! into range, and most authors compare it with a length themselves. One comparison with each table, for the whole
+//! workgroup, says the same. Other indices are looked at as ever.
 
 use super::{Builtin, ComputeProgram, Parameter};
 use naga::{
@@ -39,12 +39,10 @@ fn question(
 ) -> Option<(Handle<GlobalVariable>, E)> {
     let of = |handle: Handle<E>| &function.expressions[handle];
     let id = |handle| is_id(compute, function, handle).then_some(handle);
-    let length = |handle| match *of(handle) {
-        E::ArrayLength(base) => match *of(base) {
-            E::GlobalVariable(table) => Some(table),
-            _ => None,
-        },
-        _ => None,
+    let length = |handle| {
+        let E::ArrayLength(base) = *of(handle) else { return None };
+        let E::GlobalVariable(table) = *of(base) else { return None };
+        Some(table)
     };
     // True, or false: a constant would have to be somewhere else in the function.
     let known =
@@ -72,17 +70,15 @@ fn question(
 
 /// Is it `global_invocation_id.x`?
 fn is_id(compute: &ComputeProgram, function: &Function, expression: Handle<E>) -> bool {
-    let E::AccessIndex { base, index: 0 } = function.expressions[expression] else { return false };
-    let parameter = |argument: u32| &compute.parameters[argument as usize];
-    match function.expressions[base] {
-        E::FunctionArgument(argument) => *parameter(argument) == Parameter::One(Builtin::GlobalInvocationId),
-        E::AccessIndex { base, index } => match function.expressions[base] {
-            E::FunctionArgument(argument) => match parameter(argument) {
-                Parameter::Struct(builtins) => builtins[index as usize] == Builtin::GlobalInvocationId,
-                Parameter::One(_) => false,
-            },
-            _ => false,
-        },
-        _ => false,
+    let E::AccessIndex { mut base, index: 0 } = function.expressions[expression] else { return false };
+    let mut member = None;
+    if let E::AccessIndex { base: parameter, index } = function.expressions[base] {
+        (base, member) = (parameter, Some(index as usize));
     }
+    let E::FunctionArgument(argument) = function.expressions[base] else { return false };
+    let builtin = match &compute.parameters[argument as usize] {
+        Parameter::One(builtin) => Some(builtin),
+        Parameter::Struct(builtins) => member.map(|member| &builtins[member]),
+    };
+    builtin == Some(&Builtin::GlobalInvocationId)
 }

@@ -1,7 +1,7 @@
-//! Which vectors of four numbers are worth a vector register: those that a loop adds up from memory.
+//! Which vectors of four numbers are worth a vector register: sums of vectors from memory, and what is added to them.
 //!
-//! Everything else stays scalar, component by component. To take vectors apart costs more than it saves, and most handlers
-//! do: a sum of whole vectors is what is left together from its loads to its end.
+//! All others are scalars, one for each component. To take vectors apart costs more than it saves, and most handlers do:
+//! a sum of whole vectors is what stays together from its loads to its end.
 
 use super::analysis::{Facts, Root, trace};
 use crate::compile::Program;
@@ -12,6 +12,9 @@ use naga::{
     TypeInner, VectorSize,
 };
 use std::collections::HashSet;
+
+/// Loads and operations that something added to a sum may be made of, at most.
+const MOST_OPERATIONS: usize = 64;
 
 /// What of a function is packed.
 #[derive(Default)]
@@ -83,34 +86,42 @@ impl Vectors<'_> {
         is_whole && grows
     }
 
-    /// Is it a vector loaded from a table, or computed of such?
+    /// Is it a vector loaded from a table, or computed of such by a few operations?
     fn is_from_memory(&self, expression: Handle<E>) -> bool {
-        if !self.is_vector(expression) {
-            return false;
-        }
-        match self.function.expressions[expression] {
-            E::Load { pointer } => matches!(trace(self.function, pointer).0, Some(Root::Global(global))
-                if self.program.table_globals.contains(&global)),
-            E::Binary { op: B::Add | B::Subtract | B::Multiply, left, right } => {
-                self.is_from_memory(left) && self.is_from_memory(right)
+        let mut open = vec![expression];
+        for _ in 0..MOST_OPERATIONS {
+            let Some(expression) = open.pop() else { return true };
+            match self.function.expressions[expression] {
+                _ if !self.is_vector(expression) => return false,
+                E::Load { pointer } => match trace(self.function, pointer).0 {
+                    Some(Root::Global(global)) if self.program.table_globals.contains(&global) => {}
+                    _ => return false,
+                },
+                E::Binary { op: B::Add | B::Subtract | B::Multiply, left, right } => {
+                    open.extend([left, right])
+                }
+                _ => return false,
             }
-            _ => false,
         }
+        false
     }
 
     /// Marks what a packed variable is set to, as far as it is computed of vectors.
-    fn mark(&self, expression: Handle<E>, marked: &mut HashSet<Handle<E>>) {
-        let sides = match self.function.expressions[expression] {
-            E::Load { .. } if self.is_vector(expression) => None,
-            E::Binary { op: B::Add | B::Subtract | B::Multiply, left, right }
-                if self.is_vector(left) && self.is_vector(right) =>
-            {
-                Some([left, right])
+    fn mark(&self, value: Handle<E>, marked: &mut HashSet<Handle<E>>) {
+        let mut open = vec![value];
+        while let Some(expression) = open.pop() {
+            let sides = match self.function.expressions[expression] {
+                E::Load { .. } if self.is_vector(expression) => None,
+                E::Binary { op: B::Add | B::Subtract | B::Multiply, left, right }
+                    if self.is_vector(left) && self.is_vector(right) =>
+                {
+                    Some([left, right])
+                }
+                _ => continue,
+            };
+            if marked.insert(expression) {
+                open.extend(sides.into_iter().flatten());
             }
-            _ => return,
-        };
-        if marked.insert(expression) {
-            sides.into_iter().flatten().for_each(|side| self.mark(side, marked));
         }
     }
 

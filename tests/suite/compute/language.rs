@@ -234,6 +234,12 @@ fn invocations_behind_the_end_of_a_table_are_told_from_others() {
             if arrayLength(&out) > i && ids.group.y == 0u { out[i] = a[i] * 1000u + b[i]; } }",
         "fn main(@builtin(num_workgroups) n: vec3<u32>, @builtin(global_invocation_id) id: vec3<u32>) {
             if arrayLength(&out) <= id.x || n.y != 1u { return; } let x = id.x; out[x] = a[x] * 1000u + b[x]; }",
+        // Compared with other things, too.
+        "struct Own { v: vec3<u32> }
+         fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+            let own = Own(id + local); let i = own.v.x - local.x;
+            if id.x < 1000u && local.x < arrayLength(&out) + 32u && i < arrayLength(&out) && id.x < arrayLength(&out) {
+                out[id.x] = a[id.x] * 1000u + b[i]; } }",
         // Not compared: who is behind the end has the last element.
         "fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let i = id.x; out[i] = a[min(i, arrayLength(&out) - 1u)] * 1000u + b[min(i, arrayLength(&out) - 1u)]; }",
@@ -261,6 +267,21 @@ fn invocations_behind_the_end_of_a_table_are_told_from_others() {
             assert_eq!(buffers[2].to_vec().unwrap(), expected, "{body}");
         }
     }
+}
+
+#[test]
+fn one_entry_point_reads_what_another_ones_function_writes() {
+    let text = "
+        @group(0) @binding(0) var<storage, read_write> a: array<u32>;
+        @group(0) @binding(1) var<storage, read_write> o: array<u32>;
+        fn put(by: u32) { a[0] += by; }
+        @compute @workgroup_size(1) fn first() { put(5u); }
+        @compute @workgroup_size(1) fn second() { o[0] = a[0]; }";
+    let (runtime, orchestrator) = both();
+    let [a, o] = [3u32, 0].map(|value| runtime.buffer(&[value]).unwrap());
+    orchestrator.kernel(text, "first").unwrap().bind("a", &a).dispatch([1, 1, 1]).unwrap();
+    orchestrator.kernel(text, "second").unwrap().bind("a", &a).bind("o", &o).dispatch([1, 1, 1]).unwrap();
+    assert_eq!(o.to_vec().unwrap(), [8]);
 }
 
 #[test]

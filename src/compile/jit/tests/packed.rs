@@ -107,3 +107,22 @@ fn sums_are_those_of_the_interpreter() {
         }
     }
 }
+
+#[test]
+fn sums_of_much_are_looked_at_in_time() {
+    let mut body = String::from("var s = vec4<T>(); let x0 = a[0];");
+    for level in 1..60 {
+        body += &format!(" let x{level} = x{0} + x{0};", level - 1);
+    }
+    body += " s += x59; var t = vec4<T>(); t += a[1]";
+    for index in 0..4000 {
+        body += &format!(" + a[{}]", index % 24);
+    }
+    let text = text("u32", &(body + "; r = bits(s + t);"));
+    let table =
+        |name: &str| TableDecl { name: name.into(), element_size: 16, element_name: "[u32; 4]", len: LENGTH };
+    let tables = [table("a"), table("b")];
+    let begun = std::time::Instant::now();
+    assert_eq!(packed(&compile(&HandlerSource { tables: &tables, ..source(&text) }).unwrap()), 0);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+}

@@ -18,21 +18,17 @@ impl<'p> Translator<'p, '_> {
 
     /// A vector in one register.
     pub(super) fn pack(&mut self, operand: &Operand, inner: &TypeInner) -> Value {
-        let ty = layout::vector_type(inner);
-        match operand {
-            Operand::Packed(vector) => *vector,
-            Operand::Bytes(at) => self.load_scalar(*at, 0, ty),
-            _ => {
-                let scalars = self.scalars(operand, inner);
-                let mut vector = self.ins().splat(ty, scalars[0]);
-                for (lane, scalar) in scalars.iter().enumerate().skip(1) {
-                    if *scalar != scalars[0] {
-                        vector = self.ins().insertlane(vector, *scalar, lane as u8);
-                    }
-                }
-                vector
+        if let Operand::Packed(vector) = operand {
+            return *vector;
+        }
+        let scalars = self.scalars(operand, inner);
+        let mut vector = self.ins().splat(layout::vector_type(inner), scalars[0]);
+        for (lane, scalar) in scalars.iter().enumerate().skip(1) {
+            if *scalar != scalars[0] {
+                vector = self.ins().insertlane(vector, *scalar, lane as u8);
             }
         }
+        vector
     }
 
     /// An operation on two vectors.

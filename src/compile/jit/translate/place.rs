@@ -34,8 +34,9 @@ pub(super) struct Address {
     pub base: Base,
     pub offset: i32,
     pub memory: Memory,
-    /// It is valid wherever it is used, and what is there does not change during a run: it may be loaded whenever the
-    /// compiler likes. With an index in it that a condition keeps in range it is not.
+    /// It is valid wherever it is used, and this program does not change what is there: it may be loaded whenever the
+    /// compiler likes. (Another kernel may, where a buffer is shared; what is loaded is old then, or new.) With an index
+    /// in it that a condition keeps in range it is not valid everywhere.
     pub is_steady: bool,
 }
 

@@ -173,6 +173,9 @@ impl<'p> Translator<'p, '_> {
         cases: &'p [SwitchCase],
     ) -> Result<bool, Refusal> {
         let selector = self.scalar(body, selector);
+        if self.choose_case(body, selector, cases)? {
+            return Ok(true);
+        }
         let mut end = self.target();
         let blocks: Vec<_> = cases.iter().map(|_| self.builder.create_block()).collect();
         let mut switch = Switch::new();

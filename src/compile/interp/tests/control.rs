@@ -114,6 +114,50 @@ fn switches() {
 }
 
 #[test]
+fn short_switches_choose_values() {
+    let text = "fn on_message(m: In) -> Out { var r: array<u32, 8>; let u = m.a[0]; let i = bitcast<i32>(m.a[0]); \
+                var x = f32(m.a[1]) * 0.5; var n = m.a[1]; var z = x; var yes = false; var count = 7u; \
+                switch u { case 0u, 1u, 2u: {} case 3u, 4u: { x += 0.25; } default: { x = -x; } } \
+                switch i { case -2, -1: { n += 5u; z = 1.5; } default: { z *= 3.0; } case 2147483647: { n = 1u; } } \
+                switch u { case 5u, default: { yes = true; } case 4294967295u: { yes = n == 1u; } case 0u: {} } \
+                switch i { case 3, 1: { n ^= 9u; } default: {} } \
+                switch u { case 0u: { n += 1u; } case 1u: { n += 2u; } case 2u: { n += 3u; } case 3u: { n += 4u; } \
+                default: { n += 100u; } } \
+                if u < 3u { count += 1u; } if yes && n > 5u { count++; } if !yes || x < 0.0 { count += 1u; } \
+                let first = u == 4u; if first { count = 1u; } else { count = 0u + count; } \
+                r[0] = bitcast<u32>(x); r[1] = n; r[2] = bitcast<u32>(z); r[3] = u32(yes); r[4] = count; return Out(r); }";
+    let mut bench = Bench::new(&source(text)).unwrap();
+    let selectors =
+        (0..8).chain([100, 0x7fff_fffe, 0x7fff_ffff, 0x8000_0000, 0xffff_fffd, 0xffff_fffe, 0xffff_ffff]);
+    for u in selectors {
+        for n in [0u32, 1, 6] {
+            let message = [u, n, 0, 0, 0, 0, 0, 0];
+            assert_eq!(bench.run(bytemuck::cast_slice(&message)), Outcome::Done);
+            let half = n as f32 * 0.5;
+            let x = match u {
+                0..=2 => half,
+                3 | 4 => half + 0.25,
+                _ => -half,
+            };
+            let (mut count, mut other, z) = match u as i32 {
+                -2 | -1 => (7, n + 5, 1.5),
+                i32::MAX => (7, 1, half),
+                _ => (7, n, half * 3.0),
+            };
+            let yes = u != 0 && (u != u32::MAX || other == 1);
+            if [1, 3].contains(&u) {
+                other ^= 9;
+            }
+            other += if u < 4 { u + 1 } else { 100 };
+            count += u32::from(u < 3) + u32::from(yes && other > 5) + u32::from(!yes || x < 0.0);
+            count = if u == 4 { 1 } else { count };
+            let expected = [x.to_bits(), other, z.to_bits(), u32::from(yes), count];
+            assert_eq!(words(&bench.reply)[..5], expected, "{u} {n}");
+        }
+    }
+}
+
+#[test]
 fn a_switch_in_a_loop_in_a_function_returns_early() {
     let text = "fn find(a: array<u32, 8>, x: u32) -> i32 { var copy = a; for (var i = 0; i < 8; i++) { \
                 switch copy[i] { case 77u: { return -7; } default: { if copy[i] == x { return i; } } } } return -1; }

@@ -117,7 +117,7 @@ impl<'p> Translator<'p, '_> {
         for way in &ways {
             let values = self.way(body, way.block, &targets, &before)?;
             // Below the first they are large numbers.
-            let above = self.ins().iadd_imm_s(selector, -i64::from(way.first));
+            let above = self.ins().iadd_imm_s(selector, i64::from(way.first.wrapping_neg() as i32));
             let is_it = self.ins().icmp_imm_u(IntCC::UnsignedLessThanOrEqual, above, i64::from(way.more));
             for (chosen, value) in chosen.iter_mut().zip(values) {
                 let bits = self.bits(value);

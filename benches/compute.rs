@@ -4,7 +4,8 @@
 //! cargo bench --bench compute -- [--rounds N] [--small]
 //! ```
 //!
-//! Every figure is the median of interleaved rounds of one run; all results are checked. `direct wgpu` are pipelines made
+//! Every figure is the median of interleaved rounds of one run, in each of which a case has eight turns in a row, of which
+//! the last five count; all results are checked. `direct wgpu` are pipelines made
 //! from the same text, with bind groups that are kept; each dispatch is submitted and waited for, as the orchestrator's.
 //! `rayon` is a parallel loop over the same elements on as many threads as there are cores. Where no wgpu adapter is
 //! found, the CPU's figures are alone.

@@ -346,7 +346,9 @@ impl Gpu {
     /// What the driver holds for this device: buffers and so on, by what they are and how many.
     #[cfg(test)]
     pub fn holdings(&self) -> Vec<(&'static str, isize)> {
-        // What nobody has any more goes when the device is looked after.
+        // What was written to buffers that nobody has any more is kept, with them, for the next submission.
+        self.queue.submit(None);
+        // They go when the device is looked after.
         for _ in 0..2 {
             let _ = self.poll(wgpu::PollType::wait_indefinitely());
         }

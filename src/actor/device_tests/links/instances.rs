@@ -237,7 +237,8 @@ fn a_runtime_that_is_dropped_in_the_middle_leaves_nothing_behind() {
             // results the last kernel would be waited for in vain.
             scope.spawn(|| (0..).all(|number| first.send(item(number)).is_ok()));
             scope.spawn(|| end.iter().for_each(drop));
-            std::thread::sleep(Duration::from_micros(150 * round));
+            // The last one at once, so that nothing may be submitted behind it.
+            std::thread::sleep(Duration::from_micros(150 * (23 - round)));
             let begun = Instant::now();
             drop(runtime);
             assert!(begun.elapsed() < LONG, "round {round}: {:?}", begun.elapsed());

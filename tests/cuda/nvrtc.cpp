@@ -43,7 +43,9 @@ bool write(const std::string& path, const std::string& text) {
 // What the driver looks for: each kernel by its name, with the size of its one parameter.
 std::string exports(const std::string& text) {
   const std::string visible = "__attribute__((visibility(\"default\"))) ";
-  std::string out = "extern \"C\" {\n" + visible + "void emulated_bind(const Emulation* given) { emulation = given; }\n";
+  // A library that is loaded again is the same one, whose kernels may be running.
+  const std::string bind = "if (__atomic_load_n(&emulation, 2) != given) __atomic_store_n(&emulation, given, 3);";
+  std::string out = "extern \"C\" {\n" + visible + "void emulated_bind(const Emulation* given) { " + bind + " }\n";
   const std::regex kernel("__global__[^{};]*[ )]([A-Za-z_0-9]+)\\(([A-Za-z_0-9]+) [a-z]+\\)\\s*\\{");
   for (std::sregex_iterator found(text.begin(), text.end(), kernel), end; found != end; ++found) {
     const std::string name = (*found)[1], parameter = (*found)[2];

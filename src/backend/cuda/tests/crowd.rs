@@ -93,11 +93,12 @@ fn one_beside_busy_ones(device: &CudaDevice, busy: usize) {
 fn a_small_device_has_room_for_fewer_and_loses_none() {
     seeded("crowd::a_small_device_has_room_for_fewer_and_loses_none", "units=1", || {
         let device = device_of(8).expect("the emulation is there");
-        // Eight of them fill it.
-        let wide = (0..20).map(|_| Kernel::launch(&device, echo()));
-        let serial = (0..20).map(|_| Kernel::launch(&device, counter(Shape::Serial)));
+        // Eight of them fill it. A sanitizer makes each turn ten times as long, and more turns than these are not needed.
+        let (each, messages) = if cfg!(tsan) { (6, 60) } else { (20, 300) };
+        let wide = (0..each).map(|_| Kernel::launch(&device, echo()));
+        let serial = (0..each).map(|_| Kernel::launch(&device, counter(Shape::Serial)));
         let mut kernels: Vec<_> = wide.chain(serial).collect();
-        all_at_once(&mut kernels, 300);
+        all_at_once(&mut kernels, messages);
         drop(kernels);
         one_beside_busy_ones(&device, 12);
     });

@@ -44,7 +44,9 @@ bool write(const std::string& path, const std::string& text) {
 std::string exports(const std::string& text) {
   const std::string visible = "__attribute__((visibility(\"default\"))) ";
   // A library that is loaded again is the same one, whose kernels may be running.
-  const std::string bind = "if (__atomic_load_n(&emulation, 2) != given) __atomic_store_n(&emulation, given, 3);";
+  const std::string bind =
+      "if (__atomic_load_n(&emulation, __ATOMIC_ACQUIRE) != given)"
+      " __atomic_store_n(&emulation, given, __ATOMIC_RELEASE);";
   std::string out = "extern \"C\" {\n" + visible + "void emulated_bind(const Emulation* given) { " + bind + " }\n";
   const std::regex kernel("__global__[^{};]*[ )]([A-Za-z_0-9]+)\\(([A-Za-z_0-9]+) [a-z]+\\)\\s*\\{");
   for (std::sregex_iterator found(text.begin(), text.end(), kernel), end; found != end; ++found) {

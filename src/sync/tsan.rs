@@ -35,7 +35,7 @@ impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
 }
 
 impl<T> Mutex<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self { order: AtomicU32::new(0), inner: std::sync::Mutex::new(value) }
     }
 

@@ -103,18 +103,14 @@ struct Open {
 }
 
 /// For whoever opens the same one.
-static OPEN: std::sync::Mutex<Vec<Open>> = std::sync::Mutex::new(Vec::new());
-
-fn lock_open() -> std::sync::MutexGuard<'static, Vec<Open>> {
-    OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+static OPEN: Mutex<Vec<Open>> = Mutex::new(Vec::new());
 
 impl Gpu {
     /// Opens a device, which has so many multiprocessors as far as is known, or takes the one that is open.
     pub fn open(device: CUdevice, architecture: String, units: Option<u32>) -> Result<Arc<Self>> {
         // Dropped behind the lock, which dropping the last one takes.
         let known;
-        let mut open = lock_open();
+        let mut open = lock(&OPEN);
         let entry = open.iter().find(|other| other.device == device);
         let remains = entry.filter(|entry| entry.is_lost).map(|entry| entry.remains.clone());
         known = entry.and_then(|entry| entry.gpu.upgrade());
@@ -162,7 +158,7 @@ impl Gpu {
     /// Bytes of a device that nobody has; `None` while it is not open.
     pub fn free_memory(device: CUdevice) -> Option<u64> {
         let gpu =
-            lock_open().iter().find(|open| open.device == device).and_then(|open| open.gpu.upgrade())?;
+            lock(&OPEN).iter().find(|open| open.device == device).and_then(|open| open.gpu.upgrade())?;
         gpu.bind().ok()?;
         driver::free_memory().ok()
     }
@@ -181,7 +177,7 @@ impl Gpu {
     /// Takes note that the device is gone; everybody with kernels on it is told.
     pub fn lose(&self, doing: &str, why: &dyn std::fmt::Display) -> Error {
         let error = Error::new(ErrorKind::DeviceLost, format!("cuda: the device is lost: {doing}: {why}"));
-        let mut open = lock_open();
+        let mut open = lock(&OPEN);
         let error = lock(&self.lost).get_or_insert(error).clone();
         // Release pairs with the Acquire in `is_lost`.
         self.is_lost.store(true, Ordering::Release);
@@ -484,7 +480,7 @@ impl Drop for Gpu {
             spare.host.into_iter().for_each(|memory| self.remains.take(memory));
         }
         // One that was lost is remembered, for its context.
-        lock_open().retain(|other| other.is_lost || !std::ptr::eq(other.gpu.as_ptr(), self));
+        lock(&OPEN).retain(|other| other.is_lost || !std::ptr::eq(other.gpu.as_ptr(), self));
     }
 }
 

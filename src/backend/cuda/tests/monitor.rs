@@ -35,7 +35,10 @@ fn child_watches_the_device() {
     let reasons = ["SW_POWER_CAP", "HW_THERMAL_SLOWDOWN"].map(str::to_owned).to_vec();
     assert_eq!(first.throttle_reasons, Some(reasons));
     assert_eq!((first.ecc_corrected, first.ecc_uncorrected), (Some(3), Some(0)));
-    assert_eq!((first.xid_count, first.last_xid), ((what != "no-events").then_some(0), None));
+    // What is reported may be there before the first look.
+    if ["there", "no-events"].contains(&&*what) {
+        assert_eq!((first.xid_count, first.last_xid), ((what != "no-events").then_some(0), None));
+    }
     while what == "xid" && monitor.sample().expect("it answers").xid_count != Some(2) {
         assert!(begun.elapsed() < super::kit::LONG, "nothing is reported");
         std::thread::sleep(period);

@@ -351,7 +351,8 @@ fn main() {
         eprintln!("usage: [--rounds N] [--small]");
         std::process::exit(2);
     };
-    let len: usize = if small { 1 << 18 } else { 1 << 23 };
+    // More than caches hold, and not more workgroups than go along x.
+    let len: usize = if small { 1 << 18 } else { 15 << 20 };
     let cpu = setting(BackendKind::Cpu).expect("always there");
     println!("cpu: {}", cpu.name);
     let wgpu = setting(BackendKind::Wgpu);

@@ -5,10 +5,9 @@
 //! ```
 //!
 //! Every figure is the median of interleaved rounds of one run, in each of which a case has eight turns in a row, of which
-//! the last five count; all results are checked. `direct wgpu` are pipelines made
-//! from the same text, with bind groups that are kept; each dispatch is submitted and waited for, as the orchestrator's.
-//! `rayon` is a parallel loop over the same elements on as many threads as there are cores. Where no wgpu adapter is
-//! found, the CPU's figures are alone.
+//! the last five count; all results are checked. `direct wgpu` are pipelines made from the same text, with bind groups that
+//! are kept; each dispatch is submitted and waited for, as the orchestrator's. `rayon` is a parallel loop over the same
+//! elements on as many threads as there are cores. Where no wgpu adapter is found, the CPU's figures are alone.
 
 use rayon::prelude::*;
 use ringwork::{BackendKind, ComputeKernel, Runtime, UnifiedBuffer};
@@ -118,8 +117,7 @@ fn case<'a>(name: &'static str, mut work: impl FnMut() + 'a) -> Case<'a> {
     Case { name, work: Box::new(timed), times: Vec::new() }
 }
 
-/// Runs of a case in a row that are not counted, and that are: at first threads of the case before are in the way, and the
-/// system has put those that it wakes on one core.
+/// Runs of a case in a row that are not counted, and that are: the first ones may meet threads of the case before.
 const UNCOUNTED: usize = 3;
 const COUNTED: usize = 5;
 

@@ -149,8 +149,7 @@ fn is_only_read(compute: &ComputeProgram, binding: &Binding) -> bool {
             _ => false,
         })
     };
-    !binding.is_stored
-        && front::inside(&compute.module, ty, &is_atomic).is_none()
+    front::inside(&compute.module, ty, &is_atomic).is_none()
         && !compute.module.functions.iter().any(|(_, function)| stores(function))
 }
 

@@ -15,7 +15,8 @@ type Inside<'a, 'i> = dyn FnMut(&mut GroupMaker<'a>, &mut Block, [Handle<E>; 3])
 
 /// Invocations one behind the other in a loop over them, so that it costs less for each.
 const SIDE_BY_SIDE: u32 = 4;
-/// Only of functions with so few expressions, those of what they call among them: longer ones gain nothing by it, and take longer to compile.
+/// Only of functions with so few expressions, those of what they call among them: longer ones gain nothing by it, and take
+/// longer to compile.
 const MOST_EXPRESSIONS: usize = 160;
 
 /// How far a loop goes.

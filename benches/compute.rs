@@ -4,10 +4,12 @@
 //! cargo bench --bench compute -- [--rounds N] [--small]
 //! ```
 //!
-//! Every figure is the median of interleaved rounds of one run, in each of which a case has eight turns in a row, of which
-//! the last five count; all results are checked. `direct wgpu` are pipelines made from the same text, with bind groups that
-//! are kept; each dispatch is submitted and waited for, as the orchestrator's. `rayon` is a parallel loop over the same
-//! elements on as many threads as there are cores. Where no wgpu adapter is found, the CPU's figures are alone.
+//! All is from interleaved rounds of one run, in each of which a case has some turns in a row, of which the last five
+//! count. A time is the median of all turns. What it is beside the first case's is the median of the rounds' ratios, as a
+//! shared machine's memory is a third faster in some minutes than in others. All results are checked. `direct wgpu` are
+//! pipelines made from the same text, with bind groups that are kept; each dispatch is submitted and waited for, as the
+//! orchestrator's. `rayon` is a parallel loop over the same elements on as many threads as there are cores. Where no wgpu
+//! adapter is found, the CPU's figures are alone.
 
 use rayon::prelude::*;
 use ringwork::{BackendKind, ComputeKernel, Runtime, UnifiedBuffer};
@@ -105,7 +107,6 @@ type Work<'a> = Box<dyn FnMut() -> Duration + 'a>;
 struct Case<'a> {
     name: &'static str,
     work: Work<'a>,
-    times: Vec<Duration>,
 }
 
 fn case<'a>(name: &'static str, mut work: impl FnMut() + 'a) -> Case<'a> {
@@ -114,39 +115,47 @@ fn case<'a>(name: &'static str, mut work: impl FnMut() + 'a) -> Case<'a> {
         work();
         begun.elapsed()
     };
-    Case { name, work: Box::new(timed), times: Vec::new() }
+    Case { name, work: Box::new(timed) }
 }
 
-/// Runs of a case in a row that are not counted, and that are: the first ones may meet threads of the case before.
-const UNCOUNTED: usize = 3;
+/// How long a case runs before its turns count: Linux decides by the load of some tens of milliseconds before whether it
+/// looks for a free processor for a thread that it wakes, so the first turns depend on the case before.
+const UNCOUNTED: Duration = Duration::from_millis(60);
+/// Turns in a row that count.
 const COUNTED: usize = 5;
 
 /// Runs the cases in turn; prints medians, and how fast each is beside the first.
 fn compare(title: &str, rounds: usize, mut cases: Vec<Case<'_>>) {
+    let mut times = vec![Vec::new(); cases.len()];
     for _ in 0..rounds {
-        for case in &mut cases {
-            for _ in 0..UNCOUNTED {
+        for (case, times) in cases.iter_mut().zip(&mut times) {
+            let begun = Instant::now();
+            while begun.elapsed() < UNCOUNTED {
                 (case.work)();
             }
-            for _ in 0..COUNTED {
-                let time = (case.work)();
-                case.times.push(time);
-            }
+            times.push((0..COUNTED).map(|_| (case.work)().as_secs_f64()).collect::<Vec<_>>());
         }
     }
     println!("\n{title}");
-    let mut first = None;
-    for case in &mut cases {
-        case.times.sort();
-        let median = case.times[case.times.len() / 2].as_secs_f64();
-        let first = *first.get_or_insert(median);
-        println!(
-            "  {:<28} {:>10.3} ms   {:>6.2} times as fast as the first",
-            case.name,
-            median * 1e3,
-            first / median
-        );
+    for (case, own) in cases.iter().zip(&times) {
+        let ratios = times[0].iter().zip(own).map(|(first, own)| median(first) / median(own));
+        let (time, ratio) = (median(&own.concat()), median(&ratios.collect::<Vec<_>>()));
+        println!("  {:<28} {:>10.3} ms   {ratio:>6.2} times as fast as the first", case.name, time * 1e3);
     }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// Where the work runs.
+struct Settings {
+    cpu: Setting,
+    wgpu: Option<Setting>,
+    #[cfg(feature = "wgpu")]
+    gpu: Option<direct::Gpu>,
 }
 
 struct Setting {
@@ -330,6 +339,96 @@ mod direct {
     }
 }
 
+fn vector_add(settings: &Settings, len: usize, rounds: usize) {
+    let a: Vec<f32> = (0..len).map(|index| index as f32 * 0.5).collect();
+    let b: Vec<f32> = (0..len).map(|index| (index % 1000) as f32).collect();
+    let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    let of_cpu = VectorAdd::new(&settings.cpu, &a, &b);
+    let of_wgpu = settings.wgpu.as_ref().map(|setting| VectorAdd::new(setting, &a, &b));
+    let mut out = vec![0.0f32; len];
+    #[cfg(feature = "wgpu")]
+    let pass = settings.gpu.as_ref().map(|gpu| {
+        let bytes = |values: &[f32]| gpu.buffer(bytemuck::cast_slice(values));
+        let buffers = [bytes(&a), bytes(&b), bytes(&vec![0.0; len])];
+        let [a, b, out] = &buffers;
+        (gpu, gpu.pass(ADD, "add", &[(0, a), (1, b), (2, out)], len.div_ceil(256) as u32))
+    });
+    let mut cases = vec![case("rayon", || {
+        out.par_iter_mut().zip(&a).zip(&b).for_each(|((out, a), b)| *out = a + b);
+    })];
+    cases.push(case("ringwork, cpu", || of_cpu.run()));
+    #[cfg(feature = "wgpu")]
+    if let Some((gpu, pass)) = &pass {
+        cases.push(case("direct wgpu", || gpu.run(pass)));
+    }
+    if let Some(of_wgpu) = &of_wgpu {
+        cases.push(case("ringwork, wgpu", || of_wgpu.run()));
+    }
+    compare(&format!("vector add, {len} elements"), rounds, cases);
+    for found in [Some(&of_cpu), of_wgpu.as_ref()].into_iter().flatten() {
+        assert_eq!(found.out.to_vec().expect("it can be read"), expected);
+    }
+}
+
+fn prefix_sum(settings: &Settings, len: usize, rounds: usize) {
+    let values: Vec<u32> = (0..len as u32).map(|index| index % 3).collect();
+    let of_cpu = Scan::new(&settings.cpu, &values);
+    let of_wgpu = settings.wgpu.as_ref().map(|setting| Scan::new(setting, &values));
+    let mut own = values.clone();
+    #[cfg(feature = "wgpu")]
+    let passes = settings.gpu.as_ref().map(|gpu| {
+        let zeros = |len: usize| gpu.buffer(&vec![0; len * 4]);
+        let (values, parts) = (gpu.buffer(bytemuck::cast_slice(&values)), zeros(len / PART));
+        let (blocks, groups) = (zeros(len / BLOCK), (len / BLOCK) as u32);
+        let all = [(0, &values), (1, &parts), (2, &blocks)];
+        let passes = [
+            gpu.pass(SCAN, "reduce", &all, groups),
+            gpu.pass(SCAN, "scan_blocks", &[(2, &blocks)], 1),
+            gpu.pass(SCAN, "scan", &all, groups),
+        ];
+        (gpu, passes)
+    });
+    let mut cases = vec![case("rayon", || rayon_scan(&mut own)), case("ringwork, cpu", || of_cpu.run())];
+    #[cfg(feature = "wgpu")]
+    if let Some((gpu, passes)) = &passes {
+        cases.push(case("direct wgpu", || passes.iter().for_each(|pass| gpu.run(pass))));
+    }
+    if let Some(of_wgpu) = &of_wgpu {
+        cases.push(case("ringwork, wgpu", || of_wgpu.run()));
+    }
+    compare(&format!("prefix sum, {len} elements, three dispatches"), rounds, cases);
+    // Each run summed up the sums of the one before it: once more from the beginning.
+    own.copy_from_slice(&values);
+    rayon_scan(&mut own);
+    let expected = own;
+    for scan in [Some(&of_cpu), of_wgpu.as_ref()].into_iter().flatten() {
+        scan.values.write(0, bytemuck::cast_slice(&values)).expect("it can be written");
+        scan.run();
+        let found = scan.values.to_vec().expect("it can be read");
+        assert_eq!(bytemuck::cast_slice::<_, u32>(&found), expected);
+    }
+}
+
+fn mandelbrot_set(settings: &Settings, pixels: usize, rounds: usize) {
+    let build = |setting: &Setting| {
+        let image = setting.buffer(&vec![0u32; pixels]);
+        (setting.kernel(MANDELBROT, "main").bind("image", &image), image)
+    };
+    let of_cpu = build(&settings.cpu);
+    let of_wgpu = settings.wgpu.as_ref().map(build);
+    let mut image = vec![0u32; pixels];
+    let groups = [pixels as u32 / 256, 1, 1];
+    let mut cases = vec![case("rayon", || {
+        image.par_iter_mut().enumerate().for_each(|(index, pixel)| *pixel = mandelbrot(index));
+    })];
+    cases.push(case("ringwork, cpu", || _ = of_cpu.0.dispatch(groups).expect("it runs")));
+    if let Some(of_wgpu) = &of_wgpu {
+        cases.push(case("ringwork, wgpu", || _ = of_wgpu.0.dispatch(groups).expect("it runs")));
+    }
+    compare(&format!("mandelbrot, {pixels} pixels"), rounds, cases);
+    assert_eq!(of_cpu.1.to_vec().expect("it can be read"), image);
+}
+
 fn arguments() -> Option<(usize, bool)> {
     let (mut rounds, mut small) = (15, false);
     // Cargo's own comes last.
@@ -357,86 +456,13 @@ fn main() {
     println!("wgpu: {}", wgpu.as_ref().map_or("no adapter", |setting| &setting.name));
     #[cfg(feature = "wgpu")]
     let gpu = direct::Gpu::open().filter(|_| wgpu.is_some());
-
-    let a: Vec<f32> = (0..len).map(|index| index as f32 * 0.5).collect();
-    let b: Vec<f32> = (0..len).map(|index| (index % 1000) as f32).collect();
-    let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
-    let of_cpu = VectorAdd::new(&cpu, &a, &b);
-    let of_wgpu = wgpu.as_ref().map(|setting| VectorAdd::new(setting, &a, &b));
-    let mut out = vec![0.0f32; len];
-    #[cfg(feature = "wgpu")]
-    let pass = gpu.as_ref().map(|gpu| {
-        let bytes = |values: &[f32]| gpu.buffer(bytemuck::cast_slice(values));
-        let buffers = [bytes(&a), bytes(&b), bytes(&vec![0.0; len])];
-        let [a, b, out] = &buffers;
-        gpu.pass(ADD, "add", &[(0, a), (1, b), (2, out)], len.div_ceil(256) as u32)
-    });
-    let mut cases = vec![case("rayon", || {
-        out.par_iter_mut().zip(&a).zip(&b).for_each(|((out, a), b)| *out = a + b);
-    })];
-    cases.push(case("ringwork, cpu", || of_cpu.run()));
-    #[cfg(feature = "wgpu")]
-    if let (Some(gpu), Some(pass)) = (&gpu, &pass) {
-        cases.push(case("direct wgpu", || gpu.run(pass)));
-    }
-    if let Some(of_wgpu) = &of_wgpu {
-        cases.push(case("ringwork, wgpu", || of_wgpu.run()));
-    }
-    compare(&format!("vector add, {len} elements"), rounds, cases);
-    for found in [Some(&of_cpu), of_wgpu.as_ref()].into_iter().flatten() {
-        assert_eq!(found.out.to_vec().expect("it can be read"), expected);
-    }
-    drop((of_cpu, of_wgpu));
-
-    let values: Vec<u32> = (0..len as u32).map(|index| index % 3).collect();
-    let of_cpu = Scan::new(&cpu, &values);
-    let of_wgpu = wgpu.as_ref().map(|setting| Scan::new(setting, &values));
-    let mut own = values.clone();
-    #[cfg(feature = "wgpu")]
-    let passes = gpu.as_ref().map(|gpu| {
-        let zeros = |len: usize| gpu.buffer(&vec![0; len * 4]);
-        let (values, parts) = (gpu.buffer(bytemuck::cast_slice(&values)), zeros(len / PART));
-        let (blocks, groups) = (zeros(len / BLOCK), (len / BLOCK) as u32);
-        let all = [(0, &values), (1, &parts), (2, &blocks)];
-        [
-            gpu.pass(SCAN, "reduce", &all, groups),
-            gpu.pass(SCAN, "scan_blocks", &[(2, &blocks)], 1),
-            gpu.pass(SCAN, "scan", &all, groups),
-        ]
-    });
-    let mut cases = vec![case("rayon", || rayon_scan(&mut own)), case("ringwork, cpu", || of_cpu.run())];
-    #[cfg(feature = "wgpu")]
-    if let (Some(gpu), Some(passes)) = (&gpu, &passes) {
-        cases.push(case("direct wgpu", || passes.iter().for_each(|pass| gpu.run(pass))));
-    }
-    if let Some(of_wgpu) = &of_wgpu {
-        cases.push(case("ringwork, wgpu", || of_wgpu.run()));
-    }
-    compare(&format!("prefix sum, {len} elements, three dispatches"), rounds, cases);
-    // Each run sums up the sums of the one before it, on both sides.
-    let expected = own;
-    for found in [Some(&of_cpu), of_wgpu.as_ref()].into_iter().flatten() {
-        let found = found.values.to_vec().expect("it can be read");
-        assert_eq!(bytemuck::cast_slice::<_, u32>(&found), expected);
-    }
-    drop((of_cpu, of_wgpu));
-
-    let pixels = 1 << 20;
-    let build = |setting: &Setting| {
-        let image = setting.buffer(&vec![0u32; pixels]);
-        (setting.kernel(MANDELBROT, "main").bind("image", &image), image)
+    let settings = Settings {
+        cpu,
+        wgpu,
+        #[cfg(feature = "wgpu")]
+        gpu,
     };
-    let of_cpu = build(&cpu);
-    let of_wgpu = wgpu.as_ref().map(build);
-    let mut image = vec![0u32; pixels];
-    let groups = [pixels as u32 / 256, 1, 1];
-    let mut cases = vec![case("rayon", || {
-        image.par_iter_mut().enumerate().for_each(|(index, pixel)| *pixel = mandelbrot(index));
-    })];
-    cases.push(case("ringwork, cpu", || _ = of_cpu.0.dispatch(groups).expect("it runs")));
-    if let Some(of_wgpu) = &of_wgpu {
-        cases.push(case("ringwork, wgpu", || _ = of_wgpu.0.dispatch(groups).expect("it runs")));
-    }
-    compare(&format!("mandelbrot, {pixels} pixels"), rounds, cases);
-    assert_eq!(of_cpu.1.to_vec().expect("it can be read"), image);
+    vector_add(&settings, len, rounds);
+    prefix_sum(&settings, len, rounds);
+    mandelbrot_set(&settings, 1 << 20, rounds);
 }

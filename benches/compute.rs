@@ -140,7 +140,7 @@ fn compare(title: &str, rounds: usize, mut cases: Vec<Case<'_>>) {
     for (case, own) in cases.iter().zip(&times) {
         let ratios = times[0].iter().zip(own).map(|(first, own)| median(first) / median(own));
         let (time, ratio) = (median(&own.concat()), median(&ratios.collect::<Vec<_>>()));
-        println!("  {:<28} {:>10.3} ms   {ratio:>6.2} times as fast as the first", case.name, time * 1e3);
+        println!("  {:<28} {:>10.3} ms   {ratio:>7.3} times as fast as the first", case.name, time * 1e3);
     }
 }
 

@@ -41,9 +41,18 @@ struct Job<'a> {
     groups: [u32; 3],
     /// Groups of a piece.
     piece: u64,
-    next: AtomicU64,
+    /// Neighbouring groups for each thread, and always the same ones: what it has in its caches of a dispatch before is
+    /// often what it needs now. Who is through with its own helps others.
+    shares: Vec<Share>,
     stop: AtomicU32,
     faulted: AtomicBool,
+}
+
+/// A thread's groups of a dispatch, alone on its cache lines.
+#[repr(align(128))]
+struct Share {
+    next: AtomicU64,
+    end: u64,
 }
 
 impl CpuKernel {
@@ -89,7 +98,7 @@ impl DeviceKernel for CpuKernel {
             buffers: storages.iter().map(|storage| storage.view()).collect(),
             groups,
             piece: (total / (workers as u64 * PIECES)).max(1),
-            next: AtomicU64::new(0),
+            shares: shares(total, workers as u64),
             stop: AtomicU32::new(0),
             faulted: AtomicBool::new(false),
         };
@@ -97,16 +106,16 @@ impl DeviceKernel for CpuKernel {
         let is_over = wanted > 0
             && self.threads.scope(|scope| {
                 // This thread is one of them, and calls the others as they become free.
-                job.run(|| {
+                job.run(0, || {
                     let mut helpers = self.threads.take(wanted);
                     wanted -= helpers.left();
                     while helpers.left() > 0 {
-                        helpers.spawn(scope, || job.run(|| ()));
+                        helpers.spawn(scope, |thread| job.run(1 + thread, || ()));
                     }
                 });
             });
         if !is_over {
-            job.run(|| ());
+            job.run(0, || ());
         }
         drop(guards);
         // Relaxed: all who ran are over, and the scope's end came after that.
@@ -117,9 +126,16 @@ impl DeviceKernel for CpuKernel {
     }
 }
 
+/// `total` groups for so many threads.
+fn shares(total: u64, threads: u64) -> Vec<Share> {
+    let each = total.div_ceil(threads);
+    let share = |index| Share { next: AtomicU64::new(index * each), end: total.min((index + 1) * each) };
+    (0..threads).map(share).collect()
+}
+
 impl Job<'_> {
-    /// Runs pieces until none is left, each after a call of `before`.
-    fn run(&self, mut before: impl FnMut()) {
+    /// Runs pieces until none is left, each after a call of `before`, those of the share at `own` first.
+    fn run(&self, own: usize, mut before: impl FnMut()) {
         let mut scratch = self.kernel.scratch();
         let on_cpu = &*self.kernel.on_cpu;
         let mut tables = self.buffers.clone();
@@ -139,14 +155,18 @@ impl Job<'_> {
         };
         on_cpu.engine.check(parts, &tables);
         let stop = StopCheck::new(&self.stop, &Limits::NONE);
-        let total: u64 = self.groups.iter().map(|along| u64::from(*along)).product();
-        loop {
-            before();
-            // Relaxed: the number says nothing but who takes the piece.
-            let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
-            let end = total.min(first.saturating_add(self.piece));
-            if first >= end || !self.piece(first, end, &mut scratch, &tables, &stop) {
-                break;
+        let (others, first) = self.shares.split_at(own);
+        let mut is_on = true;
+        for share in first.iter().chain(others) {
+            while is_on {
+                before();
+                // Relaxed: the number says nothing but who takes the piece.
+                let first = share.next.fetch_add(self.piece, Ordering::Relaxed);
+                let end = share.end.min(first.saturating_add(self.piece));
+                if first >= end {
+                    break;
+                }
+                is_on = self.piece(first, end, &mut scratch, &tables, &stop);
             }
         }
         lock(&self.kernel.spare).push(scratch);
@@ -199,5 +219,28 @@ impl Job<'_> {
         }
         // Relaxed: it only hastens the end.
         self.stop.load(Ordering::Relaxed) < STOP_NOW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_all_there_is_and_nothing_twice() {
+        for (total, threads) in [(1, 1), (2, 4), (5, 3), (64, 64), (1 << 40, 7)] {
+            let shares = shares(total, threads);
+            assert_eq!(shares.len() as u64, threads);
+            let mut next = 0;
+            for mut share in shares {
+                let first = *share.next.get_mut();
+                assert!(
+                    first >= share.end || first == next,
+                    "{total} for {threads}: {first}, and not {next}"
+                );
+                next = next.max(share.end);
+            }
+            assert_eq!(next, total);
+        }
     }
 }

@@ -100,10 +100,10 @@ impl Lanes {
                 if lane.messages.is_empty() {
                     continue;
                 }
-                let run = move || (job.around)(&mut || lane.run(job, states, first));
+                let mut run = move || (job.around)(&mut || lane.run(job, states, first));
                 match own {
                     None => own = Some(run),
-                    Some(_) => helpers.spawn(scope, run),
+                    Some(_) => helpers.spawn(scope, move |_| run()),
                 }
             }
             if let Some(mut run) = own {

@@ -4,12 +4,13 @@
 //! on as many others as are free then; if none is, it takes longer, and that is all.
 
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
+use std::num::NonZero;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The threads of a CPU device.
 pub(super) struct Threads {
-    /// Made when first wanted; `None` if the system gives no threads.
+    /// All but the caller's. Made when first wanted; `None` if there are none, or the system gives none.
     pool: OnceLock<Option<ThreadPool>>,
     /// Those of the pool that nobody has taken.
     free: AtomicUsize,
@@ -24,7 +25,7 @@ pub(super) struct Helpers<'t> {
 
 impl Threads {
     pub(super) fn new(parallelism: usize) -> Self {
-        Self { pool: OnceLock::new(), free: AtomicUsize::new(parallelism), parallelism }
+        Self { pool: OnceLock::new(), free: AtomicUsize::new(parallelism - 1), parallelism }
     }
 
     /// How many run at the same time, the caller's own among them.
@@ -34,7 +35,9 @@ impl Threads {
 
     fn pool(&self) -> Option<&ThreadPool> {
         let make = || {
-            let pool = ThreadPoolBuilder::new().num_threads(self.parallelism);
+            // Rayon takes zero for as many as there are processors.
+            let others = NonZero::new(self.parallelism - 1)?;
+            let pool = ThreadPoolBuilder::new().num_threads(others.get());
             pool.thread_name(|index| format!("ringwork-cpu-{index}")).build().ok()
         };
         self.pool.get_or_init(make).as_ref()
@@ -69,12 +72,13 @@ impl<'t> Helpers<'t> {
         self.left
     }
 
-    /// Gives `work` to one of them, whose thread is free again when that is over.
+    /// Gives `work` to one of them, with the number of its thread, which is less than how many run beside the caller's.
+    /// The thread is free again when that is over.
     ///
     /// # Panics
     ///
     /// If none is left.
-    pub(super) fn spawn<'s>(&mut self, scope: &Scope<'s>, work: impl FnOnce() + Send + 's)
+    pub(super) fn spawn<'s>(&mut self, scope: &Scope<'s>, work: impl FnOnce(usize) + Send + 's)
     where
         't: 's,
     {
@@ -82,7 +86,7 @@ impl<'t> Helpers<'t> {
         self.left -= 1;
         let one = Self { threads: self.threads, left: 1 };
         scope.spawn(move |_| {
-            work();
+            work(rayon::current_thread_index().expect("a thread of the pool runs this"));
             drop(one);
         });
     }
@@ -101,12 +105,13 @@ mod tests {
 
     #[test]
     fn threads_are_taken_once_and_come_back() {
-        let threads = Threads::new(3);
+        let threads = Threads::new(4);
         let mut all = threads.take(9);
         assert_eq!((all.left(), threads.take(1).left()), (3, 0));
         let ran = AtomicUsize::new(0);
         threads.scope(|scope| {
-            all.spawn(scope, || {
+            all.spawn(scope, |thread| {
+                assert!(thread < 3);
                 // One of the threads is nobody to take others.
                 ran.fetch_add(1 + threads.take(1).left(), Ordering::Relaxed);
             });

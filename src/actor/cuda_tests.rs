@@ -24,6 +24,7 @@ message! {
 const LONG: Duration = Duration::from_secs(20);
 
 /// Loads the emulated driver into this process, so that it is what is found by its name.
+#[cfg(not(feature = "wgpu"))] // the tests of devices, who ask for it, are about wgpu then
 pub(super) fn load() -> Result<(), String> {
     static LOADED: std::sync::OnceLock<Result<(), String>> = std::sync::OnceLock::new();
     let load = || {

@@ -103,6 +103,9 @@ struct Launch {
   unsigned naps = 0;
   std::vector<Pending> pending;
   std::vector<Pending> seen = std::vector<Pending>(64);
+  // For the sanitizer, which knows no fences: whether there was one, and what was looked at since.
+  bool has_fenced = false;
+  std::vector<const unsigned long long*> looked_at;
   std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
 };
 
@@ -110,8 +113,16 @@ thread_local Launch* launch = nullptr;
 
 unsigned draw() { return (launch->random = launch->random * 1664525u + 1013904223u) >> 16; }
 
+#ifdef __SANITIZE_THREAD__
+constexpr bool KNOWS_FENCES = false;
+#else
+constexpr bool KNOWS_FENCES = true;
+#endif
+
 // A granule becomes visible.
-void emit(const Pending& one) { __atomic_store_n(one.to, one.value, __ATOMIC_RELAXED); }
+void emit(const Pending& one) {
+  __atomic_store_n(one.to, one.value, launch->has_fenced ? __ATOMIC_RELEASE : __ATOMIC_RELAXED);
+}
 
 void emit_some(size_t keep) {
   while (launch->pending.size() > keep) {
@@ -184,7 +195,11 @@ bool is_deaf() { return seeds().deaf || launch->number == seeds().lost; }
 
 void flush() {
   if (!launch->pending.empty()) emit_some(0);
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  if (KNOWS_FENCES) return __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  // What was looked at before a fence is acquired by it, what is stored behind it released.
+  for (const unsigned long long* at : launch->looked_at) __atomic_load_n(at, __ATOMIC_ACQUIRE);
+  launch->looked_at.clear();
+  launch->has_fenced = true;
 }
 
 // A granule as the device sees it.
@@ -196,6 +211,11 @@ template <int ORDER> unsigned long long look_at(const unsigned long long* from) 
   // What was in the memory before anybody wrote to it.
   if (is_deaf()) return 0;
   const unsigned long long value = __atomic_load_n(from, ORDER);
+  if (!KNOWS_FENCES) {
+    // More than a batch has; all of it is there for as long as the kernel runs.
+    if (launch->looked_at.size() == 4096) launch->looked_at.clear();
+    launch->looked_at.push_back(from);
+  }
   if (seeds().stale) {
     Pending& seen = launch->seen[((uintptr_t)from / 8) % launch->seen.size()];
     const bool is_old = seen.to == from && draw() % 8 == 0;

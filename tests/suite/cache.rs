@@ -99,7 +99,7 @@ fn the_handlers_used_last_are_kept() {
 fn threads_that_launch_one_handler_at_once_compile_it_once() {
     let runtime = keeping(10);
     let start = Barrier::new(8);
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         for number in 0..8 {
             let (runtime, start) = (&runtime, &start);
             scope.spawn(move || {

@@ -174,7 +174,7 @@ pub fn books_balance(runtime: &Runtime) {
 /// Sends numbers from several threads, each with its own; ends when all are taken.
 #[track_caller]
 pub fn send_from(senders: u32, each: u32, send: impl Fn(Item) -> Result<()> + Send + Sync) {
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         for sender in 0..senders {
             let send = &send;
             scope.spawn(move || {

@@ -12,6 +12,7 @@ mod memory;
 #[path = "../realistic/mod.rs"]
 mod realistic;
 mod shown;
+mod threads;
 
 /// Which build of the library this is: how `tests/wgpu.rs` finds the program that belongs to its own.
 #[test]

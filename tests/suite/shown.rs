@@ -139,7 +139,7 @@ fn a_handle_of_an_ended_kernel_refuses_many_threads_at_once() {
     let kernel = runtime.launch(RingKernel::<Reply, Reply>::wgsl("gone", ECHO)).unwrap();
     kernel.activate().unwrap();
     kernel.terminate(LONG).unwrap();
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         for thread in 0..8u32 {
             let kernel = kernel.clone();
             scope.spawn(move || {

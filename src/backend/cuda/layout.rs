@@ -237,18 +237,20 @@ impl Layout {
     pub fn write(&self, input: &[AtomicU64], position: u64, message: &[u8], route: u32) {
         let slot = &input[self.place(position) * self.slot..][..self.slot];
         let stamp = self.stamp(position);
-        if self.message_words == 0 {
-            slot[0].store(stamp, Ordering::Relaxed);
-        }
         if self.is_routed {
             // Relaxed: as below.
             slot[self.slot - 1].store(stamp | u64::from(route), Ordering::Relaxed);
         }
-        for (granule, word) in slot.iter().zip(message.chunks_exact(4)) {
-            let word = u32::from_ne_bytes(word.try_into().expect("four bytes"));
+        let mut words = message.chunks_exact(4);
+        let word = |bytes: &[u8]| u64::from(u32::from_ne_bytes(bytes.try_into().expect("four bytes")));
+        let first = words.next().map_or(0, word);
+        for (granule, bytes) in slot[1..].iter().zip(words) {
             // Relaxed: a granule says all by itself, and the device takes none until it has them all.
-            granule.store(stamp | u64::from(word), Ordering::Relaxed);
+            granule.store(stamp | word(bytes), Ordering::Relaxed);
         }
+        // Release pairs with the fence behind which a handler with tables begins: it finds what others had written to
+        // them when their records were read.
+        slot[0].store(stamp | first, Ordering::Release);
     }
 
     /// Writes a slot, which is free, with nothing in it; what a kernel emits for it has nothing in it either.
@@ -277,8 +279,8 @@ impl Layout {
         words.clear();
         let take = |words: &mut Vec<u32>, count: usize| {
             for granule in &record[words.len()..words.len() + count] {
-                // Acquire: the host writes the next message into this place only behind these loads, which pairs with
-                // nothing on the device but the dependency of its record on that message.
+                // Acquire pairs with the fence that follows a handler with tables. And the host writes the next message
+                // into this place only behind these loads, which pairs with the dependency of a record on its message.
                 let granule = granule.load(Ordering::Acquire);
                 if granule & !0xffff_ffff != stamp {
                     return false;

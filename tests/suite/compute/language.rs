@@ -409,7 +409,7 @@ fn threads_share_an_orchestrator() {
             out[id.x] = tile[63u - i] + 1u;
         }";
     let (runtime, orchestrator) = both();
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         for thread in 0..4u32 {
             let (runtime, orchestrator) = (&runtime, &orchestrator);
             scope.spawn(move || {

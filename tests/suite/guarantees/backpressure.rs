@@ -120,7 +120,7 @@ fn block_blocks_until_there_is_room() {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = busy(&runtime, kind, 1, Backpressure::Block, &latch, HOLD);
         kernel.try_send(job(1)).unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let sender = scope.spawn(|| kernel.send(job(2)));
             let many = scope.spawn(|| kernel.send_many((3..8).map(job)));
             std::thread::sleep(Duration::from_millis(30));
@@ -251,7 +251,7 @@ fn the_place_of_a_message_that_begins_is_given_to_a_sender_that_waits() {
             kernel.send(job(0).action(BLOCK)).unwrap();
             latch.await_arrivals(1);
             kernel.send(job(1).action(BLOCK)).unwrap();
-            std::thread::scope(|scope| {
+            crate::threads::scope(|scope| {
                 let sending = scope.spawn(|| kernel.send(job(2)).unwrap());
                 // It finds the mailbox full, and waits. Sooner or later, the outcome is to be the same.
                 std::thread::sleep(Duration::from_millis(50));
@@ -273,7 +273,7 @@ fn an_ask_whose_message_is_dropped_errors_at_once() {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = busy(&runtime, kind, 1, Backpressure::DropOldest, &latch, Duration::from_secs(2));
         let begun = Instant::now();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let asking = scope.spawn(|| kernel.ask(job(1), PATIENCE));
             eventually("it is queued", || kernel.telemetry().depth == 1);
             kernel.send(job(2)).unwrap();

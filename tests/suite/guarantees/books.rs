@@ -189,7 +189,7 @@ fn balances_to_the_end(kind: Kind, strategy: Backpressure) {
     let slow = Job::default().taking(Duration::from_millis(1));
     let (stop_senders, stop_monitor) = (AtomicBool::new(false), AtomicBool::new(false));
 
-    let (known, end) = std::thread::scope(|scope| {
+    let (known, end) = crate::threads::scope(|scope| {
         let watching = scope.spawn(|| monitor(&kernel, &stop_monitor));
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
@@ -288,7 +288,7 @@ fn faults_are_in_the_books_too() {
         let kernel = runtime.launch(kernel).unwrap();
         kernel.activate().unwrap();
         let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let watching = scope.spawn(|| monitor(&kernel, &done));
             let senders: Vec<_> = (0..4)
                 .map(|sender| {

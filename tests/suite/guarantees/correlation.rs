@@ -53,7 +53,7 @@ fn a_hundred_concurrent_asks_are_never_crossed() {
         kernel.activate().unwrap();
         let slow = Job::default().taking(Duration::from_millis(2));
         let late = AtomicU64::new(0);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             for sender in 0..20 {
                 let (kernel, late) = (&kernel, &late);
                 scope.spawn(move || {
@@ -175,7 +175,7 @@ fn asks_and_plain_sends_do_not_mix() {
         let kernel = echo(kind).output_capacity(8192).output_backpressure(Backpressure::Block);
         let kernel = runtime.launch(kernel).unwrap();
         kernel.activate().unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             for sender in 0..4 {
                 let kernel = &kernel;
                 scope.spawn(move || {

@@ -107,7 +107,7 @@ fn asks_behind_a_slow_message_return_at_their_deadlines() {
             let kernel = runtime.launch(counter(kind, "behind", &latch)).unwrap();
             kernel.activate().unwrap();
             let first = kernel.request(slow).unwrap();
-            let took = std::thread::scope(|scope| {
+            let took = crate::threads::scope(|scope| {
                 let asks: Vec<_> = (0..10).map(|_| scope.spawn(|| ask_too_much(&kernel, job(1)))).collect();
                 asks.into_iter().map(|ask| ask.join().unwrap()).max().unwrap()
             });

@@ -60,7 +60,7 @@ fn a_kernel_that_fails_tells_everybody_who_waits() {
             let (runtime, latch) = (runtime(), Latch::new());
             let kernel = runtime.launch(faulty(kind, &latch).queue_capacity(6)).unwrap();
             kernel.activate().unwrap();
-            std::thread::scope(|scope| {
+            crate::threads::scope(|scope| {
                 kernel.send(job(0).action(BLOCK)).unwrap();
                 latch.await_arrivals(1);
                 kernel.send(job(1).action(FAULT)).unwrap();
@@ -306,7 +306,7 @@ fn a_fault_while_the_kernel_drains_ends_the_drain_unless_it_restarts() {
             kernel.send(job(1).action(FAULT)).unwrap();
             let asked = kernel.request(job(2)).unwrap();
             kernel.send(job(3)).unwrap();
-            std::thread::scope(|scope| {
+            crate::threads::scope(|scope| {
                 let terminating = scope.spawn(|| kernel.terminate(LONG).unwrap());
                 eventually("it drains", || kernel.lifecycle() != KernelState::Active);
                 latch.open();

@@ -134,7 +134,7 @@ fn deactivate_waits_for_the_message_in_hand() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = held(&runtime, kind, &latch, 16, 5, Duration::from_millis(300));
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let waiting = scope.spawn(|| kernel.deactivate_timeout(LONG));
             eventually("it is deactivated", || kernel.lifecycle() == KernelState::Deactivated);
             if kind != Kind::Wgsl {
@@ -254,7 +254,7 @@ fn blocked_senders_wake_when_the_kernel_is_deactivated() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = held(&runtime, kind, &latch, 2, 2, Duration::from_millis(500));
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let senders: Vec<_> = (0..4)
                 .map(|number| {
                     let kernel = &kernel;
@@ -290,7 +290,7 @@ fn queued_asks_keep_their_deadlines() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = held(&runtime, kind, &latch, 16, 0, Duration::from_millis(300));
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let short = scope.spawn(|| {
                 let begun = Instant::now();
                 (kernel.ask(job(1), Duration::from_millis(500)), begun.elapsed())
@@ -322,7 +322,7 @@ fn terminate_wakes_blocked_senders_and_receivers() {
                 let (runtime, latch) = (runtime(), Latch::new());
                 let kernel = held(&runtime, kind, &latch, 1, 1, Duration::ZERO);
                 let (woken, wakes) = mpsc::channel();
-                std::thread::scope(|scope| {
+                crate::threads::scope(|scope| {
                     for number in 0..6 {
                         let (kernel, woken) = (&kernel, woken.clone());
                         scope.spawn(move || {
@@ -367,7 +367,7 @@ fn asks_that_terminate_cannot_answer_are_told() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = held(&runtime, kind, &latch, 16, 0, Duration::from_secs(20));
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let asks: Vec<_> = (1..5)
                 .map(|number| {
                     scope.spawn({

@@ -91,7 +91,7 @@ fn sixty_four_threads_on_one_kernel() {
         let kernel =
             runtime.launch(counter(kind, "popular", &latch).queue_capacity(16).output_capacity(8)).unwrap();
         kernel.activate().unwrap();
-        let received = std::thread::scope(|scope| {
+        let received = crate::threads::scope(|scope| {
             let receivers: Vec<_> = (0..8)
                 .map(|_| {
                     scope.spawn(|| {
@@ -137,7 +137,7 @@ fn kernels_launched_and_shut_down_at_once() {
     bounded(|| {
         for round in 0..20 {
             let (runtime, latch) = (runtime(), Latch::new());
-            std::thread::scope(|scope| {
+            crate::threads::scope(|scope| {
                 for thread in 0..3 {
                     let (runtime, latch) = (&runtime, &latch);
                     scope.spawn(move || {

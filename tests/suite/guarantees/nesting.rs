@@ -24,7 +24,7 @@ fn native_handlers_ask_other_kernels() {
         });
         let outer = runtime.launch(outer).unwrap();
         outer.activate().unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             for sender in 0..4 {
                 let outer = &outer;
                 scope.spawn(move || {

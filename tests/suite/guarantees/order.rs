@@ -62,7 +62,7 @@ fn fifo_per_sender_whatever_way_it_sends() {
         let kernel = kernel.queue_capacity(32).output_backpressure(Backpressure::DropOldest);
         let kernel = runtime.launch(kernel).unwrap();
         kernel.activate().unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             for sender in 0..6 {
                 let kernel = &kernel;
                 scope.spawn(move || {
@@ -103,7 +103,7 @@ fn fifo_survives_deactivation() {
         let kernel = kernel.queue_capacity(64).output_backpressure(Backpressure::DropOldest);
         let kernel = runtime.launch(kernel).unwrap();
         kernel.activate().unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let senders: Vec<_> = (0..4)
                 .map(|sender| {
                     let kernel = &kernel;

@@ -90,7 +90,7 @@ fn a_caller_that_waits_may_be_urgent() {
         for kind in [Kind::Native, Kind::Host] {
             let (runtime, latch) = (runtime(), Latch::new());
             let kernel = behind_fifty(&runtime, kind, &latch);
-            std::thread::scope(|scope| {
+            crate::threads::scope(|scope| {
                 let asks = || {
                     let options = Options::default().priority(Priority::HIGHEST);
                     kernel.ask_with(job(100), LONG, options).unwrap()
@@ -112,7 +112,7 @@ fn priorities_do_not_break_the_order_of_a_sender_within_one() {
             .launch(counter(kind, "mixed", &latch).queue_capacity(16).output_capacity(10_000))
             .unwrap();
         kernel.activate().unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             for sender in 0..4 {
                 let kernel = &kernel;
                 scope.spawn(move || {

@@ -48,7 +48,7 @@ fn whoever_receives_to_the_end_gets_what_comes_while_the_kernel_is_terminated() 
         kernel.send(job(0).action(BLOCK)).unwrap();
         latch.await_arrivals(1);
         (1..10).for_each(|number| kernel.send(job(number)).unwrap());
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let received = scope.spawn(|| kernel.iter().map(|answer| answer.number).collect::<Vec<_>>());
             // So that it waits: there is no reply before the latch opens.
             std::thread::sleep(Duration::from_millis(20));
@@ -138,7 +138,7 @@ fn the_capacity_of_the_reply_queue_is_never_passed() {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = runtime.launch(counter(kind, "bounded", &latch).output_capacity(5)).unwrap();
         kernel.activate().unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let sender = scope.spawn(|| kernel.send_many((0..2000).map(job)));
             let mut next = 0;
             while next < 2000 {

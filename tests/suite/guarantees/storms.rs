@@ -17,7 +17,7 @@ fn nothing_is_handled_while_deactivated() {
         let kernel = runtime.launch(kernel).unwrap();
         kernel.activate().unwrap();
         let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let senders: Vec<_> = (0..4)
                 .map(|sender| {
                     let (kernel, done) = (&kernel, &done);
@@ -110,7 +110,7 @@ fn a_round_on_all_cores_is_waited_for_too() {
         let kernel = runtime.launch(kernel).unwrap();
         kernel.activate().unwrap();
         let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             for sender in 0..2 {
                 let (kernel, done) = (&kernel, &done);
                 scope.spawn(move || {
@@ -144,7 +144,7 @@ fn many_threads_turn_it_on_and_off() {
         let kernel = runtime.launch(counter(kind, "switch", &latch).output_capacity(100_000)).unwrap();
         kernel.activate().unwrap();
         let done = AtomicBool::new(false);
-        let (sent, on, off) = std::thread::scope(|scope| {
+        let (sent, on, off) = crate::threads::scope(|scope| {
             let sender = scope.spawn(|| {
                 let mut sent = 0u64;
                 while !done.load(Ordering::Relaxed) && sent < 50_000 {
@@ -197,7 +197,7 @@ fn terminate_in_a_storm_happens_once() {
                 .output_backpressure(Backpressure::DropNewest);
             let kernel = runtime.launch(kernel).unwrap();
             kernel.activate().unwrap();
-            let ends = std::thread::scope(|scope| {
+            let ends = crate::threads::scope(|scope| {
                 for sender in 0..3 {
                     let kernel = &kernel;
                     scope.spawn(move || {

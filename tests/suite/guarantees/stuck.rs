@@ -96,7 +96,7 @@ fn a_caller_of_a_stuck_handler_is_told_at_termination() {
         let (runtime, latch) = (runtime(), Latch::new());
         let kernel = runtime.launch(holdable(&runtime, kind, "asked", &latch)).unwrap();
         kernel.activate().unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let asking = scope.spawn(|| kernel.ask(endless(kind, 0), PATIENCE));
             eventually("it is taken", || {
                 let books = kernel.telemetry();
@@ -243,7 +243,7 @@ fn a_handler_stuck_on_its_callers_own_thread_does_not_hold_up_terminate() {
             for _ in 0..300 {
                 kernel.ask(job(0), LONG).unwrap();
             }
-            std::thread::scope(|scope| {
+            crate::threads::scope(|scope| {
                 let caller = scope.spawn(|| {
                     let message = job(7).action(BLOCK);
                     if asks {
@@ -343,7 +343,7 @@ fn shutdown_waits_for_a_kernel_that_another_thread_terminates() {
         let kernel = runtime.launch(counter(Kind::Native, "slow", &latch).background()).unwrap();
         kernel.activate().unwrap();
         kernel.send_many((0..30).map(|number| job(number).taking(Duration::from_millis(10)))).unwrap();
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let terminating = scope.spawn(|| kernel.terminate(LONG).unwrap());
             eventually("it drains", || kernel.lifecycle() == KernelState::Terminating);
             runtime.shutdown(LONG).unwrap();

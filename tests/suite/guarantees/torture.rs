@@ -34,7 +34,7 @@ fn nothing_is_lost_or_duplicated_in_millions_of_messages() {
         kernel.activate().unwrap();
         let each = messages() / SENDERS;
         let done = AtomicBool::new(false);
-        let (queued, received) = std::thread::scope(|scope| {
+        let (queued, received) = crate::threads::scope(|scope| {
             let receiver = scope.spawn(|| {
                 // Replies to what was sent with no question: in order per sender, too.
                 let (mut last, mut received) = ([0; SENDERS as usize], 0u64);

@@ -77,7 +77,7 @@ fn a_batch_larger_than_a_round_of_a_kernel_with_instances() {
 fn kernels_launched_while_others_with_their_handler_run_disturb_nobodys_state() {
     let runtime = runtime();
     let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         let running: Vec<_> = (0..64)
             .map(|number| {
                 let kernel = RingKernel::<Add, Sum>::wgsl(format!("k{number}"), SUM);

@@ -45,7 +45,7 @@ fn stateless_send_many_and_recv_many_keep_the_order() {
         let name = format!("square{capacity}");
         let kernel = RingKernel::<Number, Number>::wgsl(name, SQUARE).queue_capacity(capacity);
         let kernel = started(&runtime, kernel.output_capacity(outputs));
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let sender = &kernel;
             scope.spawn(move || {
                 let sent = sender.send_many((0..MANY).map(|value| Number { value })).unwrap();
@@ -150,7 +150,7 @@ fn instances_by_another_field_without_replies() {
     let runtime = runtime();
     let kernel = RingKernel::<Payment, ()>::wgsl("accounts", text).initial_state(Sum::default());
     let kernel = started(&runtime, kernel.instances(10).instance_field("account"));
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         for sender in 0..4u32 {
             let kernel = &kernel;
             scope.spawn(move || {

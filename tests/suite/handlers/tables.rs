@@ -171,7 +171,7 @@ fn atomics_count_in_parallel() {
     let (bins, most) = (runtime.buffer(&[0u32; 13]).unwrap(), runtime.buffer(&[0i32; 2]).unwrap());
     let kernel = RingKernel::<At, ()>::wgsl("bins", text).bind("bins", &bins).bind("most", &most);
     let kernel = started(&runtime, kernel.queue_capacity(4096));
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         for sender in 0..3u32 {
             let kernel = &kernel;
             scope.spawn(move || {
@@ -221,7 +221,7 @@ fn a_host_write_is_whole_for_every_message() {
     let runtime = runtime();
     let pair = runtime.buffer(&[0u32; 64]).unwrap();
     let kernel = started(&runtime, RingKernel::<At, Word>::wgsl("pair", text).bind("pair", &pair));
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         let (pair, kernel) = (&pair, &kernel);
         let writer = scope.spawn(move || (1..200u32).for_each(|n| pair.write(0, &[n; 64]).unwrap()));
         while !writer.is_finished() {

@@ -37,7 +37,7 @@ fn load(
 ) -> Vec<Item> {
     let ended = AtomicBool::new(false);
     let items =
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let ended = &ended;
             scope.spawn(move || {
                 // Senders that hang hold the scope: say where it stands, the outer bound ends the test.
@@ -190,7 +190,7 @@ fn a_cycle_whose_handler_doubles() {
         link(runtime, &back, &double);
         let exit = done(&double);
         let (senders, each) = (2, 100);
-        let items = std::thread::scope(|scope| {
+        let items = crate::threads::scope(|scope| {
             let double = &double;
             scope.spawn(move || send_from(senders, each, |item| Ok(double.send(item)?)));
             receive_from(runtime, &exit, (8 * senders * each) as usize)
@@ -237,7 +237,7 @@ fn a_cycle_closed_while_messages_flow() {
         let open = out(&two);
         one.send_many((0..4).map(item)).unwrap();
         eventually(runtime, "items at the open end", || two.telemetry().handled == 4);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let one = &one;
             scope.spawn(move || one.send_many((4..300).map(item)).unwrap());
             eventually(runtime, "some flow", || one.telemetry().handled > 8);
@@ -262,7 +262,7 @@ fn a_deactivated_member_holds_a_cycle_and_lets_it_go() {
         }
         let end = sink(runtime, "end", 2);
         ring.iter().for_each(|kernel| runtime.link(&done(kernel), &end).unwrap());
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let ring = &ring;
             scope.spawn(move || ring[0].send_many((0..400).map(item)).unwrap());
             let mut items = receive(runtime, &end, 20);

@@ -21,7 +21,7 @@ fn from_a_device_kernel_to_a_host_kernel() {
             .queue_capacity(1),
         );
         link(runtime, &from, &host);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let from = &from;
             scope.spawn(move || from.send_many((0..500).map(item)).unwrap());
             let texts = receive(runtime, &host, 500);
@@ -50,7 +50,7 @@ fn from_a_host_kernel_to_a_device_kernel() {
         );
         let end = sink(runtime, "end", 1);
         link(runtime, &host, &end);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let host = &host;
             scope.spawn(move || {
                 for n in 0..300 {
@@ -114,7 +114,7 @@ fn a_native_kernel_is_the_end_of_a_link() {
         });
         let native = started(runtime, native.queue_capacity(2).output_capacity(8));
         link(runtime, &from, &native);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let from = &from;
             scope.spawn(move || from.send_many((0..1000).map(item)).unwrap());
             let seen = receive(runtime, &native, 1000);
@@ -140,7 +140,7 @@ fn a_handler_of_another_kernel_may_send_to_a_linked_one() {
             })
             .queue_capacity(3),
         );
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let (from, native) = (&from, &native);
             scope.spawn(move || from.send_many((0..300).map(item)).unwrap());
             scope.spawn(move || native.send_many((0..300).map(item)).unwrap());
@@ -158,7 +158,7 @@ fn a_terminated_destination_makes_values_undeliverable() {
         link(runtime, &from, &gone);
         link(runtime, &from, &end);
         let count = 400;
-        let gone_books = std::thread::scope(|scope| {
+        let gone_books = crate::threads::scope(|scope| {
             let (from, gone, end) = (&from, &gone, &end);
             scope.spawn(move || from.send_many((0..count).map(item)).unwrap());
             let reader = scope.spawn(move || gone.iter().count());
@@ -393,7 +393,7 @@ fn a_host_kernel_that_is_terminated_still_replies() {
         let host = started(runtime, host.output_capacity(1));
         host.send_many((0..3).map(item)).unwrap();
         eventually(runtime, "a reply that waits", || host.telemetry().handled == 1);
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let ending = scope.spawn(|| host.terminate(LONG).unwrap());
             eventually(runtime, "the beginning of the end", || host.lifecycle() == KernelState::Terminating);
             std::thread::sleep(Duration::from_millis(30));

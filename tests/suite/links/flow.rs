@@ -66,7 +66,7 @@ fn a_chain_of_eight_keeps_the_order() {
         stages.windows(2).for_each(|pair| link(runtime, &pair[0], &pair[1]));
         link(runtime, &stages[7], &end);
         let (senders, each) = (3, 700);
-        let items = std::thread::scope(|scope| {
+        let items = crate::threads::scope(|scope| {
             let first = &stages[0];
             scope.spawn(move || send_from(senders, each, |item| Ok(first.send(item)?)));
             receive(runtime, &end, (senders * each) as usize)
@@ -95,7 +95,7 @@ fn a_diamond_brings_every_item_twice() {
         link(runtime, &left, &bottom);
         link(runtime, &right, &bottom);
         let count = 1500;
-        let items = std::thread::scope(|scope| {
+        let items = crate::threads::scope(|scope| {
             let top = &top;
             scope.spawn(move || top.send_many((0..count).map(item)).unwrap());
             receive(runtime, &bottom, 2 * count as usize)
@@ -125,7 +125,7 @@ fn fan_out_to_three_gives_each_everything() {
         let ends: Vec<_> = (0..3).map(|index| sink(runtime, &format!("end{index}"), 1 + index)).collect();
         ends.iter().for_each(|end| link(runtime, &from, end));
         let count = 1000;
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let from = &from;
             scope.spawn(move || from.send_many((0..count).map(item)).unwrap());
             for end in &ends {
@@ -148,7 +148,7 @@ fn fan_in_from_four_keeps_each_order() {
         let sources: Vec<_> = (0..4).map(|index| pass(runtime, &format!("from{index}"), 3)).collect();
         sources.iter().for_each(|from| link(runtime, from, &end));
         let each = 500;
-        let items = std::thread::scope(|scope| {
+        let items = crate::threads::scope(|scope| {
             let sources = &sources;
             scope.spawn(move || send_from(4, each, |item| Ok(sources[item.sender as usize].send(item)?)));
             receive(runtime, &end, 4 * each as usize)
@@ -186,7 +186,7 @@ fn a_slow_destination_of_capacity_one_loses_and_doubles_nothing() {
         link(runtime, &from, &end);
         let count = 600u32;
         let wanted: Vec<_> = (0..count).flat_map(|n| (0..n % 3).map(move |i| (n, i))).collect();
-        let items = std::thread::scope(|scope| {
+        let items = crate::threads::scope(|scope| {
             let from = &from;
             scope.spawn(move || from.send_many((0..count).map(item)).unwrap());
             receive(runtime, &end, wanted.len())
@@ -270,7 +270,7 @@ fn links_made_while_messages_flow() {
         );
         let ends: Vec<_> = (0..3).map(|index| sink(runtime, &format!("end{index}"), 2)).collect();
         let count = 3000u32;
-        let received: Vec<Vec<u32>> = std::thread::scope(|scope| {
+        let received: Vec<Vec<u32>> = crate::threads::scope(|scope| {
             let from = &from;
             let sender = scope.spawn(move || {
                 for number in 0..count - 1 {
@@ -345,7 +345,7 @@ fn replies_and_values_keep_the_order_of_their_messages() {
         runtime.link(&from.output::<Item>("first").unwrap(), &one).unwrap();
         runtime.link(&from.output::<Item>("second").unwrap(), &two).unwrap();
         let count = 800u32;
-        std::thread::scope(|scope| {
+        crate::threads::scope(|scope| {
             let (from, one, two) = (&from, &one, &two);
             scope.spawn(move || from.send_many((0..count).map(item)).unwrap());
             scope.spawn(move || {

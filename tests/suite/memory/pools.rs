@@ -109,7 +109,7 @@ fn what_is_reserved_is_there_while_a_kernel_runs() {
     let allocated = pool.statistics().device_allocations;
     let cells = pool.buffer(&[0u32; 100]).unwrap();
     let kernel = bumping(&runtime, "bump", &cells);
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         let sender = scope.spawn(|| (0..300).for_each(|_| kernel.ask((), LONG).unwrap()));
         while !sender.is_finished() {
             let others: Vec<_> = (0..7u32).map(|number| pool.buffer(&[number; 100]).unwrap()).collect();

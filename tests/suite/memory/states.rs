@@ -544,7 +544,7 @@ fn several_may_look_and_only_one_may_write() {
     let runtime = runtime();
     let buffer = runtime.buffer(&[1u32; 1000]).unwrap();
     let (first, second) = (buffer.host().unwrap(), buffer.host().unwrap());
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         let writer = scope.spawn(|| buffer.host_mut().map(|mut view| view.fill(2)));
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert!(!writer.is_finished(), "it waits for those that look");
@@ -554,7 +554,7 @@ fn several_may_look_and_only_one_may_write() {
     });
     assert_eq!(buffer.to_vec().unwrap(), [2; 1000]);
     // A writer that panics has written what it has written.
-    let panicked = std::thread::scope(|scope| {
+    let panicked = crate::threads::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut view = buffer.host_mut().unwrap();
             view[0] = 3;

@@ -47,7 +47,7 @@ fn a_thread_does_not_wait_for_itself() {
 fn views_of_other_threads_are_waited_for_and_named() {
     let runtime = runtime();
     let buffer = runtime.buffer(&[1u32, 2, 3]).unwrap();
-    std::thread::scope(|scope| {
+    crate::threads::scope(|scope| {
         let look = buffer.host().unwrap();
         let writer = scope.spawn(|| buffer.write(0, &[5]));
         std::thread::sleep(Duration::from_millis(50));

@@ -101,9 +101,18 @@ fn room_that_was_kept_on_a_device_is_there_again_when_it_is_lost() {
     link(&runtime, &first, &end);
     open(&first, &end, || end.telemetry().arrived);
     eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
-    let slow = Item { seen: 1 << 28, ..item(1) };
-    first.send_many([slow, item(2)]).unwrap();
-    eventually("the device has both", || lock(&end.core().mailbox).awaited == 4);
+    let has_both = |turns| {
+        first.send_many([Item { seen: turns, ..item(1) }, item(2)]).unwrap();
+        let are_there = || lock(&end.core().mailbox).awaited == 4;
+        eventually("the device has both, or is through", || are_there() || first.telemetry().pending == 0);
+        let are_there = are_there();
+        if !are_there {
+            assert_eq!(receive(&end, 2), [1, 2]);
+        }
+        are_there
+    };
+    // On a busy machine this thread may come when the device is through with them.
+    assert!([1 << 28, 1 << 30].into_iter().any(has_both), "nothing was found on the device");
     assert!(end.core().seize(deadline_in(LONG)));
     runtime.device().destroy();
     // It goes on elsewhere, before the one behind it has heard of anything.

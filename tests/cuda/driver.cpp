@@ -103,7 +103,8 @@ struct Launch {
   unsigned naps = 0;
   std::vector<Pending> pending;
   std::vector<Pending> seen = std::vector<Pending>(64);
-  // For the sanitizer, which knows no fences: whether there was one, and what was looked at since.
+  // For the sanitizer, which knows no fences: whether there was one, and what was looked at since. From the first one on all
+  // stores release, so that a fence that is missing behind a handler is not reported where there is one before it.
   bool has_fenced = false;
   std::vector<const unsigned long long*> looked_at;
   std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
@@ -212,9 +213,10 @@ template <int ORDER> unsigned long long look_at(const unsigned long long* from) 
   if (is_deaf()) return 0;
   const unsigned long long value = __atomic_load_n(from, ORDER);
   if (!KNOWS_FENCES) {
-    // More than a batch has; all of it is there for as long as the kernel runs.
-    if (launch->looked_at.size() == 4096) launch->looked_at.clear();
-    launch->looked_at.push_back(from);
+    // An idle kernel looks on and on: the last ones are kept, more than a batch has. All are there while it runs.
+    auto& all = launch->looked_at;
+    if (all.size() == 32768) all.erase(all.begin(), all.begin() + 16384);
+    all.push_back(from);
   }
   if (seeds().stale) {
     Pending& seen = launch->seen[((uintptr_t)from / 8) % launch->seen.size()];

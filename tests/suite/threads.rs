@@ -10,8 +10,8 @@ pub struct Scope<'scope, 'env: 'scope> {
     ended: Arc<AtomicUsize>,
 }
 
-/// As [`std::thread::scope`], for whom all that its threads did comes before its end. Of std's, ThreadSanitizer does not see
-/// this: it is inside of std.
+/// As [`std::thread::scope`]. That all its threads did comes before its end is so there, too, but inside of std, which is not
+/// instrumented, so that ThreadSanitizer does not see it.
 pub fn scope<'env, T>(body: impl for<'scope> FnOnce(&Scope<'scope, 'env>) -> T) -> T {
     let ended = Arc::new(AtomicUsize::new(0));
     let value = std::thread::scope(|inner| body(&Scope { inner, ended: ended.clone() }));

@@ -41,8 +41,8 @@ struct Job<'a> {
     groups: [u32; 3],
     /// Groups of a piece.
     piece: u64,
-    /// Neighbouring groups for each thread, and always the same ones: what it has in its caches of a dispatch before is
-    /// often what it needs now. Who is through with its own helps others.
+    /// Neighbouring groups for each thread, and the same ones each time, if it comes in time: what it has in its caches of
+    /// a dispatch before is often what it needs now. Who is through with its own helps others.
     shares: Vec<Share>,
     stop: AtomicU32,
     faulted: AtomicBool,
@@ -158,9 +158,10 @@ impl Job<'_> {
         let (others, first) = self.shares.split_at(own);
         let mut is_on = true;
         for share in first.iter().chain(others) {
-            while is_on {
+            // Relaxed: the number says nothing but who takes the piece. A look first: on many cores all come by at the end.
+            while is_on && share.next.load(Ordering::Relaxed) < share.end {
                 before();
-                // Relaxed: the number says nothing but who takes the piece.
+                // Relaxed: as above.
                 let first = share.next.fetch_add(self.piece, Ordering::Relaxed);
                 let end = share.end.min(first.saturating_add(self.piece));
                 if first >= end {

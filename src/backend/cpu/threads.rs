@@ -56,7 +56,7 @@ impl Threads {
     }
 
     /// Calls `body` with what [`Helpers::spawn`] takes, and waits until all that was given to helpers is over; `false`,
-    /// and does not, if the system gives no threads.
+    /// and does not, if there are no other threads.
     pub(super) fn scope<'s>(&'s self, body: impl FnOnce(&Scope<'s>)) -> bool {
         self.pool().map(|pool| pool.in_place_scope(body)).is_some()
     }

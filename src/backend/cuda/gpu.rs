@@ -24,7 +24,7 @@ const QUIET: Duration = Duration::from_millis(100);
 const ROOM_STEP: Duration = Duration::from_micros(100);
 /// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
 /// the next time; all of it, if there is too little for something else.
-const MOST_SPARE: usize = 64 << 20;
+pub(super) const MOST_SPARE: usize = 64 << 20;
 /// Bytes that are copied at once.
 const STAGING: usize = 1 << 20;
 /// Codes that are kept while nobody runs them.
@@ -340,6 +340,13 @@ impl Gpu {
             self.quietly(|| drop(removed));
         }
         Ok(code)
+    }
+
+    /// Bytes of host and device memory that are kept to be used again.
+    #[cfg(test)]
+    pub fn spare_bytes(&self) -> [usize; 2] {
+        let spare = lock(&self.spare);
+        [spare.host.iter().map(Mapped::size).sum(), spare.device.iter().map(|(size, _)| size).sum()]
     }
 
     #[cfg(test)]

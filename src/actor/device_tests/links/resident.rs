@@ -100,8 +100,8 @@ fn room_that_was_kept_on_a_device_is_there_again_when_it_is_lost() {
     let end = start(&runtime, counter("end").queue_capacity(4));
     link(&runtime, &first, &end);
     open(&first, &end, || end.telemetry().arrived);
-    eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
     let has_both = |turns| {
+        eventually("all is in the books", || first.telemetry().pending + end.telemetry().pending == 0);
         first.send_many([Item { seen: turns, ..item(1) }, item(2)]).unwrap();
         let are_there = || lock(&end.core().mailbox).awaited == 4;
         eventually("the device has both, or is through", || are_there() || first.telemetry().pending == 0);

@@ -3,6 +3,7 @@
 use super::kit::{Kernel, deadline, device};
 use super::rings::{counter, handled, message};
 use super::seeded::seeded;
+use crate::backend::cuda::gpu::MOST_SPARE;
 use crate::backend::{Device, Shape};
 use std::time::Instant;
 
@@ -30,4 +31,18 @@ fn what_is_spare_goes_before_an_allocation_fails() {
         device.allocate(50 << 20).expect("there is room again");
         assert_eq!(kernel.run(&[message(0, 0, 1)]), [handled(1, 3)]);
     });
+}
+
+#[test]
+fn no_more_than_some_is_kept_to_be_used_again() {
+    let Some(device) = device() else { return };
+    let gpu = &device.gpu;
+    drop([(); 2].map(|()| gpu.host_memory(MOST_SPARE).expect("there is room")));
+    drop([(); 2].map(|()| gpu.device_memory(MOST_SPARE).expect("there is room")));
+    let by = deadline();
+    // Kernels of other tests that do not leave at once are not waited for.
+    while gpu.spare_bytes().iter().any(|bytes| *bytes > MOST_SPARE) {
+        assert!(Instant::now() < by, "{:?}", gpu.spare_bytes());
+        gpu.quietly(|| ());
+    }
 }

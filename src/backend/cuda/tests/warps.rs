@@ -131,7 +131,7 @@ fn what_ran_beside_a_message_that_was_interrupted_never_runs_again() {
         let (until, begun) = (Until { token: None, limits: Limits::NONE, patience: None }, Instant::now());
         while kernel.port.is_cut_short() {
             // Not on the device yet, where another test may be about something that keeps kernels from starting.
-            assert_eq!(kernel.port.progress(&until), Progress::UnderWay);
+            assert_ne!(kernel.port.progress(&until), Progress::Lost);
             assert!(begun.elapsed() < LONG);
             std::thread::yield_now();
         }

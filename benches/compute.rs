@@ -6,12 +6,11 @@
 //!
 //! All is from interleaved rounds of one run, in each of which a case has some turns in a row, of which the last five
 //! count. A time is the median of all turns. What it is beside the first case's is the median of the rounds' ratios, as a
-//! shared machine's memory is a third faster in some minutes than in others. What Ringwork's kernels have made is checked, of
-//! the prefix sum by one more run from the beginning; of the last case, whose floats a GPU may round otherwise, on the CPU.
-//! `direct wgpu` are
-//! pipelines made from the same text, with bind groups that are kept; each dispatch is submitted and waited for, as the
-//! orchestrator's. `rayon` is a parallel loop over the same elements on as many threads as there are cores. Where no wgpu
-//! adapter is found, the CPU's figures are alone.
+//! shared machine's memory is a third faster in some seconds than in others. What Ringwork's kernels have made is checked,
+//! of the prefix sum by one more run from the beginning; of the last case, whose floats a GPU may round otherwise, on the
+//! CPU. `direct wgpu` are pipelines made from the same text, with bind groups that are kept; each dispatch is submitted and
+//! waited for, as the orchestrator's. `rayon` is a parallel loop over the same elements on as many threads as there are
+//! cores. Where no wgpu adapter is found, the CPU's figures are alone.
 
 use rayon::prelude::*;
 use ringwork::{BackendKind, ComputeKernel, Runtime, UnifiedBuffer};

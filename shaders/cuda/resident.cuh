@@ -368,7 +368,9 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES) rt_resident(RtLaunch launch) {
+// Two blocks of a multiprocessor: without a number NVRTC spills registers to memory so that there is room for more, and what
+// is wanted here is that a message is handled soon.
+extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES, 2) rt_resident(RtLaunch launch) {
   __shared__ RtRound round;
   const rt_u32 warp = RT_WARPS > 1 ? threadIdx.x / RT_LANES : 0;
   RtThread thread = {threadIdx.x - warp * RT_LANES, warp, false, &round};

@@ -28,6 +28,11 @@ pub(crate) const KIND_FAULT: u32 = 2;
 /// A value for output `kind - KIND_EMIT`; comes before the message's own slot.
 pub(crate) const KIND_EMIT: u32 = 16;
 
+/// Bytes of a slot for payloads of up to `payload` bytes.
+pub(crate) fn slot_size(payload: u32) -> u32 {
+    size_of::<SlotHeader>() as u32 + payload.next_multiple_of(16)
+}
+
 /// A ring of slots in host memory.
 pub(crate) struct SlotRing {
     /// 16-byte units, so that every payload is aligned for any message type; allocated by the first push, since
@@ -46,7 +51,7 @@ impl SlotRing {
     /// A ring for at least `capacity` slots of up to `payload` bytes.
     pub(crate) fn new(capacity: u32, payload: u32) -> Self {
         let slots = capacity.max(1).next_power_of_two();
-        let units = 1 + (payload as usize).div_ceil(16);
+        let units = slot_size(payload) as usize / 16;
         Self { storage: Box::default(), units, mask: slots - 1, head: 0, tail: 0 }
     }
 
@@ -190,6 +195,7 @@ impl SlotRing {
     }
 
     /// Bytes of payload that a slot has room for.
+    #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
         (self.units - 1) * 16
     }

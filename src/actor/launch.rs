@@ -266,6 +266,8 @@ fn plan_wgsl<In, Out>(
         outputs: &outputs,
         tables: &tables,
         loop_budget: settings.loop_budget(),
+        // Below is what is wrong with it.
+        instance_at: settings.instances.and_then(|_| settings.instance_field_offset(name, plain.input).ok()),
     })?;
     let program = &*handler.program;
     let shape = shape_of(name, program.has_state(), plain.input, settings)?;

@@ -53,7 +53,7 @@ pub(super) use rewrite::map_operands;
 use super::front::{CAPABILITIES, Parsed};
 use super::program::{PrivateSlot, Program, Signature};
 use super::uses::visit;
-use super::{EmitSlot, FaultCode};
+use super::{EmitSlot, FaultCode, HandlerSource};
 use crate::error::{Error, ErrorKind, Result};
 use naga::proc::Layouter;
 use naga::valid::{ValidationFlags, Validator};
@@ -74,8 +74,9 @@ pub(crate) struct Library {
 }
 
 /// Lowers a checked handler.
-pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
+pub(super) fn lower(parsed: Parsed, source: &HandlerSource<'_>) -> Result<Program> {
     let Parsed { mut module, info, .. } = parsed;
+    let loop_budget = source.loop_budget;
     let library = rewrite_all(&mut module, &info, loop_budget, false, None);
     let function = prologue(&mut module, parsed.on_message, library, loop_budget);
     let entry = module.functions.append(function, Span::UNDEFINED);
@@ -125,6 +126,7 @@ pub(super) fn lower(parsed: Parsed, loop_budget: u32) -> Result<Program> {
         functions,
         has_message: parsed.has_message,
         state: parsed.state,
+        instance_at: source.instance_at,
         takes_batches: true,
         has_loops,
         writes_tables: !stored.is_empty(),

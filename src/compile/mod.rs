@@ -62,6 +62,8 @@ pub(crate) struct HandlerSource<'a> {
     pub tables: &'a [TableDecl],
     /// Loop iterations per message, at least 1.
     pub loop_budget: u32,
+    /// The byte of a message where the number of its instance is; `None` if there are no instances.
+    pub instance_at: Option<u32>,
 }
 
 /// A declared output of a handler: `emit_<name>` sends to it.
@@ -411,7 +413,7 @@ fn machine_code(
 /// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
 pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
     on_compile_thread(source.name, source.text.len(), || {
-        front::parse(source).and_then(|parsed| lower::lower(parsed, source.loop_budget))
+        front::parse(source).and_then(|parsed| lower::lower(parsed, source))
     })
 }
 

@@ -18,8 +18,8 @@ pub(crate) struct Program {
     pub text: String,
     /// What the handler was compiled for.
     #[cfg_attr(
-        not(any(feature = "cuda", feature = "wgpu")),
-        expect(dead_code, reason = "for whoever joins the handler with more text")
+        not(any(test, feature = "cuda", feature = "jit", feature = "wgpu")),
+        expect(dead_code, reason = "for machine code, and for whoever joins the handler with more text")
     )]
     pub signature: Signature,
     /// The lowered module; it has no entry points of a pipeline.
@@ -34,6 +34,9 @@ pub(crate) struct Program {
     pub has_message: bool,
     /// The handler's state, if its signature has one.
     pub state: Option<StateFacts>,
+    /// The byte of a message where the number of its instance is, if the kernel has instances.
+    #[cfg_attr(not(feature = "jit"), expect(dead_code, reason = "only machine code is made for one place"))]
+    pub instance_at: Option<u32>,
     /// It can be run on many messages at once.
     #[cfg_attr(
         not(feature = "jit"),
@@ -61,7 +64,13 @@ pub(crate) struct Program {
 }
 
 /// The Rust side of a handler, as far as a driver has to name it.
-#[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "for whoever joins the handler with more text"))]
+#[cfg_attr(
+    not(any(feature = "wgpu", all(feature = "cuda", feature = "jit"))),
+    expect(
+        dead_code,
+        reason = "machine code needs one half, whoever joins the handler with more text another"
+    )
+)]
 pub(crate) struct Signature {
     pub message: &'static Layout,
     pub reply: &'static Layout,
@@ -96,6 +105,12 @@ impl Program {
     /// Bytes of the state, 0 without one.
     pub fn state_size(&self) -> u32 {
         self.state.as_ref().map_or(0, |s| s.size)
+    }
+
+    /// Bytes of the longest payload that comes out.
+    #[cfg(any(feature = "jit", test))]
+    pub fn longest_output(&self) -> u32 {
+        self.emits.iter().map(|emit| emit.size).fold(self.signature.reply.size, u32::max)
     }
 
     /// Are these tables, which have the right names and elements, as long as the handler declares them? The one fact

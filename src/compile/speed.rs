@@ -41,6 +41,13 @@ struct Scene<R: Realistic> {
     handler: PhantomData<R>,
 }
 
+fn instance_at<R: Realistic>() -> Option<u32> {
+    R::INSTANCES.map(|(_, field)| {
+        let field = R::In::LAYOUT.fields.iter().find(|f| f.name == field).expect("it is a field");
+        field.offset
+    })
+}
+
 pub(super) fn program<R: Realistic>() -> Program {
     let state = (size_of::<R::State>() > 0).then_some(R::State::LAYOUT);
     let output = R::OUTPUT.map(|(name, most)| OutputDecl {
@@ -66,6 +73,7 @@ pub(super) fn program<R: Realistic>() -> Program {
         outputs: output.as_slice(),
         tables: &tables,
         loop_budget: 1 << 20,
+        instance_at: instance_at::<R>(),
     };
     compile(&source).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -79,10 +87,9 @@ impl<R: Realistic> Scene<R> {
             input.push(token, KIND_MESSAGE, bytemuck::bytes_of(message));
         }
         let most = 1 + R::OUTPUT.map_or(0, |(_, most)| most as usize);
-        let longest = size_of::<R::Out>().max(size_of::<R::Emitted>()) as u32;
         Self {
             input,
-            output: SlotRing::new((messages * most) as u32, longest),
+            output: SlotRing::new((messages * most) as u32, program.longest_output()),
             messages: list,
             tables: R::bound(&R::tables()),
             states: vec![R::State::default(); R::INSTANCES.map_or(1, |(count, _)| count as usize)],
@@ -141,10 +148,7 @@ impl<R: Realistic> Scene<R> {
             state_size: size_of::<R::State>(),
             states: bytemuck::cast_slice_mut(&mut self.states),
             first_instance: 0,
-            instance_at: R::INSTANCES.map(|(_, field)| {
-                let field = R::In::LAYOUT.fields.iter().find(|f| f.name == field).expect("it is a field");
-                field.offset as usize
-            }),
+            instance_at: instance_at::<R>().map(|at| at as usize),
             reply_size: size_of::<R::Out>(),
             emits: &self.program.emits,
             output: &mut self.output,

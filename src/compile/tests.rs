@@ -56,6 +56,7 @@ pub(super) fn source(text: &str) -> HandlerSource<'_> {
         outputs: &[],
         tables: &[],
         loop_budget: 1_000_000,
+        instance_at: None,
     }
 }
 

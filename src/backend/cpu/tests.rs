@@ -114,12 +114,18 @@ fn emitting() -> Code {
         outputs: &outputs,
         tables: &[],
         loop_budget: 100,
+        instance_at: None,
     });
     Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
 
 /// Counts and adds as [`Count`] does; runs out of its budget on the value 13.
-fn counting(has_state: bool) -> Code {
+fn counting(shape: Shape) -> Code {
+    let has_state = shape != Shape::Stateless;
+    let instance_at = match shape {
+        Shape::Instances { field_offset, .. } => Some(field_offset),
+        Shape::Stateless | Shape::Serial => None,
+    };
     let text = "fn on_message(m: Input, s: ptr<function, Tally>) -> Tally {
                   s.count += 1u; s.sum += m.value;
                   while m.value == 13u {}
@@ -135,6 +141,7 @@ fn counting(has_state: bool) -> Code {
         outputs: &[],
         tables: &[],
         loop_budget: 100,
+        instance_at,
     });
     Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
@@ -153,10 +160,10 @@ proptest! {
         let make = || match kind {
             0 => port(Code::Native(Arc::new(Count)), Shape::Stateless, 512).0,
             1 => port(emitting(), Shape::Stateless, 512).0,
-            2 => port(counting(false), Shape::Stateless, 512).0,
+            2 => port(counting(Shape::Stateless), Shape::Stateless, 512).0,
             kind => {
                 let shape = Shape::Instances { count: instances, field_offset: 0 };
-                let code = if kind == 3 { counting(true) } else { Code::Native(Arc::new(Count)) };
+                let code = if kind == 3 { counting(shape) } else { Code::Native(Arc::new(Count)) };
                 let mut port = port(code, shape, 512).0;
                 if reset {
                     port.reset_on_fault(Some(vec![7; 8 * instances as usize].into())).unwrap();
@@ -214,7 +221,7 @@ fn a_panic_takes_the_state_back_and_stops_a_serial_round() {
 
 #[test]
 fn a_stop_between_messages_leaves_the_rest_in_the_port() {
-    for code in [Code::Native(Arc::new(Count)), counting(true)] {
+    for code in [Code::Native(Arc::new(Count)), counting(Shape::Serial)] {
         let (mut port, control) = port(code, Shape::Serial, 8);
         push(&mut port, &[1, 2].map(|value| Input { to: 0, value }));
         control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
@@ -232,7 +239,7 @@ fn a_stop_between_messages_leaves_the_rest_in_the_port() {
 
 #[test]
 fn a_fault_in_a_batch_stops_behind_it_with_the_state_before_it() {
-    let (mut port, control) = port(counting(true), Shape::Serial, 8);
+    let (mut port, control) = port(counting(Shape::Serial), Shape::Serial, 8);
     push(&mut port, &[1, 2, 13, 4].map(|value| Input { to: 0, value }));
     port.pretend_cost(1.0);
     assert_eq!(port.progress(&STAY), Progress::Stopped);
@@ -247,7 +254,7 @@ fn a_fault_in_a_batch_stops_behind_it_with_the_state_before_it() {
 #[test]
 fn the_port_says_what_runs_its_handler() {
     assert_eq!(port(Code::Native(Arc::new(Count)), Shape::Serial, 8).0.engine(), "native");
-    let engine = port(counting(true), Shape::Serial, 8).0.engine();
+    let engine = port(counting(Shape::Serial), Shape::Serial, 8).0.engine();
     assert_eq!(engine, compile::engine());
     assert_eq!(engine == "jit", cfg!(feature = "jit"));
     let device = super::CpuDevice::open();
@@ -267,6 +274,7 @@ fn endless(budget: u32) -> Code {
         outputs: &[],
         tables: &[],
         loop_budget: budget,
+        instance_at: None,
     });
     Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)))
 }
@@ -330,6 +338,7 @@ fn a_round_for_a_caller_ends_at_its_deadline_between_messages_too() {
             outputs: &outputs[..usize::from(emits)],
             tables: &[],
             loop_budget: 100_000,
+            instance_at: None,
         });
         let code = Code::Handler(Arc::new(compile::Handler::new(program.unwrap(), None)));
         let (mut port, _) = port(code, Shape::Stateless, 512);

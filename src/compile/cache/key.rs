@@ -103,8 +103,10 @@ impl KeyBuilder {
 /// [`Program::fits`](crate::compile::Program::fits) looks at for each kernel, so that kernels with tables of
 /// different lengths share their code.
 pub(super) fn handler(source: &HandlerSource<'_>) -> Key {
-    let HandlerSource { name: _, text, input, output, state, outputs, tables, loop_budget } = source;
+    let HandlerSource { name: _, text, input, output, state, outputs, tables, loop_budget, instance_at } =
+        source;
     let mut key = KeyBuilder::new("handler").text(text).layout(input).layout(output).number(*loop_budget);
+    key = key.number(instance_at.map_or(0, |at| u64::from(at) + 1));
     key = key.number(u32::from(state.is_some()));
     if let Some(state) = state {
         key = key.layout(state);

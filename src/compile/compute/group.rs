@@ -120,6 +120,7 @@ pub(crate) fn group(compute: &ComputeProgram) -> Result<GroupProgram> {
         functions,
         has_message: true,
         state: None,
+        instance_at: None,
         takes_batches: false,
         has_loops: true,
         writes_tables: true,

@@ -79,6 +79,7 @@ fn as_program(compute: &ComputeProgram) -> Program {
         functions: compute.functions.clone(),
         has_message: false,
         state: None,
+        instance_at: None,
         takes_batches: false,
         has_loops: compute.has_loops,
         writes_tables: true,

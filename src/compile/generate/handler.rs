@@ -57,6 +57,7 @@ impl GeneratedHandler {
             outputs: &outputs,
             tables: &tables,
             loop_budget: self.loop_budget,
+            instance_at: None,
         })
     }
 

@@ -1,10 +1,9 @@
 //! Calls of the entry for batches.
 
 use super::machine_code::Sizes;
-use super::runtime::{BatchRun, Context, Fixed, head};
+use super::runtime::{BatchRun, Context, Fixed};
 use super::{BatchEntry, translate};
 use crate::compile::{Batch, BatchEnd, Ending, FaultCode, Limits, Places, StopCheck};
-use crate::wire::{KIND_REPLY, Slots};
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 /// Runs a batch by machine code.
@@ -26,44 +25,39 @@ pub(super) unsafe fn run(
 ) -> BatchEnd {
     let most = batch.count().checked_mul(1 + sizes.emits as usize);
     let instances = batch.states.len().checked_div(batch.state_size).unwrap_or(0);
-    // The slots of the messages are looked at below.
     assert!(
-        most.is_some_and(|most| most <= batch.output.free())
-            && batch.output.room() >= batch.reply_size.max(sizes.emitted as usize)
-            && batch.input.room() >= batch.message_size
-            && batch.instance_at.is_none_or(|at| at + 4 <= batch.message_size)
-            && (batch.state_size == 0 || instances > 0),
+        most.is_some_and(|most| most <= batch.output.free()) && (batch.state_size == 0 || instances > 0),
         "a batch is too large for its rings or states"
     );
+    // The slots of the messages are looked at below.
+    let (input, output) = (batch.input.filled(), batch.output.vacant());
+    assert!(
+        input.stride == sizes.input_slot as usize
+            && output.stride == sizes.output_slot as usize
+            && batch.state_size == sizes.state as usize
+            && sizes.instance_at.is_none_or(|at| at + 4 <= sizes.message)
+            && (batch.state_size == 0 || batch.instance_at == sizes.instance_at.map(|at| at as usize)),
+        "a batch's rings or states are not those that its handler was compiled for"
+    );
     let nobody = AtomicUsize::new(0);
-    let input = batch.input.filled();
-    let output: Slots = batch.output.vacant();
     let mut run = BatchRun {
         context: Context { fixed, stop: std::ptr::from_ref(batch.stop).cast(), must_stop: 0 },
         stop_word: batch.stop.word_address(),
         waiting: batch.waiting.unwrap_or(&nobody),
-        waiting_from: 0,
+        last_waiting: 0,
         input: input.base,
-        input_stride: input.stride as u64,
+        input_mask: input.mask.into(),
+        input_next: 0,
+        input_end: 0,
         states: batch.states.as_mut_ptr(),
-        state_stride: batch.state_size as u64,
-        // Without instances any word of the slot does, as it does not count then.
-        instance_at: batch.instance_at.map_or(0, |at| 16 + at as u64),
         output: output.base,
-        output_stride: output.stride as u64,
-        reply_head: head(KIND_REPLY, batch.reply_size as u32),
+        output_mask: output.mask.into(),
+        output_next: output.first.into(),
         privates: batch.privates.as_mut_ptr(),
         tables: batch.tables.as_ptr(),
-        input_first: 0,
-        input_mask: input.mask,
-        output_next: output.first,
-        output_mask: output.mask,
-        count: 0,
         stop_at: batch.stop_at,
         first_instance: batch.first_instance as u32,
-        instance_mask: if batch.instance_at.is_some() { u32::MAX } else { 0 },
         instances: instances as u32,
-        completed: 0,
     };
     let mut checkpoint = needs_replay.then(Checkpoint::default);
     let mut completed = 0;
@@ -73,9 +67,9 @@ pub(super) unsafe fn run(
         if let Some(checkpoint) = &mut checkpoint {
             checkpoint.take(batch, place, count);
         }
-        run.input_first = input.first.wrapping_add(place as u32);
-        run.count = count as u32;
-        run.waiting_from = (batch.input.len() - completed) as u64;
+        let first = u64::from(input.first) + place as u64;
+        (run.input_next, run.input_end) = (first, first + count as u64);
+        run.last_waiting = (first + (batch.input.len() - completed) as u64).wrapping_sub(1);
         run.states = batch.states.as_mut_ptr();
         let before = run;
         // SAFETY: the entry fits the handler (the caller). The slots from `place` on are filled and have room for a
@@ -89,9 +83,10 @@ pub(super) unsafe fn run(
             // SAFETY: as above, with the same run.
             code = unsafe { replay(entry, checkpoint, batch, before, &mut run, code) };
         }
-        completed += run.completed as usize;
+        let handled = (run.input_next - first) as usize;
+        completed += handled;
         match code {
-            translate::DONE if last && run.completed as usize == count => break Ending::Last,
+            translate::DONE if last && handled == count => break Ending::Last,
             translate::DONE if completed == batch.count() => break Ending::Finished,
             translate::DONE => {}
             translate::INTERRUPTED => break Ending::Interrupted,
@@ -101,7 +96,7 @@ pub(super) unsafe fn run(
             _ => break Ending::Fault(FaultCode::EmitOverflow),
         }
     };
-    batch.output.advance(run.output_next.wrapping_sub(output.first) as usize);
+    batch.output.advance((run.output_next - u64::from(output.first)) as usize);
     BatchEnd { completed, why }
 }
 
@@ -166,24 +161,24 @@ unsafe fn replay(
     // It is short, and must not be stopped: that would need a replay.
     static NEVER: AtomicU32 = AtomicU32::new(0);
     let (never, nobody) = (StopCheck::new(&NEVER, &Limits::NONE), AtomicUsize::new(0));
-    let mut handled = run.completed;
+    let mut end = run.input_next;
     loop {
         checkpoint.put_back(batch);
         *run = before;
         run.context.stop = std::ptr::from_ref(&never).cast();
         (run.stop_word, run.waiting) = (&NEVER, &nobody);
         run.states = batch.states.as_mut_ptr();
-        run.count = handled;
+        run.input_end = end;
         // SAFETY: `before` with fewer messages; the other pointers are to what lives here.
         let again = unsafe { entry(run) };
         let (context, stop_word, waiting) = (before.context, before.stop_word, before.waiting);
         (run.context, run.stop_word, run.waiting) = (context, stop_word, waiting);
         if !is_failure(again) {
             // Fewer than before: those behind them have not begun, as far as anyone can see.
-            let is_less = run.completed < handled && code != translate::INTERRUPTED;
+            let is_less = run.input_next < end && code != translate::INTERRUPTED;
             return if is_less { translate::DONE } else { code };
         }
-        (code, handled) = (again, run.completed);
+        (code, end) = (again, run.input_next);
     }
 }
 

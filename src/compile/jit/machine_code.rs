@@ -3,9 +3,12 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// Version of the bytes and of what the code expects of whoever calls it: part of [`host_key`](super::host_key).
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 /// The first bytes of every machine code that is kept.
 const MAGIC: [u8; 8] = *b"ringjit\0";
+
+/// Stands for no offset, in bytes that are kept.
+const NO_INSTANCES: u32 = u32::MAX;
 
 /// What a compiled handler is: nothing in it refers to a place in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,23 +23,37 @@ pub(crate) struct MachineCode {
     pub(super) sizes: Sizes,
 }
 
-/// Bytes that a caller has to provide at least.
+/// What a caller has to provide, in bytes: of parts and tables at least so many, of a batch just so many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub message: u32,
     pub state: u32,
     pub reply: u32,
     pub privates: u32,
-    /// The most values that one message emits, and the bytes of the longest.
+    /// The most values that one message emits.
     pub emits: u32,
-    pub emitted: u32,
+    /// From one slot of a ring to the next.
+    pub input_slot: u32,
+    pub output_slot: u32,
+    /// Where the number of its instance is in a message, if there are instances.
+    pub instance_at: Option<u32>,
     pub tables: Vec<u32>,
 }
 
 impl MachineCode {
     /// The bytes to keep.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let Sizes { message, state, reply, privates, emits, emitted, ref tables } = self.sizes;
+        let Sizes {
+            message,
+            state,
+            reply,
+            privates,
+            emits,
+            input_slot,
+            output_slot,
+            instance_at,
+            ref tables,
+        } = self.sizes;
         let mut bytes = MAGIC.to_vec();
         let counts = [tables.len(), self.constants.len(), self.code.len()].map(|count| count as u32);
         let batch = self.batch.unwrap_or(0);
@@ -50,7 +67,9 @@ impl MachineCode {
             reply,
             privates,
             emits,
-            emitted,
+            input_slot,
+            output_slot,
+            instance_at.unwrap_or(NO_INSTANCES),
         ];
         for number in head.iter().chain(&counts).chain(tables) {
             bytes.extend(number.to_le_bytes());
@@ -86,7 +105,7 @@ impl MachineCode {
             rest = others;
             Ok(u32::from_le_bytes(*first))
         };
-        let mut head = [0; 13];
+        let mut head = [0; 15];
         for field in &mut head {
             *field = number()?;
         }
@@ -100,7 +119,9 @@ impl MachineCode {
             reply,
             privates,
             emits,
-            emitted,
+            input_slot,
+            output_slot,
+            instance_at,
             tables,
             constants,
             code,
@@ -120,7 +141,17 @@ impl MachineCode {
             needs_replay: needs_replay != 0,
             alignment,
             constants: constants.to_vec(),
-            sizes: Sizes { message, state, reply, privates, emits, emitted, tables },
+            sizes: Sizes {
+                message,
+                state,
+                reply,
+                privates,
+                emits,
+                input_slot,
+                output_slot,
+                instance_at: (instance_at != NO_INSTANCES).then_some(instance_at),
+                tables,
+            },
         })
     }
 }

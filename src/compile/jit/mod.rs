@@ -20,6 +20,7 @@ use super::{
     Batch, BatchEnd, Executable, FaultCode, Frame, Outcome, PartSizes, Program, StopCheck, TableView, shape,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::slot_size;
 use analysis::Analysis;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -200,7 +201,9 @@ fn sizes(program: &Program) -> Sizes {
         reply: entry.result.as_ref().map_or(0, |result| size(result.ty)),
         privates: program.privates_size,
         emits: program.emits.iter().map(|emit| emit.max).sum(),
-        emitted: program.emits.iter().map(|emit| emit.size).max().unwrap_or(0),
+        input_slot: slot_size(program.signature.message.size),
+        output_slot: slot_size(program.longest_output()),
+        instance_at: program.instance_at,
         tables: program
             .table_globals
             .iter()

@@ -23,38 +23,26 @@ pub(super) struct BatchRun {
     pub stop_word: *const AtomicU32,
     /// Is told before each message how many have not begun.
     pub waiting: *const AtomicUsize,
-    /// What that is before the first.
-    pub waiting_from: u64,
-    /// Slots to read: `input_first` is the first message's.
+    /// The number of the last slot whose message waits.
+    pub last_waiting: u64,
+    /// Slots to read: `input_next` is the next message's, also afterwards.
     pub input: *const u8,
-    pub input_stride: u64,
+    pub input_mask: u64,
+    pub input_next: u64,
+    /// The slot behind the last message's; the code makes it less where it wants to be called again.
+    pub input_end: u64,
     /// The state of `first_instance`, or the only one.
     pub states: *mut u8,
-    /// Bytes from one instance's state to the next.
-    pub state_stride: u64,
-    /// From a slot's begin to the number of its instance.
-    pub instance_at: u64,
     /// Slots to fill: `output_next` is the next one to fill, also afterwards.
     pub output: *mut u8,
-    pub output_stride: u64,
-    /// Kind and length of a reply, as a header has them.
-    pub reply_head: u64,
+    pub output_mask: u64,
+    pub output_next: u64,
     pub privates: *mut u8,
     pub tables: *const TableView,
-    pub input_first: u32,
-    pub input_mask: u32,
-    pub output_next: u32,
-    pub output_mask: u32,
-    /// How many messages; the code makes it less where it wants to be called again.
-    pub count: u32,
     /// A stop word from here on ends the batch between two messages.
     pub stop_at: u32,
     pub first_instance: u32,
-    /// All ones if there are instances, else 0, which makes every message one of the first.
-    pub instance_mask: u32,
     pub instances: u32,
-    /// How many messages are handled; written when the batch is left.
-    pub completed: u32,
 }
 
 /// The second half of a slot's header.

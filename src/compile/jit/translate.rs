@@ -508,10 +508,10 @@ impl<'p, 'b> Translator<'p, 'b> {
             self.builder.seal_block(block);
             self.builder.switch_to_block(block);
             // What it knows of the message in hand comes as parameters.
-            if let (Some(batch), [completed, next, state_now]) =
+            if let (Some(batch), [index, next, state_now]) =
                 (&mut self.batch, self.builder.block_params(block))
             {
-                (batch.completed, batch.next, batch.state) = (*completed, *next, *state_now);
+                (batch.index, batch.next, batch.state) = (*index, *next, *state_now);
             }
             let code = self.number(INTERRUPTED);
             self.fail(state, self.batch, code);

@@ -33,6 +33,7 @@ fn what_ran_beside_a_message_that_has_to_run_again_is_told() {
         outputs: &[],
         tables: &[],
         loop_budget: 1 << 20,
+        instance_at: None,
     };
     let handler = Arc::new(Handler::new(compile(&source).unwrap(), None));
     let launch = Launch {

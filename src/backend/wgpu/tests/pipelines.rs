@@ -35,6 +35,7 @@ fn data_that_are_no_pipeline_cache_are_made_anew() {
         outputs: &[],
         tables: &[],
         loop_budget: 1,
+        instance_at: None,
     };
     let own = KeyBuilder::new("a handler of this test").finish();
     let handler = Handler::new(compile(&source).unwrap(), Some((store.clone(), own)));

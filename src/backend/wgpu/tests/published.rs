@@ -71,6 +71,7 @@ fn published_expression_tables() {
         outputs: &[],
         tables: &[],
         loop_budget: 1,
+        instance_at: None,
     };
     let handler = Arc::new(Handler::new(compile(&source).unwrap(), None));
     let launch = Launch {

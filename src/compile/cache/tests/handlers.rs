@@ -91,6 +91,8 @@ fn all_that_makes_another_program_makes_another_key() {
         HandlerSource { tables: &tables[1..], ..base() },
         HandlerSource { tables: &wide, ..base() },
         HandlerSource { loop_budget: 1, ..base() },
+        HandlerSource { instance_at: Some(0), ..base() },
+        HandlerSource { instance_at: Some(4), ..base() },
     ];
     sources.extend(LAYOUTS.iter().map(|input| HandlerSource { input, ..base() }));
     let keys: Vec<_> = sources.iter().map(super::super::key::handler).collect();

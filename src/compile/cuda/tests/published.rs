@@ -49,6 +49,7 @@ pub fn handler(operations: &[Operation]) -> Arc<Program> {
         outputs: &[],
         tables: &[],
         loop_budget: 1,
+        instance_at: None,
     };
     Arc::new(compile(&source).unwrap())
 }

@@ -34,6 +34,7 @@ fn published_expression_tables() {
             outputs: &[],
             tables: &[],
             loop_budget: 1,
+            instance_at: None,
         };
         let mut bench = Bench::new(&source).unwrap();
         for case in &operation.cases {

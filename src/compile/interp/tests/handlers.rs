@@ -166,6 +166,7 @@ fn fraud_detector() {
         outputs: &outputs,
         tables: &tables,
         loop_budget: 8,
+        instance_at: None,
         ..source(text)
     };
     let mut bench = Bench::new(&source).unwrap();

@@ -1,6 +1,6 @@
 //! Batches by machine code: everything that generated handlers do not come to, as the interpreter does it too.
 
-use crate::compile::jit::{load, translate};
+use crate::compile::jit::{MachineCode, load, translate};
 use crate::compile::tests::*;
 use crate::compile::{
     Batch, BatchEnd, Ending, Executable, FaultCode, HandlerSource, Interpreter, Limits, Places, Program,
@@ -56,17 +56,21 @@ fn case(messages: &[[u32; 8]]) -> Case<'_> {
 }
 
 fn changing() -> Arc<Program> {
-    let source = HandlerSource { state: Some(KEPT), loop_budget: 100_000, ..source(CHANGING) };
+    changing_instances(None)
+}
+
+fn changing_instances(instance_at: Option<u32>) -> Arc<Program> {
+    let source = HandlerSource { state: Some(KEPT), loop_budget: 100_000, instance_at, ..source(CHANGING) };
     Arc::new(compile(&source).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn run(engine: &dyn Executable, program: &Program, case: &Case<'_>) -> Done {
     let mut input = SlotRing::new(case.messages.len() as u32, 32);
-    let mut output = SlotRing::new((case.messages.len() * case.room) as u32, 32);
+    let mut output = SlotRing::new((case.messages.len() * case.room) as u32, program.longest_output());
     // Both wrap.
     for ring in [&mut input, &mut output] {
         for _ in 0..ring.free() - 1 {
-            ring.push(0, KIND_MESSAGE, &[0xff; 32]);
+            ring.push(0, KIND_MESSAGE, &vec![0xff; ring.room()]);
             ring.consume(1);
         }
     }
@@ -86,7 +90,7 @@ fn run(engine: &dyn Executable, program: &Program, case: &Case<'_>) -> Done {
         // The field's numbers begin there.
         first_instance: if case.instances > 0 { 10 } else { 0 },
         instance_at: (case.instances > 0).then_some(8),
-        reply_size: 32,
+        reply_size: program.signature.reply.size as usize,
         emits: &program.emits,
         output: &mut output,
         privates: bytemuck::cast_slice_mut(&mut privates),
@@ -106,6 +110,8 @@ fn run(engine: &dyn Executable, program: &Program, case: &Case<'_>) -> Done {
 /// What both engines do.
 fn both(program: &Arc<Program>, case: &Case<'_>) -> Done {
     let code = translate(program).unwrap();
+    // SAFETY: the bytes were made by this very process for this very program.
+    assert_eq!(unsafe { MachineCode::from_bytes(&code.to_bytes()) }.unwrap(), code);
     assert!(code.batch.is_some(), "an ordinary handler has an entry for batches");
     let jit = run(&load(&code).unwrap(), program, case);
     let interpreter = run(&Interpreter::new(program.clone()), program, case);
@@ -164,7 +170,7 @@ fn an_interruption_leaves_what_the_messages_before_it_did() {
 
 #[test]
 fn instances_have_a_state_each() {
-    let program = changing();
+    let program = changing_instances(Some(8));
     let messages: Vec<[u32; 8]> =
         (0..100).map(|i| [i, if i == 77 { 200_000 } else { i % 5 }, 10 + i * 7 % 4, 0, 0, 0, 0, 0]).collect();
     let done = both(&program, &Case { instances: 4, ..case(&messages) });
@@ -183,7 +189,8 @@ fn instances_have_a_state_each() {
 #[should_panic(expected = "an instance that is not there")]
 fn an_instance_that_is_not_there_is_noticed() {
     let text = "fn on_message(m: In, s: ptr<function, Kept>) { (*s).n += m.a[0]; }";
-    let program = compile(&HandlerSource { state: Some(KEPT), output: UNIT, ..source(text) }).unwrap();
+    let kept = HandlerSource { state: Some(KEPT), output: UNIT, instance_at: Some(8), ..source(text) };
+    let program = compile(&kept).unwrap();
     let handler = load(&translate(&program).unwrap()).unwrap();
     run(&handler, &program, &Case { instances: 2, ..case(&[[0, 0, 12, 0, 0, 0, 0, 0]]) });
 }
@@ -255,6 +262,24 @@ fn a_batch_needs_room_for_all_that_may_come_out() {
     let program = compile(&HandlerSource { outputs: &outputs, output: UNIT, ..source(text) }).unwrap();
     let handler = load(&translate(&program).unwrap()).unwrap();
     run(&handler, &program, &case(&[[0; 8]; 2]));
+}
+
+#[test]
+#[should_panic(expected = "not those that its handler was compiled for")]
+fn a_batch_of_instances_needs_code_for_instances() {
+    let program = changing();
+    let handler = load(&translate(&program).unwrap()).unwrap();
+    run(&handler, &program, &Case { instances: 2, ..case(&[[0, 0, 10, 0, 0, 0, 0, 0]]) });
+}
+
+#[test]
+#[should_panic(expected = "not those that its handler was compiled for")]
+fn a_batch_needs_rings_of_its_messages_size() {
+    let without = HandlerSource { output: UNIT, ..source("fn on_message(m: In) {}") };
+    let with = source("fn on_message(m: In) -> Out { return Out(m.a); }");
+    let [without, with] = [without, with].map(|source| compile(&source).unwrap());
+    let handler = load(&translate(&without).unwrap()).unwrap();
+    run(&handler, &with, &case(&[[0; 8]; 2]));
 }
 
 #[test]

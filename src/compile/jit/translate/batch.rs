@@ -8,7 +8,7 @@ use super::{DONE, NO_INSTANCE, Place, STOPPED, Translator};
 use crate::compile::jit::layout;
 use crate::compile::jit::runtime::{BatchRun, head};
 use crate::compile::{EmitSlot, shape};
-use crate::wire::{KIND_EMIT, SlotHeader};
+use crate::wire::{KIND_EMIT, KIND_REPLY, SlotHeader};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::immediates::Offset32;
 use cranelift_codegen::ir::{self, BlockArg, InstBuilder, MemFlagsData, Type, Value, types};
@@ -27,8 +27,8 @@ const PAYLOAD: i32 = size_of::<SlotHeader>() as i32;
 #[derive(Clone, Copy)]
 pub(super) struct Batch {
     head: ir::Block,
-    /// Messages that are handled.
-    pub completed: Value,
+    /// The slot of the message in hand.
+    pub index: Value,
     /// The next slot to fill.
     pub next: Value,
     /// The address of the state.
@@ -40,12 +40,12 @@ pub(super) struct Batch {
     direct: Option<Handle<GlobalVariable>>,
 }
 
-/// A ring of slots.
+/// A ring of slots, whose numbers have 64 bits.
 #[derive(Clone, Copy)]
 struct Ring {
     base: Value,
-    stride: Value,
     mask: Value,
+    stride: u32,
 }
 
 impl Translator<'_, '_> {
@@ -58,8 +58,7 @@ impl Translator<'_, '_> {
     /// The address of a slot.
     fn ring_slot(&mut self, ring: Ring, index: Value) -> Value {
         let index = self.ins().band(index, ring.mask);
-        let index = self.ins().uextend(types::I64, index);
-        let bytes = self.ins().imul(index, ring.stride);
+        let bytes = self.ins().imul_imm_u(index, i64::from(ring.stride));
         self.ins().iadd(ring.base, bytes)
     }
 
@@ -68,52 +67,48 @@ impl Translator<'_, '_> {
         let tables = self.of_run(types::I64, offset_of!(BatchRun, tables));
         self.tables(tables);
         self.privates = self.of_run(types::I64, offset_of!(BatchRun, privates));
-        let [stop_at, first, first_output] = [
-            offset_of!(BatchRun, stop_at),
-            offset_of!(BatchRun, input_first),
-            offset_of!(BatchRun, output_next),
-        ]
-        .map(|offset| self.of_run(types::I32, offset));
+        let stop_at = self.of_run(types::I32, offset_of!(BatchRun, stop_at));
         let stop_word = self.of_run(types::I64, offset_of!(BatchRun, stop_word));
+        let [first, first_output] = [offset_of!(BatchRun, input_next), offset_of!(BatchRun, output_next)]
+            .map(|offset| self.of_run(types::I64, offset));
+        let sizes = super::super::sizes(self.program);
         let input = Ring {
             base: self.of_run(types::I64, offset_of!(BatchRun, input)),
-            stride: self.of_run(types::I64, offset_of!(BatchRun, input_stride)),
-            mask: self.of_run(types::I32, offset_of!(BatchRun, input_mask)),
+            mask: self.of_run(types::I64, offset_of!(BatchRun, input_mask)),
+            stride: sizes.input_slot,
         };
         let output = Ring {
             base: self.of_run(types::I64, offset_of!(BatchRun, output)),
-            stride: self.of_run(types::I64, offset_of!(BatchRun, output_stride)),
-            mask: self.of_run(types::I32, offset_of!(BatchRun, output_mask)),
+            mask: self.of_run(types::I64, offset_of!(BatchRun, output_mask)),
+            stride: sizes.output_slot,
         };
 
-        let none = self.number(0);
-        self.prepare_interruption(&[none, first_output, self.context]);
+        self.prepare_interruption(&[first, first_output, self.context]);
         let head = self.builder.create_block();
-        self.ins().jump(head, &[BlockArg::Value(none), BlockArg::Value(first_output)]);
+        self.ins().jump(head, &[BlockArg::Value(first), BlockArg::Value(first_output)]);
         self.builder.switch_to_block(head);
-        let completed = self.builder.append_block_param(head, types::I32);
-        let next = self.builder.append_block_param(head, types::I32);
+        let index = self.builder.append_block_param(head, types::I64);
+        let next = self.builder.append_block_param(head, types::I64);
         let mut batch = Batch {
             head,
-            completed,
+            index,
             next,
             state: self.context,
-            token: completed,
+            token: index,
             output,
             direct: self.direct_items(),
         };
 
         let run = Address::new(self.context, 0, Memory::Own);
-        let count = self.load_scalar(run, offset_of!(BatchRun, count) as u32, types::I32);
-        let is_over = self.ins().icmp(IntCC::Equal, completed, count);
+        let end = self.load_scalar(run, offset_of!(BatchRun, input_end) as u32, types::I64);
+        let is_over = self.ins().icmp(IntCC::Equal, index, end);
         self.leave_batch_if(batch, is_over, DONE);
         // Before the look at the stop word, as `Batch::each` does.
-        self.tell_waiting(completed);
+        self.tell_waiting(index);
         let word = self.ins().atomic_load(types::I32, MemFlagsData::trusted(), stop_word);
         let is_stopped = self.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, word, stop_at);
         self.leave_batch_if(batch, is_stopped, STOPPED);
 
-        let index = self.ins().iadd(first, completed);
         let slot = self.ring_slot(input, index);
         batch.token = self.ins().load(types::I64, place::fixed_flags(), slot, Offset32::new(TOKEN));
         self.message = self.ins().iadd_imm_s(slot, i64::from(PAYLOAD));
@@ -125,12 +120,10 @@ impl Translator<'_, '_> {
     }
 
     /// Says how many messages behind the next one have not begun.
-    fn tell_waiting(&mut self, completed: Value) {
+    fn tell_waiting(&mut self, index: Value) {
         let waiting = self.of_run(types::I64, offset_of!(BatchRun, waiting));
-        let from = self.of_run(types::I64, offset_of!(BatchRun, waiting_from));
-        let begun = self.ins().uextend(types::I64, completed);
-        let begun = self.ins().iadd_imm_s(begun, 1);
-        let count = self.ins().isub(from, begun);
+        let last = self.of_run(types::I64, offset_of!(BatchRun, last_waiting));
+        let count = self.ins().isub(last, index);
         // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
         if cfg!(target_arch = "x86_64") {
             // Every store releases there, and Cranelift keeps stores in their order; its atomic store is a fence.
@@ -143,22 +136,17 @@ impl Translator<'_, '_> {
     /// The address of the state that a message is for.
     fn batch_state(&mut self, batch: Batch, slot: Value) -> Value {
         let states = self.of_run(types::I64, offset_of!(BatchRun, states));
-        let stride = self.of_run(types::I64, offset_of!(BatchRun, state_stride));
-        let at = self.of_run(types::I64, offset_of!(BatchRun, instance_at));
-        let [first, mask, count] = [
-            offset_of!(BatchRun, first_instance),
-            offset_of!(BatchRun, instance_mask),
-            offset_of!(BatchRun, instances),
-        ]
-        .map(|offset| self.of_run(types::I32, offset));
-        let field = self.ins().iadd(slot, at);
-        let number = self.ins().load(types::I32, place::fixed_flags(), field, Offset32::new(0));
+        let Some(at) = self.program.instance_at else { return states };
+        let [first, count] = [offset_of!(BatchRun, first_instance), offset_of!(BatchRun, instances)]
+            .map(|offset| self.of_run(types::I32, offset));
+        let at = Offset32::new(PAYLOAD + at as i32);
+        let number = self.ins().load(types::I32, place::fixed_flags(), slot, at);
         let number = self.ins().isub(number, first);
-        let number = self.ins().band(number, mask);
         let is_nowhere = self.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, number, count);
         self.leave_batch_if(batch, is_nowhere, NO_INSTANCE);
         let number = self.ins().uextend(types::I64, number);
-        let bytes = self.ins().imul(number, stride);
+        let size = i64::from(self.program.state_size());
+        let bytes = self.ins().imul_imm_u(number, size);
         self.ins().iadd(states, bytes)
     }
 
@@ -181,15 +169,15 @@ impl Translator<'_, '_> {
             && self.lacks_backups
         {
             let run = Address::new(self.context, 0, Memory::Own);
-            let count = self.ins().iadd_imm_s(batch.completed, 1);
-            self.store_scalar(run, offset_of!(BatchRun, count) as u32, count);
+            let end = self.ins().iadd_imm_s(batch.index, 1);
+            self.store_scalar(run, offset_of!(BatchRun, input_end) as u32, end);
         }
     }
 
     /// Ends the function; the message in hand does not count.
     pub(super) fn leave_batch(&mut self, batch: Batch, code: Value) {
         let run = Address::new(self.context, 0, Memory::Own);
-        self.store_scalar(run, offset_of!(BatchRun, completed) as u32, batch.completed);
+        self.store_scalar(run, offset_of!(BatchRun, input_next) as u32, batch.index);
         self.store_scalar(run, offset_of!(BatchRun, output_next) as u32, batch.next);
         self.ins().return_(&[code]);
     }
@@ -198,8 +186,9 @@ impl Translator<'_, '_> {
     pub(super) fn batch_outputs(&mut self, batch: &mut Batch) -> Address {
         for (slot, kind) in self.program.emits.iter().zip(KIND_EMIT..) {
             let count = self.emitted(slot);
+            let wide = self.ins().uextend(types::I64, count);
             if batch.direct.is_some() {
-                batch.next = self.ins().iadd(batch.next, count);
+                batch.next = self.ins().iadd(batch.next, wide);
                 continue;
             }
             let most = self.known_integer(count).unwrap_or(slot.max);
@@ -208,7 +197,7 @@ impl Translator<'_, '_> {
             } else {
                 self.send_many(batch, slot, kind, count);
             }
-            batch.next = self.ins().iadd(batch.next, count);
+            batch.next = self.ins().iadd(batch.next, wide);
         }
         let slot = self.ring_slot(batch.output, batch.next);
         Address::new(slot, PAYLOAD, Memory::Own)
@@ -231,10 +220,16 @@ impl Translator<'_, '_> {
         if *array != E::GlobalVariable(batch.direct?) {
             return None;
         }
+        let number = self.ins().uextend(types::I64, number);
         let index = self.ins().iadd(batch.next, number);
         let slot = self.ring_slot(batch.output, index);
-        self.slot_header(slot, batch.token, head(KIND_EMIT, self.program.emits[0].size));
-        Some(Address::new(slot, PAYLOAD, Memory::Own))
+        let slot = Address::new(slot, PAYLOAD, Memory::Own);
+        self.slot_header(
+            Address { offset: 0, ..slot },
+            batch.token,
+            head(KIND_EMIT, self.program.emits[0].size),
+        );
+        Some(slot)
     }
 
     /// How many values were emitted to an output.
@@ -286,37 +281,35 @@ impl Translator<'_, '_> {
 
     /// Copies one emitted value into its slot.
     fn send(&mut self, batch: &Batch, slot: &EmitSlot, kind: u32, number: Value) {
+        let number = self.ins().uextend(types::I64, number);
         let index = self.ins().iadd(batch.next, number);
         let to = self.ring_slot(batch.output, index);
+        let to = Address::new(to, 0, Memory::Own);
         self.slot_header(to, batch.token, head(kind, slot.size));
-        let bytes = self.ins().uextend(types::I64, number);
-        let bytes = self.ins().imul_imm_u(bytes, i64::from(slot.stride));
+        let bytes = self.ins().imul_imm_u(number, i64::from(slot.stride));
         let privates = self.privates;
         let from = self.ins().iadd(privates, bytes);
         let from = Address::new(from, slot.items_offset as i32, Memory::Own);
         // Word by word, as it was written a moment ago: a wider load would have to wait for the cache.
         for at in (0..slot.size).step_by(4) {
             let word = self.load_scalar(from, at, types::I32);
-            self.store_scalar(Address::new(to, PAYLOAD, Memory::Own), at, word);
+            self.store_scalar(to, PAYLOAD as u32 + at, word);
         }
     }
 
-    fn slot_header(&mut self, slot: Value, token: Value, head: u64) {
+    fn slot_header(&mut self, slot: Address, token: Value, head: u64) {
         let head = self.ins().iconst(types::I64, head as i64);
-        let slot = Address::new(slot, 0, Memory::Own);
         self.store_scalar(slot, TOKEN as u32, token);
         self.store_scalar(slot, HEAD as u32, head);
     }
 
     /// The message is handled, its reply is in its slot: on to the next one.
     pub(super) fn end_message(&mut self, batch: Batch, reply: Address) {
-        let head = self.of_run(types::I64, offset_of!(BatchRun, reply_head));
-        let slot = Address { offset: 0, ..reply };
-        self.store_scalar(slot, TOKEN as u32, batch.token);
-        self.store_scalar(slot, HEAD as u32, head);
-        let completed = self.ins().iadd_imm_s(batch.completed, 1);
+        let head = head(KIND_REPLY, self.program.signature.reply.size);
+        self.slot_header(Address { offset: 0, ..reply }, batch.token, head);
+        let index = self.ins().iadd_imm_s(batch.index, 1);
         let next = self.ins().iadd_imm_s(batch.next, 1);
-        self.ins().jump(batch.head, &[BlockArg::Value(completed), BlockArg::Value(next)]);
+        self.ins().jump(batch.head, &[BlockArg::Value(index), BlockArg::Value(next)]);
         self.builder.seal_block(batch.head);
     }
 }

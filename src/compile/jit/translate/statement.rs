@@ -393,9 +393,9 @@ impl<'p> Translator<'p, '_> {
     fn interrupted(&mut self) -> (ir::Block, Vec<BlockArg>) {
         self.can_fail = true;
         let block = self.interrupted.expect("prepared, as the handler has loops and this run may fail");
-        let arguments = self.batch.map_or(Vec::new(), |batch| {
-            [batch.completed, batch.next, batch.state].map(BlockArg::Value).into()
-        });
+        let arguments = self
+            .batch
+            .map_or(Vec::new(), |batch| [batch.index, batch.next, batch.state].map(BlockArg::Value).into());
         (block, arguments)
     }
 

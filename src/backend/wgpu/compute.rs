@@ -83,19 +83,13 @@ impl WgpuKernel {
         }
         let scope = gpu.scope();
         let device = &gpu.device;
-        // What lowering has put there already is not put there once more.
-        let checks = wgpu::ShaderRuntimeChecks {
-            bounds_checks: false,
-            force_loop_bounding: false,
-            ..Default::default()
-        };
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some("ringwork compute"),
             source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(module)),
         };
         // SAFETY: lowering keeps every index in range, and gives every loop a budget, so that it ends; the layer above has
         // checked that each buffer is as long as its type, and a buffer is cleared as a whole when it is made.
-        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        let module = unsafe { device.create_shader_module_trusted(descriptor, super::shader::LOWERED) };
         let groups = program.bindings.iter().map(|binding| binding.group + 1).max().unwrap_or(0);
         let groups = groups.max(u32::from(trouble.is_some()));
         let layouts: Vec<_> = (0..groups)

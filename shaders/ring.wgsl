@@ -12,7 +12,8 @@
 //
 // An invocation has an *item*: in a stateless round a message; otherwise a chain of messages that share a state, which
 // it runs one after the other. The host makes sure that no two chains share one. Nothing here is written by the host
-// while a round runs, and nothing that a round writes is read before it is over.
+// while a round runs, and nothing that a round writes is read before it is over. Nobody checks the indices and loops of
+// this text and of the head once more: neither are they lowered, nor does wgpu put bounds into them.
 
 // What became of a message, in the low bits of its record's status; above them is the round's stamp, so that what an
 // earlier round left behind is never taken for a result. Faults have the codes of the handler contract, 1 and 2.

@@ -55,6 +55,12 @@ impl SlotRing {
         Self { storage: Box::default(), units, mask: slots - 1, head: 0, tail: 0 }
     }
 
+    /// … whose indices begin at this one.
+    #[cfg(test)]
+    pub(crate) fn beginning_at(index: u32, capacity: u32, payload: u32) -> Self {
+        Self { head: index, tail: index, ..Self::new(capacity, payload) }
+    }
+
     /// Slots filled and not yet taken.
     pub(crate) fn len(&self) -> usize {
         self.tail.wrapping_sub(self.head) as usize

@@ -266,7 +266,7 @@ fn plan_wgsl<In, Out>(
         outputs: &outputs,
         tables: &tables,
         loop_budget: settings.loop_budget(),
-        // Below is what is wrong with it.
+        // If there is no such field, `shape_of` says so below.
         instance_at: settings.instances.and_then(|_| settings.instance_field_offset(name, plain.input).ok()),
     })?;
     let program = &*handler.program;

@@ -127,7 +127,8 @@ fn parse(program: &Program, text: &str) -> Result<Joined> {
     Ok(Joined { message_stride: stride_of("rt_input"), state_stride: stride_of("rt_states"), record, module })
 }
 
-/// The text between handler and driver: `shaders/ring.wgsl` says what it has to declare.
+/// The text between handler and driver: `shaders/ring.wgsl` says what it has to declare, and that nobody checks its
+/// indices and loops.
 fn head(program: &Program, driver: &Driver<'_>) -> String {
     let signature = &program.signature;
     let or_word = |name: &str| if name.is_empty() { "u32".to_owned() } else { name.to_owned() };

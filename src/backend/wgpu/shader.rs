@@ -69,8 +69,10 @@ impl Shader {
             source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(joined.module)),
         };
         // SAFETY: lowering keeps every index of the handler in range, and gives every loop a budget; the layer above has
-        // checked that each table is as long as its type. The driver's own indices and loops come from the words of a
-        // round, which the host writes for buffers that it made, and the link pass for records that it looked at.
+        // checked that each table is as long as its type. What the driver's text indexes comes from the words of a round,
+        // which the host writes for buffers that it made, and the link pass, which keeps wgpu's checks, for records that it
+        // looked at; each link of a chain leads to a later message or to none; and a `rt_count_` is at most the declared
+        // number, as only `emit_` writes it.
         let module = unsafe { device.create_shader_module_trusted(descriptor, LOWERED) };
         let round_layout = layout(device, [(0, false), (1, false), (2, true), (3, true)].into_iter());
         let tables = program.tables.iter().map(|table| (table.binding, table.writable));

@@ -1,7 +1,7 @@
 //! The same messages in batches: from ring to ring, in which they lie across the end, and on behind those that fault.
 
 use super::handler::GeneratedHandler;
-use super::trace::{Scene, Trace};
+use super::trace::{Scene, Trace, run_series};
 use crate::compile::{
     Batch, BatchEnd, Ending, Executable, Limits, Outcome, Places, Program, STOP_AFTER_MESSAGE, StopCheck,
 };
@@ -17,6 +17,50 @@ fn token(number: usize) -> Token {
     0x1234_5678_0000_0000 + number as Token * 3
 }
 
+/// Instances of a kernel that has some, and the number that the first of them is given.
+const INSTANCES: usize = 3;
+const FIRST_INSTANCE: usize = 5;
+
+/// The handler with messages for several instances, and the byte where their numbers are; `None` if it has no state, or
+/// no place for a number, or tables by which an instance sees what another one does.
+pub(crate) fn with_instances(
+    program: &Program,
+    handler: &GeneratedHandler,
+) -> Option<(GeneratedHandler, u32)> {
+    let is_free = program.tables.iter().all(|table| !table.writable);
+    if !is_free || !program.has_state() || handler.state.is_empty() {
+        return None;
+    }
+    let leaf = handler.shapes.shape("In").leaves.into_iter().find(|leaf| !leaf.is_float)?;
+    let mut handler = handler.clone();
+    for message in &mut handler.messages {
+        let number = &mut message[leaf.word as usize];
+        *number = (FIRST_INSTANCE + *number as usize % INSTANCES) as u32;
+    }
+    Some((handler, 4 * leaf.word))
+}
+
+/// Which instance a message is for.
+fn instance(program: &Program, message: &[u32]) -> usize {
+    program.instance_at.map_or(0, |at| message[at as usize / 4] as usize - FIRST_INSTANCE)
+}
+
+/// What the messages do one by one, those of each instance to a state of its own.
+pub(crate) fn run_instances(engine: &dyn Executable, program: &Program, handler: &GeneratedHandler) -> Trace {
+    let mut steps: Vec<_> = handler.messages.iter().map(|_| None).collect();
+    for number in 0..INSTANCES {
+        let mut own = handler.clone();
+        own.messages.retain(|message| instance(program, message) == number);
+        let mut series = run_series(engine, program, &own).0.into_iter();
+        for (step, message) in steps.iter_mut().zip(&handler.messages) {
+            if instance(program, message) == number {
+                *step = series.next();
+            }
+        }
+    }
+    Trace(steps.into_iter().map(|step| step.expect("every message has an instance")).collect())
+}
+
 /// Sends the messages of a handler through an engine in batches, and says where that is not what they did one by one.
 pub(crate) fn batch_difference(
     engine: &dyn Executable,
@@ -25,6 +69,10 @@ pub(crate) fn batch_difference(
     expected: &Trace,
 ) -> Option<String> {
     let mut scene = Scene::new(program, handler);
+    let instance_at = program.instance_at.map(|at| at as usize);
+    if instance_at.is_some() {
+        scene.state = handler.state.repeat(INSTANCES);
+    }
     let views = scene.views();
     let slots = 1 + program.emits.iter().map(|emit| emit.max).sum::<u32>();
     let longest = program.emits.iter().map(|emit| emit.size).max().unwrap_or(0).max(4 * scene.reply.words);
@@ -52,8 +100,8 @@ pub(crate) fn batch_difference(
             message_size,
             state_size: program.state_size() as usize,
             states: bytemuck::cast_slice_mut(&mut scene.state),
-            first_instance: 0,
-            instance_at: None,
+            first_instance: if instance_at.is_some() { FIRST_INSTANCE } else { 0 },
+            instance_at,
             reply_size: 4 * scene.reply.words as usize,
             emits: &program.emits,
             output: &mut output,
@@ -113,8 +161,13 @@ pub(crate) fn batch_difference(
         done += begun;
         input.consume(begun);
         let last = &expected.0[done - 1];
-        if scene.state_numbers() != last.state {
-            return at(format!("the state is {:x?}, wanted {:x?}", scene.state_numbers(), last.state));
+        for number in 0..instance_at.map_or(1, |_| INSTANCES) {
+            let own = |n: &usize| instance(program, &handler.messages[*n]) == number;
+            let Some(last) = (0..done).rev().find(own) else { continue };
+            let (state, wanted) = (scene.instance_numbers(number), &expected.0[last].state);
+            if state != *wanted {
+                return at(format!("the state of instance {number} is {state:x?}, wanted {wanted:x?}"));
+            }
         }
         if scene.table_numbers(&views) != last.tables {
             return at("the tables differ".to_string());

@@ -1,6 +1,6 @@
 //! Runs generated handlers until one fails, and says which, as small as it gets.
 
-use super::batches::batch_difference;
+use super::batches::{batch_difference, run_instances, with_instances};
 use super::shrink::Handlers;
 use super::{GeneratedHandler, Trace, run_series};
 #[cfg(feature = "jit")]
@@ -123,8 +123,8 @@ fn remove(path: &Path) {
     let _ = std::fs::remove_file(path).and_then(|()| std::fs::remove_file(path.with_extension("data")));
 }
 
-/// Compiles a handler and compares what every engine makes of it, one by one and in batches, with the reference, which
-/// runs twice.
+/// Compiles a handler and compares what every engine makes of it, one by one, in batches, and for several instances, with the
+/// reference, which runs twice.
 pub(crate) fn compare_engines(handler: &GeneratedHandler) -> Result<(), String> {
     let program = Arc::new(handler.compile().map_err(|error| format!("it was refused: {error}"))?);
     let engines = engines();
@@ -145,6 +145,18 @@ pub(crate) fn compare_engines(handler: &GeneratedHandler) -> Result<(), String> 
             && let Some(difference) = batch_difference(&*engine, &program, handler, &expected)
         {
             return Err(format!("{name}, {difference}"));
+        }
+    }
+    let Some((handler, at)) = with_instances(&program, handler) else { return Ok(()) };
+    let program =
+        Arc::new(handler.compile_for(Some(at)).map_err(|error| format!("it was refused: {error}"))?);
+    let reference = engines[0].1(program.clone()).expect("the reference runs everything");
+    let expected = run_instances(&*reference, &program, &handler);
+    for (name, engine) in &engines {
+        if let Some(engine) = engine(program.clone())
+            && let Some(difference) = batch_difference(&*engine, &program, &handler, &expected)
+        {
+            return Err(format!("{name}, with instances, {difference}"));
         }
     }
     Ok(())

@@ -24,6 +24,11 @@ pub(crate) struct GeneratedHandler {
 impl GeneratedHandler {
     /// Compiles it, as a kernel would.
     pub fn compile(&self) -> Result<Program> {
+        self.compile_for(None)
+    }
+
+    /// … for a kernel with instances, whose number is at this byte of a message.
+    pub fn compile_for(&self, instance_at: Option<u32>) -> Result<Program> {
         let layout = |name: &str| self.shapes.layout(name);
         let outputs: Vec<_> = self
             .outputs
@@ -57,7 +62,7 @@ impl GeneratedHandler {
             outputs: &outputs,
             tables: &tables,
             loop_budget: self.loop_budget,
-            instance_at: None,
+            instance_at,
         })
     }
 

@@ -81,8 +81,17 @@ impl<'h> Scene<'h> {
     }
 
     pub fn state_numbers(&self) -> Vec<u32> {
-        let numbers = || self.handler.shapes.shape("State").numbers(&self.state);
-        if self.state.is_empty() { Vec::new() } else { numbers() }
+        self.instance_numbers(0)
+    }
+
+    /// … of one instance, where there are several.
+    pub fn instance_numbers(&self, instance: usize) -> Vec<u32> {
+        let words = self.handler.state.len();
+        let numbers = || {
+            let state = &self.state[instance * words..][..words];
+            self.handler.shapes.shape("State").numbers(state)
+        };
+        if words == 0 { Vec::new() } else { numbers() }
     }
 
     pub fn table_numbers(&self, views: &[TableView]) -> Vec<Vec<u32>> {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 ///
 /// # Panics
 ///
-/// If something is not there that the batch says is there, or an instance is out of range.
+/// If something is not there that the batch says is there, if its rings or states are not those that the handler was
+/// compiled for, or if an instance is out of range.
 ///
 /// # Safety
 ///

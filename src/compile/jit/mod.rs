@@ -190,7 +190,7 @@ fn compile(function: ir::Function, isa: &OwnedTargetIsa) -> std::result::Result<
     Ok(Compiled { bytes: compiled.code_buffer().to_vec(), alignment: alignment as u32 })
 }
 
-/// What a caller of the handler has to provide at least.
+/// What a caller of the handler has to provide.
 fn sizes(program: &Program) -> Sizes {
     let module = &program.module;
     let entry = &module.functions[program.entry];

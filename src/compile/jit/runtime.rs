@@ -23,7 +23,7 @@ pub(super) struct BatchRun {
     pub stop_word: *const AtomicU32,
     /// Is told before each message how many have not begun.
     pub waiting: *const AtomicUsize,
-    /// The number of the last slot whose message waits.
+    /// Less the number of a message's slot: how many wait when it begins.
     pub last_waiting: u64,
     /// Slots to read: `input_next` is the next message's, also afterwards.
     pub input: *const u8,

@@ -6,8 +6,10 @@ use crate::compile::{
     Batch, BatchEnd, Ending, Executable, FaultCode, HandlerSource, Interpreter, Limits, Places, Program,
     STOP_AFTER_MESSAGE, StopCheck, TableView, compile,
 };
+use crate::error::panic_text;
 use crate::message::{Layout, Scalar, Token};
 use crate::wire::{KIND_MESSAGE, SlotRing};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -65,15 +67,10 @@ fn changing_instances(instance_at: Option<u32>) -> Arc<Program> {
 }
 
 fn run(engine: &dyn Executable, program: &Program, case: &Case<'_>) -> Done {
-    let mut input = SlotRing::new(case.messages.len() as u32, 32);
-    let mut output = SlotRing::new((case.messages.len() * case.room) as u32, program.longest_output());
-    // Both wrap.
-    for ring in [&mut input, &mut output] {
-        for _ in 0..ring.free() - 1 {
-            ring.push(0, KIND_MESSAGE, &vec![0xff; ring.room()]);
-            ring.consume(1);
-        }
-    }
+    // Both wrap, and so do their indices.
+    let ring = |slots: usize, payload| SlotRing::beginning_at(u32::MAX - 1, slots as u32, payload);
+    let mut input = ring(case.messages.len(), 32);
+    let mut output = ring(case.messages.len() * case.room, program.longest_output());
     for (token, message) in (100..).zip(case.messages) {
         input.push(token, KIND_MESSAGE, bytemuck::cast_slice(message));
     }
@@ -265,21 +262,48 @@ fn a_batch_needs_room_for_all_that_may_come_out() {
 }
 
 #[test]
-#[should_panic(expected = "not those that its handler was compiled for")]
-fn a_batch_of_instances_needs_code_for_instances() {
-    let program = changing();
+fn a_batch_needs_the_rings_and_states_that_its_handler_was_compiled_for() {
+    let text = "fn on_message(m: In, s: ptr<function, Kept>) -> Out { (*s).n += m.a[0]; return Out(m.a); }";
+    let source = HandlerSource { state: Some(KEPT), instance_at: Some(8), ..source(text) };
+    let program = compile(&source).unwrap();
     let handler = load(&translate(&program).unwrap()).unwrap();
-    run(&handler, &program, &Case { instances: 2, ..case(&[[0, 0, 10, 0, 0, 0, 0, 0]]) });
-}
-
-#[test]
-#[should_panic(expected = "not those that its handler was compiled for")]
-fn a_batch_needs_rings_of_its_messages_size() {
-    let without = HandlerSource { output: UNIT, ..source("fn on_message(m: In) {}") };
-    let with = source("fn on_message(m: In) -> Out { return Out(m.a); }");
-    let [without, with] = [without, with].map(|source| compile(&source).unwrap());
-    let handler = load(&translate(&without).unwrap()).unwrap();
-    run(&handler, &with, &case(&[[0; 8]; 2]));
+    let run = |message, reply, state_words, instance_at| {
+        let (mut input, mut output) = (SlotRing::new(1, message), SlotRing::new(1, reply));
+        input.push(0, KIND_MESSAGE, &[0; 32]);
+        let word = AtomicU32::new(0);
+        catch_unwind(AssertUnwindSafe(|| {
+            handler.run_batch(&mut Batch {
+                input: &input,
+                places: Places::First(1),
+                message_size: 32,
+                state_size: 4 * state_words,
+                states: bytemuck::cast_slice_mut(&mut vec![0u32; state_words]),
+                first_instance: 0,
+                instance_at,
+                reply_size: 32,
+                emits: &[],
+                output: &mut output,
+                privates: bytemuck::cast_slice_mut(&mut vec![0u128; program.privates_size as usize / 16]),
+                tables: &[],
+                stop: &StopCheck::new(&word, &Limits::NONE),
+                stop_at: STOP_AFTER_MESSAGE,
+                waiting: None,
+                last: None,
+            })
+        }))
+    };
+    assert_eq!(run(32, 32, 9, Some(8)).unwrap(), BatchEnd { completed: 1, why: Ending::Finished });
+    for (message, reply, state_words, instance_at) in [
+        (48, 32, 9, Some(8)),
+        (32, 48, 9, Some(8)),
+        (32, 32, 10, Some(8)),
+        (32, 32, 9, Some(4)),
+        (32, 32, 9, None),
+    ] {
+        let panic = run(message, reply, state_words, instance_at).unwrap_err();
+        let text = panic_text(&*panic);
+        assert!(text.contains("not those that its handler was compiled for"), "{text}");
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ struct Ring {
 }
 
 impl Translator<'_, '_> {
-    /// A field of what the batch is described by, which does not change meanwhile.
+    /// A field of what the batch is described by, which does not change before the batch is left.
     fn of_run(&mut self, ty: Type, offset: usize) -> Value {
         let run = self.context;
         self.ins().load(ty, place::fixed_flags(), run, Offset32::new(offset as i32))

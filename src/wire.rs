@@ -56,7 +56,7 @@ impl SlotRing {
     }
 
     /// … whose indices begin at this one.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "jit"))]
     pub(crate) fn beginning_at(index: u32, capacity: u32, payload: u32) -> Self {
         Self { head: index, tail: index, ..Self::new(capacity, payload) }
     }

@@ -35,7 +35,10 @@ pub(crate) struct Program {
     /// The handler's state, if its signature has one.
     pub state: Option<StateFacts>,
     /// The byte of a message where the number of its instance is, if the kernel has instances.
-    #[cfg_attr(not(feature = "jit"), expect(dead_code, reason = "only machine code is made for one place"))]
+    #[cfg_attr(
+        not(any(test, feature = "jit")),
+        expect(dead_code, reason = "only machine code is made for one place")
+    )]
     pub instance_at: Option<u32>,
     /// It can be run on many messages at once.
     #[cfg_attr(

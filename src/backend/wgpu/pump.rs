@@ -278,6 +278,7 @@ impl Pump {
                     continue;
                 }
             }
+            watch = WATCH;
             drop(bell);
             loop {
                 let Some(mut flights) = pump.try_flights() else {

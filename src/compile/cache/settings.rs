@@ -16,9 +16,9 @@ pub(crate) const VARIABLE: &str = "RINGWORK_CACHE";
 /// How a runtime keeps compiled handlers: so many in memory, and what is dear to compile in a folder on disk.
 ///
 /// Kernels with the same handler (source text, message and state types, outputs, tables, loop budget and the field
-/// that names the instance; the kernel's name does not matter) share one compilation. The folder may be shared by any number of processes. Machine
-/// code for the CPU is kept there, what NVRTC makes of handlers, and what drivers of GPUs do, where they give it out
-/// (Vulkan); what the interpreter runs is not.
+/// that names the instance; the kernel's name does not matter) share one compilation. The folder may be shared by any
+/// number of processes. Machine code for the CPU is kept there, what NVRTC makes of handlers, and what drivers of GPUs
+/// do, where they give it out (Vulkan); what the interpreter runs is not.
 ///
 /// The folder is the first of these that is set: what [`disk_folder`](Self::disk_folder) or
 /// [`without_disk`](Self::without_disk) says; the environment variable `RINGWORK_CACHE`, a folder or `off`; and

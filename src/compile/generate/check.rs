@@ -123,8 +123,8 @@ fn remove(path: &Path) {
     let _ = std::fs::remove_file(path).and_then(|()| std::fs::remove_file(path.with_extension("data")));
 }
 
-/// Compiles a handler and compares what every engine makes of it, one by one, in batches, and for several instances, with the
-/// reference, which runs twice.
+/// Compiles a handler and compares what every engine makes of it, one by one, in batches, and for several instances, with
+/// the reference, which runs twice.
 pub(crate) fn compare_engines(handler: &GeneratedHandler) -> Result<(), String> {
     let program = Arc::new(handler.compile().map_err(|error| format!("it was refused: {error}"))?);
     let engines = engines();

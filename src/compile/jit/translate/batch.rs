@@ -5,8 +5,8 @@
 
 use super::place::{self, Address, Memory};
 use super::{DONE, NO_INSTANCE, Place, STOPPED, Translator};
-use crate::compile::jit::layout;
 use crate::compile::jit::runtime::{BatchRun, head};
+use crate::compile::jit::{layout, sizes};
 use crate::compile::{EmitSlot, shape};
 use crate::wire::{KIND_EMIT, KIND_REPLY, SlotHeader};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -71,7 +71,7 @@ impl Translator<'_, '_> {
         let stop_word = self.of_run(types::I64, offset_of!(BatchRun, stop_word));
         let [first, first_output] = [offset_of!(BatchRun, input_next), offset_of!(BatchRun, output_next)]
             .map(|offset| self.of_run(types::I64, offset));
-        let sizes = super::super::sizes(self.program);
+        let sizes = sizes(self.program);
         let input = Ring {
             base: self.of_run(types::I64, offset_of!(BatchRun, input)),
             mask: self.of_run(types::I64, offset_of!(BatchRun, input_mask)),

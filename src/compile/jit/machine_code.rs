@@ -1,17 +1,15 @@
 //! Machine code as a value, and as bytes that can be kept.
 
 use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
 
 /// Version of the bytes and of what the code expects of whoever calls it: part of [`host_key`](super::host_key).
 pub(super) const VERSION: u32 = 5;
 /// The first bytes of every machine code that is kept.
 const MAGIC: [u8; 8] = *b"ringjit\0";
 
-/// Stands for no offset, in bytes that are kept.
-const NO_INSTANCES: u32 = u32::MAX;
-
 /// What a compiled handler is: nothing in it refers to a place in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MachineCode {
     pub(super) code: Vec<u8>,
     /// Where in it the function for batches begins, if there is one.
@@ -24,7 +22,7 @@ pub(crate) struct MachineCode {
 }
 
 /// What a caller has to provide, in bytes: of parts and tables at least so many, of a batch just so many.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sizes {
     pub message: u32,
     pub state: u32,
@@ -43,39 +41,8 @@ pub(super) struct Sizes {
 impl MachineCode {
     /// The bytes to keep.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let Sizes {
-            message,
-            state,
-            reply,
-            privates,
-            emits,
-            input_slot,
-            output_slot,
-            instance_at,
-            ref tables,
-        } = self.sizes;
         let mut bytes = MAGIC.to_vec();
-        let counts = [tables.len(), self.constants.len(), self.code.len()].map(|count| count as u32);
-        let batch = self.batch.unwrap_or(0);
-        let head = [
-            VERSION,
-            self.alignment,
-            batch,
-            self.needs_replay.into(),
-            message,
-            state,
-            reply,
-            privates,
-            emits,
-            input_slot,
-            output_slot,
-            instance_at.unwrap_or(NO_INSTANCES),
-        ];
-        for number in head.iter().chain(&counts).chain(tables) {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.extend(&self.constants);
-        bytes.extend(&self.code);
+        bytes.extend(postcard::to_stdvec(&(VERSION, self)).expect("numbers and lists can always be written"));
         bytes.extend(checksum(&bytes).to_le_bytes());
         bytes
     }
@@ -92,66 +59,22 @@ impl MachineCode {
     /// under the [`host_key`](super::host_key) of this process, and that nobody else could write them since. The
     /// checksum finds accidents and not forgeries.
     pub(crate) unsafe fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let damaged =
-            || Error::new(ErrorKind::Invalid, "the machine code is damaged or of another version".to_owned());
-        let (body, sum) =
-            bytes.split_last_chunk::<8>().map(|(body, sum)| (body, *sum)).ok_or_else(damaged)?;
-        if checksum(body) != u64::from_le_bytes(sum) {
-            return Err(damaged());
-        }
-        let mut rest = body.strip_prefix(&MAGIC).ok_or_else(damaged)?;
-        let mut number = || -> Result<u32> {
-            let (first, others) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-            rest = others;
-            Ok(u32::from_le_bytes(*first))
+        let read = || {
+            let (body, sum) = bytes.split_last_chunk::<8>()?;
+            if checksum(body) != u64::from_le_bytes(*sum) {
+                return None;
+            }
+            let ((version, code), rest): ((u32, Self), &[u8]) =
+                postcard::take_from_bytes(body.strip_prefix(&MAGIC)?).ok()?;
+            let is_whole = version == VERSION
+                && rest.is_empty()
+                && code.alignment.is_power_of_two()
+                && code.alignment <= 4096
+                && code.batch.is_none_or(|batch| (batch as usize) < code.code.len());
+            is_whole.then_some(code)
         };
-        let mut head = [0; 15];
-        for field in &mut head {
-            *field = number()?;
-        }
-        let [
-            version,
-            alignment,
-            batch,
-            needs_replay,
-            message,
-            state,
-            reply,
-            privates,
-            emits,
-            input_slot,
-            output_slot,
-            instance_at,
-            tables,
-            constants,
-            code,
-        ] = head;
-        if version != VERSION || !alignment.is_power_of_two() || alignment > 4096 {
-            return Err(damaged());
-        }
-        let tables = (0..tables).map(|_| number()).collect::<Result<Vec<u32>>>()?;
-        if rest.len() as u64 != u64::from(constants) + u64::from(code) || batch > code {
-            return Err(damaged());
-        }
-        let (constants, code) = rest.split_at(constants as usize);
-        Ok(Self {
-            code: code.to_vec(),
-            // The other function comes first.
-            batch: (batch != 0).then_some(batch),
-            needs_replay: needs_replay != 0,
-            alignment,
-            constants: constants.to_vec(),
-            sizes: Sizes {
-                message,
-                state,
-                reply,
-                privates,
-                emits,
-                input_slot,
-                output_slot,
-                instance_at: (instance_at != NO_INSTANCES).then_some(instance_at),
-                tables,
-            },
+        read().ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "the machine code is damaged or of another version".to_owned())
         })
     }
 }

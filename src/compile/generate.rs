@@ -29,7 +29,7 @@ pub(crate) use check::{check, engines};
 pub(crate) use handler::GeneratedHandler;
 pub(crate) use shrink::Handlers;
 #[cfg(feature = "wgpu")]
-pub(crate) use trace::Step;
+pub(crate) use trace::{Step, run_instances};
 pub(crate) use trace::{Trace, run_series};
 
 /// Handlers that use floats as far as `floats` says.

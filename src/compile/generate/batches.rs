@@ -1,7 +1,7 @@
 //! The same messages in batches: from ring to ring, in which they lie across the end, and on behind those that fault.
 
 use super::handler::GeneratedHandler;
-use super::trace::{Scene, Trace, run_series};
+use super::trace::{Scene, Trace};
 use crate::compile::{
     Batch, BatchEnd, Ending, Executable, Limits, Outcome, Places, Program, STOP_AFTER_MESSAGE, StopCheck,
 };
@@ -18,7 +18,7 @@ fn token(number: usize) -> Token {
 }
 
 /// Instances of a kernel that has some, and the number that the first of them is given.
-const INSTANCES: usize = 3;
+pub(crate) const INSTANCES: usize = 3;
 const FIRST_INSTANCE: usize = 5;
 
 /// The handler with messages for several instances, and the byte where their numbers are; `None` if it has no state, or
@@ -41,24 +41,8 @@ pub(crate) fn with_instances(
 }
 
 /// Which instance a message is for.
-fn instance(program: &Program, message: &[u32]) -> usize {
+pub(crate) fn instance(program: &Program, message: &[u32]) -> usize {
     program.instance_at.map_or(0, |at| message[at as usize / 4] as usize - FIRST_INSTANCE)
-}
-
-/// What the messages do one by one, those of each instance to a state of its own.
-pub(crate) fn run_instances(engine: &dyn Executable, program: &Program, handler: &GeneratedHandler) -> Trace {
-    let mut steps: Vec<_> = handler.messages.iter().map(|_| None).collect();
-    for number in 0..INSTANCES {
-        let mut own = handler.clone();
-        own.messages.retain(|message| instance(program, message) == number);
-        let mut series = run_series(engine, program, &own).0.into_iter();
-        for (step, message) in steps.iter_mut().zip(&handler.messages) {
-            if instance(program, message) == number {
-                *step = series.next();
-            }
-        }
-    }
-    Trace(steps.into_iter().map(|step| step.expect("every message has an instance")).collect())
 }
 
 /// Sends the messages of a handler through an engine in batches, and says where that is not what they did one by one.

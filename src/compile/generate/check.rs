@@ -1,7 +1,8 @@
 //! Runs generated handlers until one fails, and says which, as small as it gets.
 
-use super::batches::{batch_difference, run_instances, with_instances};
+use super::batches::{INSTANCES, batch_difference, instance, with_instances};
 use super::shrink::Handlers;
+use super::trace::run_instances;
 use super::{GeneratedHandler, Trace, run_series};
 #[cfg(feature = "jit")]
 use crate::compile::jit;
@@ -151,7 +152,8 @@ pub(crate) fn compare_engines(handler: &GeneratedHandler) -> Result<(), String> 
     let program =
         Arc::new(handler.compile_for(Some(at)).map_err(|error| format!("it was refused: {error}"))?);
     let reference = engines[0].1(program.clone()).expect("the reference runs everything");
-    let expected = run_instances(&*reference, &program, &handler);
+    let own = |message: &[u32]| instance(&program, message);
+    let expected = run_instances(&*reference, &program, &handler, INSTANCES, own);
     for (name, engine) in &engines {
         if let Some(engine) = engine(program.clone())
             && let Some(difference) = batch_difference(&*engine, &program, &handler, &expected)

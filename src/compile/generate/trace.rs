@@ -138,6 +138,28 @@ pub(crate) fn run_series(engine: &dyn Executable, program: &Program, handler: &G
     Trace(steps)
 }
 
+/// … as a kernel with so many instances would: the messages of each to a state of its own.
+pub(crate) fn run_instances(
+    engine: &dyn Executable,
+    program: &Program,
+    handler: &GeneratedHandler,
+    count: usize,
+    instance: impl Fn(&[u32]) -> usize,
+) -> Trace {
+    let mut steps: Vec<_> = handler.messages.iter().map(|_| None).collect();
+    for number in 0..count {
+        let mut own = handler.clone();
+        own.messages.retain(|message| instance(message) == number);
+        let mut series = run_series(engine, program, &own).0.into_iter();
+        for (step, message) in steps.iter_mut().zip(&handler.messages) {
+            if instance(message) == number {
+                *step = series.next();
+            }
+        }
+    }
+    Trace(steps.into_iter().map(|step| step.expect("every message has an instance")).collect())
+}
+
 /// The numbers of a table's elements.
 fn contents(view: &TableView, element: &Shape) -> Vec<u32> {
     // SAFETY: the view is of a vector that outlives the run, and no engine runs now.

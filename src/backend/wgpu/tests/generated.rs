@@ -6,7 +6,7 @@
 use super::kit::{End, Kernel, Launch, contents, device, table};
 use crate::backend::{Device, Fault, Shape};
 use crate::compile::generate::{
-    Floats, GeneratedHandler, Step, Trace, check, count, regressions, run_series, strategy,
+    Floats, GeneratedHandler, Step, Trace, check, count, regressions, run_instances, strategy,
 };
 use crate::compile::{FaultCode, Handler, Interpreter, Outcome};
 use std::cell::RefCell;
@@ -53,20 +53,21 @@ impl Case<'_> {
     fn expected(&self) -> (Vec<Step>, Vec<Vec<u32>>) {
         let program = &self.handler.program;
         let count = if let Shape::Instances { count, .. } = self.shape { count as usize } else { 1 };
-        let mut steps = vec![None; self.generated.messages.len()];
-        let mut states = Vec::new();
+        let own = |message: &[u32]| self.instance(message);
+        let interpreter = Interpreter::new(program.clone());
+        let Trace(steps) = run_instances(&interpreter, program, &self.generated, count, own);
         let shape = self.generated.shapes.shape("State");
-        for instance in 0..count {
-            let mut own = self.generated.clone();
-            let numbers: Vec<_> =
-                (0..steps.len()).filter(|n| self.instance(&own.messages[*n]) == instance).collect();
-            own.messages.retain(|message| self.instance(message) == instance);
-            let Trace(series) = run_series(&Interpreter::new(program.clone()), program, &own);
-            let first = || if own.state.is_empty() { Vec::new() } else { shape.numbers(&own.state) };
-            states.push(series.last().map_or_else(first, |step| step.state.clone()));
-            numbers.into_iter().zip(series).for_each(|(number, step)| steps[number] = Some(step));
-        }
-        (steps.into_iter().map(|step| step.expect("every message has an instance")).collect(), states)
+        let first = || match self.generated.state.as_slice() {
+            [] => Vec::new(),
+            state => shape.numbers(state),
+        };
+        let states = (0..count).map(|instance| {
+            let mut last = steps.iter().zip(&self.generated.messages).rev();
+            last.find(|(_, message)| own(message) == instance)
+                .map_or_else(first, |(step, _)| step.state.clone())
+        });
+        let states = states.collect();
+        (steps, states)
     }
 
     /// A message's end as the interpreter's trace would have it.

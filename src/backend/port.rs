@@ -18,7 +18,8 @@ pub(crate) type Ready = dyn Fn(bool) + Send + Sync;
 pub(crate) struct PortControl {
     /// 0, [`STOP_AFTER_MESSAGE`] or [`STOP_NOW`]. Written by lifecycle calls, read by whoever runs handlers.
     pub stop: AtomicU32,
-    /// Messages in the port whose handler has not begun; written by the port's holder only.
+    /// Messages in the port whose handler has not begun; written by the port's holder, and, where kernels run beside it,
+    /// by who watches them, under a lock of theirs.
     pub waiting: AtomicUsize,
     /// Somebody waits for a place in the mailbox, and has not been told of one.
     awaited: AtomicBool,

@@ -297,30 +297,42 @@ impl Lane {
     }
 
     /// Enters how many messages have not been begun; `true` if there are fewer than before: then somebody may have room
-    /// for one more.
+    /// for one more. The watch's, which does not know whether the kernel of a lost device has another port by now.
     pub fn count_waiting(&self) -> bool {
+        self.enter_waiting(false)
+    }
+
+    /// As [`count_waiting`](Self::count_waiting), the port's: what it has of a lost device waits to be queued again.
+    pub fn count_own(&self) -> bool {
+        self.enter_waiting(true)
+    }
+
+    fn enter_waiting(&self, is_ports: bool) -> bool {
+        // Held to the end: what the watch enters before the loss, the port enters behind it once more.
         let mut run = lock(&self.run);
         self.note_exit(&mut run);
-        if self.gpu.is_lost() {
-            // The kernel has another port by now, or will have one that counts from nothing.
+        let is_lost = self.gpu.is_lost();
+        if is_lost && !is_ports {
             return false;
         }
         let tail = self.tail.load(Ordering::Relaxed);
+        let in_port = tail.saturating_sub(self.next.load(Ordering::Relaxed));
         // The device may have begun what the port has written and is about to count: then nothing waits.
-        let behind = if run.is_running {
+        let behind = if is_lost {
+            in_port
+        } else if run.is_running {
             // Relaxed: a count that the device writes, and which is late at worst. Of both only the low words are there.
             let begun = self.host.words(LEAVE_AT, 5)[BEGUN].load(Ordering::Relaxed);
             ((tail as u32).wrapping_sub(begun) as i32).max(0) as u64
         } else {
             tail.saturating_sub(run.first)
         };
-        let first = tail - behind;
-        let cut_short = usize::from(run.is_cut_short && !run.is_running);
-        let unheard = self.links.unheard(first..tail) + cut_short;
+        let behind = behind.min(in_port);
+        let cut_short = usize::from(run.is_cut_short && !run.is_running && !is_lost);
+        let unheard = self.links.unheard(tail - behind..tail) + cut_short;
         let staged = self.links.staged.load(Ordering::Relaxed);
         let waiting = (behind as usize).saturating_sub(unheard) + staged;
-        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free. Under the lock:
-        // the port's holder counts, and the watch.
+        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
         self.control.waiting.swap(waiting, Ordering::Release) > waiting
     }
 

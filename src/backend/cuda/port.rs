@@ -174,7 +174,7 @@ impl CudaPort {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.lane.tend();
-                if self.lane.count_waiting() {
+                if self.lane.count_own() {
                     // Whoever waits for room in the queue is told when the port is let go.
                     return false;
                 }
@@ -234,7 +234,7 @@ impl Port for CudaPort {
             self.lane.write(messages, 0);
         }
         self.tokens = tokens;
-        self.lane.count_waiting();
+        self.lane.count_own();
     }
 
     // There is no doorbell behind it: a kernel on the device begins by itself, while the layer above still hands out what
@@ -250,7 +250,7 @@ impl Port for CudaPort {
         if count > 0 {
             self.tokens.push_back(Tokens { first, count, are_run: self.lane.layout.has_runs() });
         }
-        self.lane.count_waiting();
+        self.lane.count_own();
     }
 
     fn begin(&mut self) -> bool {
@@ -271,7 +271,7 @@ impl Port for CudaPort {
         if is_there || self.lane.gpu.is_lost() {
             return self.news();
         }
-        self.lane.count_waiting();
+        self.lane.count_own();
         self.lane.gpu.watch.add(&self.lane);
         Progress::UnderWay
     }
@@ -292,7 +292,7 @@ impl Port for CudaPort {
         self.lane.links.tell(&mut enter, sink);
         while self.pop_run(sink) || self.pop_one(sink) {}
         self.lane.links.forget_before(self.lane.next_position());
-        self.lane.count_waiting();
+        self.lane.count_own();
         if is_owed {
             self.lane.gpu.watch.add(&self.lane);
         }
@@ -343,12 +343,12 @@ impl Port for CudaPort {
         self.tokens.clear();
         self.staged.clear();
         self.lane.links.staged.store(0, Ordering::Release);
-        self.lane.count_waiting();
+        self.lane.count_own();
     }
 
     fn recall(&mut self, deadline: Option<Instant>) -> bool {
         let has_left = self.lane.stop(deadline);
-        self.lane.count_waiting();
+        self.lane.count_own();
         let begun = Instant::now();
         // What it has handled is to be in the books: the kernel before is about to be heard.
         while has_left && self.lane.is_ahead() {

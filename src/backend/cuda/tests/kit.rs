@@ -1,12 +1,14 @@
 //! What the tests share: an emulated device, and messages through a port.
 
 use super::build;
+use crate::backend::cuda::lane::Lane;
 use crate::backend::cuda::{CudaDevice, choose};
 use crate::backend::{
     Completion, Device, DeviceOptions, DeviceStorage, Fault, LaunchSpec, Limits, NativeHandler, Packed,
     PanicText, Port, PortControl, Progress, Shape, Until,
 };
 use crate::compile::EmitSlot;
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -232,4 +234,23 @@ pub fn table(device: &CudaDevice, contents: &[u32]) -> Arc<dyn DeviceStorage> {
     let storage = device.allocate(4 * contents.len()).expect("there is memory");
     storage.write(0, bytemuck::cast_slice(contents), deadline()).expect("nobody uses it");
     storage
+}
+
+/// The kernel behind a port.
+pub fn lane(port: &dyn Port) -> Arc<Lane> {
+    let lane: Arc<dyn Any + Send + Sync> = port.entry().expect("it has one");
+    lane.downcast().unwrap_or_else(|_| panic!("it is the kernel itself"))
+}
+
+/// Starts a kernel, and waits for the record of this message. Whether it has left is not looked at.
+pub fn run_to(lane: &Lane, position: u64) {
+    let (by, mut wanted) = (deadline(), None::<Instant>);
+    while !lane.has_record(position) {
+        assert!(Instant::now() < by);
+        // Other tests may keep it off the device for a moment.
+        if wanted.is_none_or(|wanted| wanted.elapsed() > Duration::from_secs(1)) {
+            lane.want();
+            wanted = Some(Instant::now());
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! From port to port on the device, with the host's part of it at chosen moments.
 
-use super::kit::{Launch, deadline, device, words};
+use super::kit::{Launch, deadline, device, lane, run_to, words};
 use super::rings::{HEAD, echo, message};
 use crate::backend::cuda::CudaDevice;
 use crate::backend::cuda::lane::Lane;
@@ -11,7 +11,7 @@ use crate::compile::EmitSlot;
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Emits as many values as `action` says, with `to` as their action, of [`MOST`]; uses up its budget if that is more.
 const SPREAD: &str = "
@@ -44,19 +44,6 @@ struct Link {
     detours: AtomicBool,
 }
 
-/// Starts a kernel, and waits for the record of this message. Whether it has left is not looked at.
-fn run_to(lane: &Lane, position: u64) {
-    let (by, mut wanted) = (deadline(), None::<Instant>);
-    while !lane.has_record(position) {
-        assert!(Instant::now() < by);
-        // Other tests may keep it off the device for a moment.
-        if wanted.is_none_or(|wanted| wanted.elapsed() > Duration::from_secs(1)) {
-            lane.want();
-            wanted = Some(Instant::now());
-        }
-    }
-}
-
 /// Waits until a kernel is seen to have left.
 fn wait_until_it_left(lane: &Lane) {
     let by = deadline();
@@ -78,11 +65,6 @@ impl Onward for Link {
         }
         Some(end.clone())
     }
-}
-
-fn lane(port: &dyn Port) -> Arc<Lane> {
-    let lane: Arc<dyn Any + Send + Sync> = port.entry().expect("it has one");
-    lane.downcast().unwrap_or_else(|_| panic!("it is the kernel itself"))
 }
 
 /// Has a message wait for [`begin`](Port::begin).

@@ -1,6 +1,6 @@
 //! Messages in, records out: every shape, faults, interruptions, coming and going.
 
-use super::kit::{End, Kernel, Launch, deadline, devices, table};
+use super::kit::{End, Kernel, Launch, deadline, devices, lane, table};
 use crate::backend::cuda::lane::Lane;
 use crate::backend::cuda::link::open_way;
 use crate::backend::{
@@ -280,10 +280,7 @@ fn a_fault_leaves_the_state_and_nothing_behind_it_begins_by_itself() {
 fn what_begins_before_the_port_has_counted_it_does_not_count_as_waiting() {
     for device in devices() {
         let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
-        let lane: std::sync::Arc<dyn std::any::Any + Send + Sync> = kernel.port.entry().expect("it has one");
-        let Ok(lane) = lane.downcast::<crate::backend::cuda::lane::Lane>() else {
-            panic!("it is the kernel")
-        };
+        let lane = lane(&*kernel.port);
         assert_eq!(kernel.run(&[message(0, 0, 7)]), [handled(7, 1)]);
         // As a port that has written a message, and is about to say so. Its fault ends the kernel.
         let fault = message(0, 1, 8);

@@ -1,6 +1,6 @@
 //! Faults that the emulation makes on purpose. Each in a process of its own, for the seeds are read once.
 
-use super::kit::{Kernel, LONG, device, devices};
+use super::kit::{Kernel, LONG, device, devices, lane, run_to};
 use super::rings::{INSTANCES, counter, echo, handled, message};
 use crate::backend::cuda::CudaDevice;
 use crate::backend::cuda::host::BYTES;
@@ -180,6 +180,22 @@ fn what_a_lost_device_had_is_there_for_those_who_have_it() {
         assert_eq!(kernel.pop(), []);
         drop(kernel);
         assert_eq!(other.run(&[message(0, 0, 2)]), [handled(2, 2)]);
+    });
+}
+
+#[test]
+fn only_what_has_not_come_back_from_a_lost_device_waits() {
+    seeded("only_what_has_not_come_back_from_a_lost_device_waits", "", || {
+        for device in devices() {
+            let mut kernel = Kernel::launch(&device, counter(Shape::Serial));
+            // The third one faults, and the kernel leaves.
+            kernel.push(&[0, 0, 1, 0, 0].map(|action| message(0, action, 7)));
+            run_to(&lane(&*kernel.port), 2);
+            assert_eq!(kernel.control.waiting.load(Ordering::Relaxed), 5, "nobody has looked since");
+            device.destroy();
+            assert_eq!(kernel.pop().len(), 3);
+            assert_eq!(kernel.control.waiting.load(Ordering::Relaxed), 2);
+        }
     });
 }
 

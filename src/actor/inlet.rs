@@ -93,6 +93,11 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         mailbox.awaited += most;
         // There is something to do here, and the device will tell.
         self.hot.gate.set(gate::QUEUED | gate::AWAY);
+        drop(mailbox);
+        if entry.is_lost() {
+            // It may have been told before there was anything to look at, by somebody who did not get hold of the port.
+            self.come_back(true);
+        }
         Some(entry)
     }
 }

@@ -2,19 +2,21 @@
 //! does it.
 
 use super::core::{Core, Engine, Facts, Memory};
+use super::gate;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
 use super::send::{Options, Wait};
 use super::services::Services;
 use super::telemetry::DeadLetterReason;
-use crate::backend::{Completion, Port, PortControl, Progress, Shape, Until};
+use crate::backend::{Completion, Entry, Port, PortControl, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{Backpressure, Plain, Queue, RestartPolicy};
+use crate::kernel::{Backpressure, Inlet, Plain, Queue, RestartPolicy};
 use crate::message::{Token, TokenPrefix};
+use crate::sync::{deadline_in, lock};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 crate::message! {
@@ -192,4 +194,47 @@ fn a_device_that_is_lost_while_its_kernel_drains_ends_the_drain_and_every_wait()
         assert_eq!((numbers, end.detached), (vec![0, 1, 2, 3], false));
     });
     assert_eq!(kernel.telemetry().pending, 0);
+}
+
+/// A way into a port whose device is lost when it has just been opened.
+struct LostBehind {
+    kernel: Weak<Kernel>,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Entry for LostBehind {
+    fn open(&self, _source: &Arc<dyn Entry>, _most: usize) -> bool {
+        self.is_lost.store(true, Ordering::SeqCst);
+        let kernel = self.kernel.upgrade().expect("it is asked");
+        kernel.come_back(true);
+        // Whoever was told finds the port held.
+        let begun = Instant::now();
+        while kernel.hot.gate.load() & gate::SCHEDULED != 0 {
+            assert!(begun.elapsed() < LONG);
+            std::thread::yield_now();
+        }
+        true
+    }
+
+    fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_loss_while_another_kernel_opens_its_way_in_is_not_missed() {
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let kernel = kernel(true, &is_lost, || ());
+    let entry: Arc<dyn Entry> = Arc::new(LostBehind { kernel: Arc::downgrade(&kernel), is_lost });
+    lock(&kernel.mailbox).entry = Some(entry.clone());
+    // Somebody is in the middle of something with the port, and lets go of it when all is over.
+    assert!(kernel.seize(deadline_in(LONG)));
+    Inlet::open(kernel.clone(), &entry, 1).expect("it was there when it was asked");
+    kernel.release();
+    let begun = Instant::now();
+    while kernel.state() != KernelState::Failed {
+        assert!(begun.elapsed() < LONG, "nobody looks: {:?}", kernel.telemetry());
+        std::thread::yield_now();
+    }
+    assert_eq!(lock(&kernel.mailbox).awaited, 0);
 }

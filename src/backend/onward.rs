@@ -18,6 +18,8 @@ pub(crate) trait Entry: Any + Send + Sync {
     fn queues(&self) -> bool {
         false
     }
+    /// Is its device lost, as far as anybody knows?
+    fn is_lost(&self) -> bool;
 }
 
 /// Where an output's values go.

@@ -587,4 +587,8 @@ impl Entry for Lane {
     fn queues(&self) -> bool {
         true
     }
+
+    fn is_lost(&self) -> bool {
+        self.gpu.is_lost()
+    }
 }

@@ -313,6 +313,10 @@ impl Entry for Lane {
         state.rounds += u32::from(goes);
         goes
     }
+
+    fn is_lost(&self) -> bool {
+        self.lock().failure.is_some()
+    }
 }
 
 /// A round that is over: its kernels' parts, where they come from, and its records.

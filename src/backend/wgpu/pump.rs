@@ -203,6 +203,8 @@ impl Pump {
             let mut bell = lock(&self.bell.0);
             if !bell.is_watched {
                 bell.is_watched = true;
+                // The thread's first look is at once, and finds that somebody has been here. Relaxed: see `work`.
+                self.turns.fetch_add(1, Ordering::Relaxed);
                 self.wake(bell);
             }
         }
@@ -272,7 +274,7 @@ impl Pump {
                 bell = lock(&pump.bell.0);
                 // Relaxed: only whether somebody has been here lately.
                 let before = std::mem::replace(&mut turns, pump.turns.load(Ordering::Relaxed));
-                let came_back = before != turns || !bell.is_watched;
+                let came_back = before != turns || !bell.is_watched || pump.try_flights().is_none();
                 watch = next_watch(watch, came_back, was_untold);
                 if came_back {
                     continue;

@@ -189,7 +189,7 @@ fn head(program: &Program, driver: &Driver<'_>) -> String {
         )
     };
     let Driver { shape, workgroup, canary, .. } = driver;
-    let faults = program.has_loops || !program.emits.is_empty();
+    let faults = program.may_fault();
     format!(
         "
 const rt_SHAPE: u32 = {shape}u;

@@ -105,6 +105,11 @@ impl Program {
         self.state.is_some()
     }
 
+    /// A loop may use up its budget, or there may be more values than its output declares.
+    pub fn may_fault(&self) -> bool {
+        self.has_loops || !self.emits.is_empty()
+    }
+
     /// Bytes of the state, 0 without one.
     pub fn state_size(&self) -> u32 {
         self.state.as_ref().map_or(0, |s| s.size)

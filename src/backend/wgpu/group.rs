@@ -38,6 +38,8 @@ pub(super) struct Group {
     pub most: u32,
     /// A kernel's messages share no round with another's, and none of them runs twice.
     pub alone: bool,
+    /// Messages that the device handles one after the other without ending the loop over them.
+    pub longest_chain: u32,
     inner: Mutex<Inner>,
 }
 
@@ -66,12 +68,13 @@ impl Group {
         shape: Shape,
         tables: Option<wgpu::BindGroup>,
         at_once: Option<u32>,
+        longest_chain: u32,
     ) -> Result<Self> {
         let most = shader.most.min(at_once.unwrap_or(u32::MAX));
         let arena = Arena::new(&gpu, shader.state_stride)?;
         let inner = Inner { arena, idle: Vec::new(), stamp: 0, era: 0 };
         let alone = at_once.is_some();
-        Ok(Self { gpu, shader, shape, tables, most, alone, inner: Mutex::new(inner) })
+        Ok(Self { gpu, shader, shape, tables, most, alone, longest_chain, inner: Mutex::new(inner) })
     }
 
     /// Places for a kernel's states.

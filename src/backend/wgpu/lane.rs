@@ -251,6 +251,8 @@ impl Lane {
     pub fn most_rounds(&self) -> u32 {
         match self.group.shape {
             Shape::Stateless => 2,
+            // No chain is longer than the device handles.
+            _ if !self.group.shader.may_fault => 2,
             // A fault in one decides what the next finds.
             Shape::Serial | Shape::Instances { .. } => 1,
         }
@@ -308,7 +310,9 @@ impl Lane {
         // It is 0 already if the kernel has failed meanwhile.
         state.rounds = state.rounds.saturating_sub(1);
         state.passes = false;
-        state.is_rough |= !landed.is_smooth(*first, batch.count);
+        let is_smooth = landed.is_smooth(*first, batch.count);
+        debug_assert!(is_smooth || self.group.shader.may_fault, "what cannot fault comes to its end");
+        state.is_rough |= !is_smooth;
         if batch.passed < batch.count && !batch.is_detour {
             self.take_detour(state, batch);
         }

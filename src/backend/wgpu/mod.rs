@@ -143,12 +143,14 @@ impl WgpuDevice {
         }
         // Outside of the lock: other kernels are launched meanwhile.
         // Without loops nothing but a chain can be ended, and that shows.
-        let has_loops = handler.program.has_loops || !handler.program.emits.is_empty();
-        let canary = self.capabilities.longest_loop.is_some() && has_loops;
+        let longest = self.capabilities.longest_loop;
+        let canary = longest.is_some() && handler.program.may_fault();
         let shader = Shader::new(&self.gpu, handler, spec.shape, canary)?;
         let tables = self.tables(&shader, handler, &spec.tables)?;
-        let at_once = self.capabilities.longest_loop.and_then(|longest| at_once(&handler.program, longest));
-        let group = Arc::new(Group::new(self.gpu.clone(), shader, spec.shape, tables, at_once)?);
+        let at_once = longest.and_then(|longest| at_once(&handler.program, longest));
+        let longest_chain = longest.map_or(u32::MAX, |longest| longest.saturating_sub(DRIVER_LOOPS));
+        let group = Group::new(self.gpu.clone(), shader, spec.shape, tables, at_once, longest_chain)?;
+        let group = Arc::new(group);
         group.warm_up()?;
         if let Some(other) = find() {
             return Ok(other);

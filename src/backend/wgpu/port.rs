@@ -76,7 +76,11 @@ impl WgpuPort {
         let instances = if let Shape::Instances { count, .. } = spec.shape { count } else { 1 };
         let places = group.allocate(instances)?;
         let gpu = group.gpu.clone();
-        let most = if matches!(spec.shape, Shape::Instances { .. }) { MOST_CHAINED } else { usize::MAX };
+        let most = match spec.shape {
+            Shape::Stateless => usize::MAX,
+            Shape::Serial => group.longest_chain as usize,
+            Shape::Instances { .. } => MOST_CHAINED.min(group.longest_chain as usize),
+        };
         let round = (spec.round as usize).min(group.most as usize).min(most);
         let has_state = !spec.initial_state.is_empty();
         // Who waits for a reply does not wait for the kernels behind the one that gives it.

@@ -37,6 +37,8 @@ pub(super) struct Shader {
     pub message_stride: u32,
     pub state_stride: u32,
     pub record: Record,
+    /// A message may end in a fault, or be ended by the device.
+    pub may_fault: bool,
 }
 
 impl Shader {
@@ -112,6 +114,7 @@ impl Shader {
             message_stride: joined.message_stride,
             state_stride: joined.state_stride,
             record: joined.record,
+            may_fault: program.may_fault(),
         })
     }
 }

@@ -546,7 +546,7 @@ impl Translator<'_, '_> {
             Place::Memory(_) => {
                 let facts = self.analysis.facts(self.program.entry);
                 // Without loops and outputs a run always comes to its end.
-                let can_fail = self.program.has_loops || !self.program.emits.is_empty();
+                let can_fail = self.program.may_fault();
                 let is_changed = can_fail && facts.is_stored(taken.argument, path);
                 self.lacks_backups |= is_changed && !self.keeps_backups;
                 if is_changed && self.keeps_backups {

@@ -106,6 +106,7 @@ impl Program {
     }
 
     /// A loop may use up its budget, or there may be more values than its output declares.
+    #[cfg(any(feature = "jit", feature = "wgpu"))]
     pub fn may_fault(&self) -> bool {
         self.has_loops || !self.emits.is_empty()
     }

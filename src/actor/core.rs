@@ -128,6 +128,8 @@ pub(super) struct Facts<In, Out> {
     pub(super) on_probation: bool,
     /// The port gives rounds of messages to a device, and is not there while they run.
     pub(super) dispatched: bool,
+    /// The device may work on several rounds of the kernel.
+    pub(super) overlaps: bool,
     /// How to get another port when the device is lost.
     pub(super) relaunch: Option<Relaunch>,
     /// What runs the handler.

@@ -12,6 +12,8 @@ mod links;
 mod loss;
 #[cfg(feature = "wgpu")]
 mod pipelines;
+#[cfg(feature = "wgpu")]
+mod rounds;
 
 use crate::backend::{BackendKind, DeviceStorage};
 use crate::{

@@ -190,6 +190,7 @@ pub(super) fn launch<In: Message, Out: Message>(
         background_only,
         on_probation,
         dispatched,
+        overlaps: engine.port.as_ref().is_some_and(|port| port.overlaps()),
         relaunch,
         engine: engine_name,
         launched,

@@ -109,6 +109,7 @@ impl World {
             background_only: plan.background_only,
             on_probation: plan.on_probation,
             dispatched: false,
+            overlaps: false,
             relaunch: None,
             engine: "model",
             launched: Instant::now(),

@@ -66,6 +66,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 // What the old device had, and never confirmed, is queued again, first in line.
                 engine.reply_places = 0;
                 let mut mailbox = lock(&self.mailbox);
+                // Release: as the port's. Its new one has nothing.
+                self.control.waiting.store(0, Ordering::Release);
                 let again = mailbox.requeue();
                 mailbox.entry = entry;
                 if let Some(cycle) = &mailbox.cycle {

@@ -3,7 +3,6 @@
 use super::core::Core;
 use super::gate::{self, Gate};
 use super::mailbox::Mailbox;
-use crate::backend::Shape;
 use crate::message::Message;
 use crate::sync::{Ordering, lock, passed, spin, wait_until};
 use std::sync::{Arc, Weak};
@@ -27,10 +26,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if gate.load() & gate::QUEUED == 0 {
             gate.set(gate::QUEUED);
         }
-        let beside = much && self.facts.shape == Shape::Stateless;
+        let beside = much && self.facts.overlaps;
         let may = (beside || gate.load() & gate::AWAY == 0) && Self::may_drive();
         if !may || !self.drive_as_caller(None, None, None) {
             self.rescue();
+        } else if beside && lock(&self.mailbox).queued() > 0 {
+            // The first round of a burst may be a small one.
+            self.drive_as_caller(None, None, None);
         }
     }
 

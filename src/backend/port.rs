@@ -327,6 +327,10 @@ pub(crate) trait Port: Send {
     fn ran_beside(&self) -> Vec<usize> {
         Vec::new()
     }
+    /// May the device begin with more messages of this kernel while it has some?
+    fn overlaps(&self) -> bool {
+        false
+    }
     /// The way in for what other kernels of the device emit; `None` if that goes through the host.
     fn entry(&self) -> Option<Arc<dyn Entry>> {
         None

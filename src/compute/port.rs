@@ -189,6 +189,10 @@ impl Port for LeasedPort {
 
     /// None: a round that brings messages over a link begins without anybody to tell the leases. So what goes over links to
     /// a kernel with tables goes through the host on every device.
+    fn overlaps(&self) -> bool {
+        self.port.overlaps()
+    }
+
     fn entry(&self) -> Option<Arc<dyn Entry>> {
         None
     }

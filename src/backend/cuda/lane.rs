@@ -140,8 +140,6 @@ impl Lane {
         let initial = spec.states.clone().unwrap_or_else(|| spec.initial_state.repeat(instances).into());
         gpu.upload(&states, 0, &initial)?;
         let now = Instant::now();
-        // Release: as in `count_waiting`. What a port before this one had is with the layer above.
-        spec.control.waiting.store(0, Ordering::Release);
         let lane = Arc::new(Self {
             gpu: gpu.clone(),
             code,

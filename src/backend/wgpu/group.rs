@@ -38,7 +38,7 @@ pub(super) struct Group {
     pub most: u32,
     /// A kernel's messages share no round with another's, and none of them runs twice.
     pub alone: bool,
-    /// Messages that the device handles one after the other without ending the loop over them.
+    /// Messages that one invocation may handle without its device ending the loop over them, if there are no other loops.
     pub longest_chain: u32,
     inner: Mutex<Inner>,
 }

@@ -142,13 +142,13 @@ impl WgpuDevice {
             return Ok(group);
         }
         // Outside of the lock: other kernels are launched meanwhile.
-        // Without loops nothing but a chain can be ended, and that shows.
+        // Without loops nothing can be ended: no chain is too long for the device.
         let longest = self.capabilities.longest_loop;
         let canary = longest.is_some() && handler.program.may_fault();
         let shader = Shader::new(&self.gpu, handler, spec.shape, canary)?;
         let tables = self.tables(&shader, handler, &spec.tables)?;
         let at_once = longest.and_then(|longest| at_once(&handler.program, longest));
-        let longest_chain = longest.map_or(u32::MAX, |longest| longest.saturating_sub(DRIVER_LOOPS));
+        let longest_chain = longest.map_or(u32::MAX, |longest| longest.saturating_sub(DRIVER_LOOPS).max(1));
         let group = Group::new(self.gpu.clone(), shader, spec.shape, tables, at_once, longest_chain)?;
         let group = Arc::new(group);
         group.warm_up()?;

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages to instances that the device gets at once: their chains are made while it has those before them. Worth a tenth
 /// of the throughput even where the device is the host's own processors (measured on llvmpipe).
 const MOST_CHAINED: usize = 1 << 15;
-/// … if it has nothing else to do, and the next round may begin behind this one: it begins sooner. Worth a twentieth.
+/// … and a kernel of which it has none, if the next round may begin behind this one: it begins sooner. Worth a twentieth.
 const FIRST_CHAINED: usize = 1 << 13;
 
 /// Records that are looked at and handed out together.
@@ -353,9 +353,9 @@ impl Port for WgpuPort {
         if state.staged.is_sealed {
             return 0;
         }
-        let is_first = self.table.is_some() && state.rounds == 0 && self.lane.most_rounds() > 1;
+        let is_first = self.table.is_some() && state.rounds == 0 && self.overlaps();
         let most = if is_first { self.round.min(FIRST_CHAINED) } else { self.round };
-        // More may be staged from when the device had something.
+        // More may have been staged while it had one.
         most.saturating_sub(state.staged.count as usize)
     }
 
@@ -430,6 +430,10 @@ impl Port for WgpuPort {
             sink(Completion::LinkOver { most });
         }
         self.stage_again();
+    }
+
+    fn overlaps(&self) -> bool {
+        self.lane.most_rounds() > 1
     }
 
     fn entry(&self) -> Option<Arc<dyn Entry>> {

@@ -23,6 +23,8 @@ const SPIN: Duration = Duration::from_micros(100);
 /// one in half of the time if no processor sleeps: 64 kernels with a handler each took 1.4 ms, and 1.8 to 3.8 before
 /// (measured on llvmpipe).
 const SPIN_MORE: Duration = Duration::from_micros(30);
+/// … but not longer than this.
+const LONGEST_SPIN: Duration = Duration::from_millis(2);
 /// A sleep for the device's answer ends after so long, to look whether the one who waits may leave.
 const NAP: Duration = Duration::from_millis(2);
 /// A waiting caller that found somebody else at the pump looks again after so long.
@@ -33,8 +35,7 @@ const TURN: Duration = Duration::from_micros(50);
 const DEPTH: usize = 2;
 /// No submission is over sooner: who only sends need not look for its end, which takes some microseconds.
 const SHORTEST: Duration = Duration::from_micros(20);
-/// Whoever pumped and left is expected back within so long; it saves waking the thread for each round. What is left
-/// behind waits for two looks, as the first one finds that somebody has been there since the one before.
+/// Whoever pumped and left is expected back within so long; it saves waking the thread for each round.
 const WATCH: Duration = Duration::from_micros(200);
 /// While callers keep coming back, the thread looks more and more rarely, down to this: on two processors that have a
 /// device to run, too, its looks every 200 µs took a twelfth of the throughput (measured on llvmpipe).
@@ -77,6 +78,8 @@ struct Bell {
     has_rung: bool,
     /// Somebody pumped and left, and may come back: the thread looks now and then whether nobody does.
     is_watched: bool,
+    /// … and did so just now.
+    has_just_left: bool,
     /// The device is nobody's any more.
     is_closed: bool,
     has_thread: bool,
@@ -206,9 +209,7 @@ impl Pump {
         if !self.is_idle() && self.waiting.load(Ordering::Relaxed) == 0 {
             let mut bell = lock(&self.bell.0);
             if !bell.is_watched {
-                bell.is_watched = true;
-                // The thread's first look is at once, and finds that somebody has been here. Relaxed: see `work`.
-                self.turns.fetch_add(1, Ordering::Relaxed);
+                (bell.is_watched, bell.has_just_left) = (true, true);
                 self.wake(bell);
             }
         }
@@ -263,7 +264,13 @@ impl Pump {
                 let nap = if bell.is_watched { watch } else { Duration::from_millis(100) };
                 bell = wait_until(&pump.bell.1, bell, Some(Instant::now() + nap));
             }
+            let has_just_left = std::mem::take(&mut bell.has_just_left);
             if !std::mem::take(&mut bell.has_rung) {
+                if has_just_left {
+                    // Relaxed: as below. Its look is a while from now.
+                    turns = pump.turns.load(Ordering::Relaxed);
+                    continue;
+                }
                 if pump.is_idle() {
                     // Whoever leaves something behind from here on says so.
                     bell.is_watched = false;
@@ -446,7 +453,7 @@ impl Pump {
     fn is_back(&self, flight: &Flight, deadline: Option<Instant>, may_stay: &dyn Fn() -> bool) -> bool {
         let is_back = || flight.mapping.is_over();
         let begun = Instant::now();
-        let spin = SPIN + SPIN_MORE * (flight.rounds.len() as u32 - 1);
+        let spin = LONGEST_SPIN.min(SPIN + SPIN_MORE * (flight.rounds.len() as u32 - 1));
         let mut nap = Duration::ZERO;
         loop {
             let index = Some(flight.submission.clone());

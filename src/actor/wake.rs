@@ -30,9 +30,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let may = (beside || gate.load() & gate::AWAY == 0) && Self::may_drive();
         if !may || !self.drive_as_caller(None, None, None) {
             self.rescue();
-        } else if beside && lock(&self.mailbox).queued() > 0 {
-            // The first round of a burst may be a small one.
-            self.drive_as_caller(None, None, None);
         }
     }
 

@@ -24,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages to instances that the device gets at once: their chains are made while it has those before them. Worth a tenth
 /// of the throughput even where the device is the host's own processors (measured on llvmpipe).
 const MOST_CHAINED: usize = 1 << 15;
-/// … and a kernel of which it has none, if the next round may begin behind this one: it begins sooner. Worth a twentieth.
-const FIRST_CHAINED: usize = 1 << 13;
 
 /// Records that are looked at and handed out together.
 const PIECE: u32 = 256;
@@ -350,13 +348,7 @@ impl Port for WgpuPort {
             return 0;
         }
         let state = self.lane.lock();
-        if state.staged.is_sealed {
-            return 0;
-        }
-        let is_first = self.table.is_some() && state.rounds == 0 && self.overlaps();
-        let most = if is_first { self.round.min(FIRST_CHAINED) } else { self.round };
-        // More may have been staged while it had one.
-        most.saturating_sub(state.staged.count as usize)
+        if state.staged.is_sealed { 0 } else { self.round - state.staged.count as usize }
     }
 
     fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {

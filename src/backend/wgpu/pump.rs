@@ -65,7 +65,7 @@ pub(super) struct Pump {
     flights: std::sync::Mutex<VecDeque<Flight>>,
     /// Submissions that are on their way, for those who do not hold the lock.
     under_way: AtomicUsize,
-    /// Counts how often somebody pumped.
+    /// Counts how often somebody pumped, or left the pump.
     turns: AtomicU64,
     /// Whoever waits and does not pump.
     waiting: AtomicUsize,
@@ -208,6 +208,8 @@ impl Pump {
     pub fn leave(self: &Arc<Self>) {
         if !self.is_idle() && self.waiting.load(Ordering::Relaxed) == 0 {
             let mut bell = lock(&self.bell.0);
+            // Relaxed: see `work`. Who only submits has been here, too.
+            self.turns.fetch_add(1, Ordering::Relaxed);
             if !bell.is_watched {
                 (bell.is_watched, bell.has_just_left) = (true, true);
                 self.wake(bell);

@@ -192,6 +192,19 @@ impl Kernel {
         self.port.progress(&Until { token: None, limits, patience: Some(&|| false) })
     }
 
+    /// Waits for what ends next. It is told, too, when there is a place free in the queue.
+    pub fn wait(&mut self) -> Vec<End> {
+        let by = deadline();
+        loop {
+            assert_ne!(self.progress(), Progress::Lost, "{:?}", self.port.failure());
+            let ends = self.pop();
+            if !ends.is_empty() {
+                return ends;
+            }
+            assert!(Instant::now() < by, "nothing ends");
+        }
+    }
+
     /// Sends messages and waits for what becomes of them.
     pub fn run(&mut self, messages: &[Vec<u32>]) -> Vec<End> {
         self.run_by(messages, Self::push)

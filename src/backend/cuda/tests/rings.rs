@@ -264,8 +264,7 @@ fn a_fault_leaves_the_state_and_nothing_behind_it_begins_by_itself() {
         assert_eq!(kernel.control.waiting.load(Ordering::Relaxed), 1);
         assert_eq!(kernel.states(), [1, 1]);
         assert_eq!(kernel.run(&[]), []);
-        assert_eq!(kernel.progress(), Progress::Done);
-        assert_eq!(kernel.pop(), [handled(3, 2)]);
+        assert_eq!(kernel.wait(), [handled(3, 2)]);
         let other = std::sync::Arc::from(bytemuck::cast_slice::<u32, u8>(&[70, 80]).to_vec());
         kernel.port.reset_on_fault(Some(other)).unwrap();
         assert_eq!(

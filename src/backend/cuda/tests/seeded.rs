@@ -120,8 +120,7 @@ fn a_stop_word_that_is_not_seen_ends_a_kernel_that_has_nothing_to_do() {
         assert_eq!(kernel.pop(), []);
         assert_eq!(kernel.states(), [0, 0]);
         assert_eq!(kernel.run(&[]), []);
-        assert_eq!(kernel.progress(), Progress::Done);
-        assert_eq!(kernel.pop(), [handled(1, 1)]);
+        assert_eq!(kernel.wait(), [handled(1, 1)]);
     });
 }
 

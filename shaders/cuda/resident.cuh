@@ -13,11 +13,15 @@ template <rt_u32 WORDS> RT_FN void rt_copy(rt_u32* to, const rt_u32* from) {
 
 // The least of all lanes' values.
 RT_FN rt_u32 rt_least(rt_u32 value) {
+#if __CUDA_ARCH__ >= 800
+  return __reduce_min_sync(RT_ALL_LANES, value);
+#else
   for (rt_u32 distance = RT_LANES / 2; distance > 0; distance /= 2) {
     rt_u32 other = __shfl_xor_sync(RT_ALL_LANES, value, distance);
     value = other < value ? other : value;
   }
   return value;
+#endif
 }
 
 // Words of a message in shared memory: as many as the larger of both sides' ideas of it, and aligned for any type.
@@ -77,43 +81,68 @@ RT_FN rt_u32 rt_agree(const RtThread& thread, rt_u32 value, rt_u32 time) {
 // Is this a granule of a slot of that lap?
 RT_FN bool rt_is_of(rt_u64 granule, rt_u32 lap) { return (((rt_u32)(granule >> 32) ^ lap) & ~RT_SKIPPED) == 0; }
 
-// Copies up to `want` messages from the rings; how many were complete, from the first on. All lanes of a warp call it.
-RT_FN rt_u32 rt_receive(const RtLaunch& launch, rt_u64 head, rt_u32 want, rt_u32* messages, rt_u32 lane) {
-  rt_u32 missing = want;
-  const rt_u32 granules = want * RT_SLOT_GRANULES;
-  for (rt_u32 base = 0; base < granules; base += RT_LANES) {
-    const rt_u32 index = base + lane;
-    if (index < granules) {
-      const rt_u32 slot = index / RT_SLOT_GRANULES, part = index % RT_SLOT_GRANULES;
-      const rt_u64 at = rt_place(launch, head + slot) * RT_SLOT_GRANULES + part;
-      const rt_u32 lap = rt_lap(launch, head + slot);
-      rt_u64 granule = rt_load_granule(launch.input + at);
+// Loads of granules that a lane has under way at once: each takes a turn over the bus. A warp takes as many messages as it
+// has lanes, at most.
+#define RT_LOADS (RT_SLOT_GRANULES < 8u ? RT_SLOT_GRANULES : 8u)
+
+// Copies granules from the rings, from number `base` of `want` messages on, so many for each lane of the warp. The first
+// message that this lane found incomplete, or `want`.
+template <rt_u32 LOADS>
+RT_FN rt_u32 rt_fetch(const RtLaunch& launch, rt_u64 head, rt_u32 want, rt_u32 base, rt_u32* messages, rt_u32 lane) {
+  rt_u64 granules[LOADS];
 #if RT_SHAPE != RT_INSTANCES
-      if (launch.linked) {
-        // Both loads are under way at the same time.
-        const rt_u64 linked = rt_load_granule(launch.linked + at);
-        if (rt_is_of(linked, lap)) granule = linked;
-      }
+  rt_u64 linked[LOADS];
 #endif
-      rt_u32* message = messages + slot * (RT_SHARED_STRIDE);
-      if (!rt_is_of(granule, lap)) missing = slot < missing ? slot : missing;
-      if (part == 0) message[RT_SHARED_MESSAGE] = ((rt_u32)(granule >> 32) ^ lap) & RT_SKIPPED;
+#pragma unroll
+  for (rt_u32 i = 0; i < LOADS; i++) {
+    const rt_u32 index = base + i * RT_LANES + lane, slot = index / RT_SLOT_GRANULES;
+    if (slot >= want) continue;
+    const rt_u64 at = rt_place(launch, head + slot) * RT_SLOT_GRANULES + index % RT_SLOT_GRANULES;
+    granules[i] = rt_load_granule(launch.input + at);
+#if RT_SHAPE != RT_INSTANCES
+    if (launch.linked) linked[i] = rt_load_granule(launch.linked + at);
+#endif
+  }
+  rt_u32 missing = want;
+#pragma unroll
+  for (rt_u32 i = 0; i < LOADS; i++) {
+    const rt_u32 index = base + i * RT_LANES + lane, slot = index / RT_SLOT_GRANULES, part = index % RT_SLOT_GRANULES;
+    if (slot >= want) continue;
+    const rt_u32 lap = rt_lap(launch, head + slot);
+    rt_u64 granule = granules[i];
+#if RT_SHAPE != RT_INSTANCES
+    if (launch.linked && rt_is_of(linked[i], lap)) granule = linked[i];
+#endif
+    rt_u32* message = messages + slot * (RT_SHARED_STRIDE);
+    if (!rt_is_of(granule, lap)) missing = slot < missing ? slot : missing;
+    if (part == 0) message[RT_SHARED_MESSAGE] = ((rt_u32)(granule >> 32) ^ lap) & RT_SKIPPED;
 #if RT_ROUTED
-      if (part == RT_SLOT_GRANULES - 1) message[RT_SHARED_MESSAGE + 1] = (rt_u32)granule;
+    if (part == RT_SLOT_GRANULES - 1) message[RT_SHARED_MESSAGE + 1] = (rt_u32)granule;
 #endif
 #if RT_MESSAGE_WORDS > 0
-      if (part < RT_MESSAGE_WORDS) message[part] = (rt_u32)granule;
+    if (part < RT_MESSAGE_WORDS) message[part] = (rt_u32)granule;
 #endif
-    }
-    // Nobody pays for the rest of a long message that has not come.
-    if (base == 0 && granules > RT_LANES && rt_least(missing) == 0) return 0;
   }
-  missing = rt_least(missing);
+  return missing;
+}
+
+// Copies up to `want` messages from the rings; how many were complete, from the first on. All lanes of a warp call it.
+RT_FN rt_u32 rt_receive(const RtLaunch& launch, rt_u64 head, rt_u32 want, rt_u32* messages, rt_u32 lane) {
+  rt_u32 ready = rt_least(rt_fetch<1>(launch, head, want, 0, messages, lane));
+  // Nobody pays for the rest of what has not come.
+  if (want * RT_SLOT_GRANULES > RT_LANES && ready > 0) {
+    rt_u32 complete = ready;
+    for (rt_u32 base = RT_LANES; base < ready * RT_SLOT_GRANULES; base += RT_LOADS * RT_LANES) {
+      const rt_u32 found = rt_fetch<RT_LOADS>(launch, head, ready, base, messages, lane);
+      complete = found < complete ? found : complete;
+    }
+    ready = rt_least(complete);
+  }
 #if RT_TABLES > 0
-  if (missing > 0) rt_fence();
+  if (ready > 0) rt_fence();
 #endif
   __syncwarp();
-  return missing;
+  return ready;
 }
 
 // Writes what became of a message.

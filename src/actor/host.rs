@@ -9,7 +9,7 @@ use super::links::CycleCredits;
 use super::mailbox::Mailbox;
 use super::telemetry::{self, DeadLetterReason};
 use crate::error::{Error, ErrorKind, Result, panic_text};
-use crate::kernel::{Context, Credits, HostFunction, HostPort, RestartPolicy, ended};
+use crate::kernel::{AnyOutlet, Context, Credits, HostFunction, HostPort, RestartPolicy, ended};
 use crate::message::{Envelope, Message, Token};
 use crate::sync::{Ordering, SPIN, deadline_in, lock, passed, spin, wait_until};
 use std::any::Any;
@@ -22,6 +22,8 @@ struct Hand<In: Message, Out: Message> {
     core: Arc<Core<In, Out>>,
     /// Token of the last message received; emitted values carry it.
     token: Token,
+    /// The message in hand makes room in a cycle of links for one that is sent into it, and none has been yet.
+    makes_room: bool,
 }
 
 /// What is left to do outside of the mailbox's lock once a message has ended.
@@ -54,7 +56,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         live_inside(self.facts.id);
         while self.wait_active() {
-            let mut context = Context::new(Box::new(Hand { core: self.clone(), token: 0 }));
+            let mut context = Context::new(Box::new(Hand { core: self.clone(), token: 0, makes_room: false }));
             match catch_unwind(AssertUnwindSafe(|| function(&mut context))) {
                 Ok(()) => {
                     let ended = self.commit(&mut lock(&self.mailbox));
@@ -242,6 +244,7 @@ impl<In: Message, Out: Message> Hand<In, Out> {
         let mut mailbox = lock(&core.mailbox);
         let ended = core.commit(&mut mailbox);
         let next = if mailbox.runs() { mailbox.pop() } else { None };
+        self.makes_room = next.is_some();
         let next = next.map(|slot| {
             self.token = slot.meta.token;
             let envelope = core.envelope(&slot.meta, slot.payload);
@@ -255,6 +258,41 @@ impl<In: Message, Out: Message> Hand<In, Out> {
         drop(mailbox);
         core.tell(ended);
         next
+    }
+
+    /// Is there room for a value that goes out here?
+    fn has_room(&self, output: &str, outlet: &dyn AnyOutlet) -> Result<bool> {
+        if outlet.admit() == 0 {
+            return Ok(false);
+        }
+        if self.makes_room || !outlet.leads_back() {
+            return Ok(true);
+        }
+        let mailbox = lock(&self.core.mailbox);
+        let has_room = mailbox.cycle.as_ref().is_none_or(|cycle| cycle.has_room());
+        if !has_room && mailbox.queued() > 0 {
+            return Err(Error::new(
+                ErrorKind::Deadlock,
+                format!(
+                    "kernel `{}`: output `{output}` leads back to it, and the cycle is full: receive before more is sent",
+                    self.core.name()
+                ),
+            ));
+        }
+        Ok(has_room)
+    }
+
+    fn wait_for_room(&self, output: &str, outlet: &dyn AnyOutlet) -> Result<()> {
+        let core = &self.core;
+        while !self.has_room(output, outlet)? {
+            let mailbox = lock(&core.mailbox);
+            if is_over(&mailbox) {
+                return Err(ended(core.name()));
+            }
+            core.hot.gate.set(gate::STALLED);
+            drop(wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(1))));
+        }
+        Ok(())
     }
 }
 
@@ -333,17 +371,9 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                 format!("kernel `{}` has no output `{output}`; declare it with `.host_output`", core.name()),
             ));
         };
-        let ended = || Err(ended(core.name()));
-        while outlet.admit() == 0 {
-            let mailbox = lock(&core.mailbox);
-            if is_over(&mailbox) {
-                core.hot.gate.clear(gate::STALLED);
-                return ended();
-            }
-            core.hot.gate.set(gate::STALLED);
-            drop(wait_until(&core.items, mailbox, deadline_in(Duration::from_millis(1))));
-        }
+        let waited = self.wait_for_room(output, &**outlet);
         core.hot.gate.clear(gate::STALLED);
+        waited?;
         if !outlet.put_any(self.token, value) {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -353,6 +383,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                 ),
             ));
         }
+        self.makes_room &= !outlet.leads_back();
         Ok(())
     }
 

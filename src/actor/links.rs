@@ -3,7 +3,9 @@
 //! Inside a cycle a message that is handled makes room for the one it sends, so moving on never needs a free place:
 //! the link's box takes what the next mailbox cannot. What must be bounded is the number of messages in the whole
 //! cycle, and it is, where they enter it: a sender outside waits until there are fewer than the cycle's mailboxes
-//! hold together. A handler that may send more than one message into its cycle reserves the others before it runs.
+//! hold together. A handler that may send more than one message into its cycle reserves the others before it runs. A host
+//! kernel's function sends one for each message that it receives; before each further one it waits until the cycle has
+//! room, or is told that it waits for itself.
 
 use super::any_kernel::AnyKernel;
 use crate::kernel::Credits;
@@ -41,6 +43,11 @@ impl CycleCredits {
                 (used < self.enter).then_some(used + 1)
             })
             .is_ok()
+    }
+
+    /// Is there room for one more message of a kernel in the cycle?
+    pub(crate) fn has_room(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.limit
     }
 
     /// Reserves the growth of up to `messages` messages by `growth` each; returns how many may begin.

@@ -61,10 +61,15 @@ impl<In: Message, Out: Message> Context<In, Out> {
     /// [blocks](crate::Backpressure::Block); else a value is dropped then, which is `Ok` and counted in
     /// [`Telemetry::dropped_replies`](crate::Telemetry::dropped_replies).
     ///
+    /// If links lead from the output back to this kernel, one value for each message that was received always goes.
+    /// Before others, this waits while the cycle of links has as many messages as its mailboxes hold together.
+    ///
     /// # Errors
     ///
     /// [invalid](Error::is_invalid) if the output is not declared, or is of another type;
-    /// [terminated](Error::is_terminated) if the kernel was told to end and ran out of time while waiting.
+    /// [terminated](Error::is_terminated) if the kernel was told to end and ran out of time while waiting;
+    /// [deadlock](Error::is_deadlock), and the value is not sent, if such a cycle is full and messages of this kernel are
+    /// queued: it would wait for itself, and receives first.
     ///
     /// # Example
     ///

@@ -101,6 +101,8 @@ pub(crate) trait AnyOutlet: Onward {
     fn will_deliver(&self) -> bool;
     /// Keeps everybody from delivering.
     fn pause(&self) -> Paused<'_>;
+    /// Is it linked to a kernel that is in one cycle with its own?
+    fn leads_back(&self) -> bool;
     /// For links that are part of a cycle: values waiting on them, and values a message may add to them.
     fn in_cycles(&self) -> (usize, usize);
     /// Marks the links to these kernels as part of a cycle.
@@ -323,6 +325,9 @@ macro_rules! any_outlet {
             }
             fn pause(&self) -> Paused<'_> {
                 lock(&self.0.delivering)
+            }
+            fn leads_back(&self) -> bool {
+                self.0.is_linked() && lock(&self.0.links).iter().any(|link| link.in_cycle)
             }
             fn in_cycles(&self) -> (usize, usize) {
                 let links = lock(&self.0.links);

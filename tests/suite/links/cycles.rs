@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::common::runtime;
+use ringwork::Context;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sends an item on until it has made its hops, then out.
@@ -303,5 +304,47 @@ fn a_full_exit_stalls_a_cycle_and_its_senders_only_for_a_time() {
         all_there(&items, 1, sent);
         kernel.send(item(sent)).unwrap();
         assert_eq!(receive_from(runtime, &done(&kernel), 1)[0].number, sent);
+    });
+}
+
+#[test]
+fn a_host_kernel_that_never_receives_is_told_when_its_cycle_is_full() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let (report, told) = std::sync::mpsc::channel();
+        let boss = RingKernel::host("boss", move |context: &mut Context<Item, ()>| {
+            let Some(start) = context.receive() else { return };
+            let (mut back, mut in_a_row, mut most) = (Vec::new(), 0u32, 0);
+            for number in 0..start.number {
+                while let Err(error) = context.send("out", item(number)) {
+                    assert!(error.is_deadlock(), "{error}");
+                    report.send(error.to_string()).unwrap();
+                    in_a_row = 0;
+                    back.push(context.receive().expect("one is there").number);
+                }
+                in_a_row += 1;
+                most = most.max(in_a_row);
+            }
+            while back.len() < start.number as usize {
+                back.push(context.receive().expect("all come back").number);
+            }
+            assert!(back.into_iter().eq(0..start.number), "in order");
+            context.send("done", most).unwrap();
+            while context.receive().is_some() {}
+        });
+        let boss = boss.host_output::<Item>("out").host_output::<u32>("done").queue_capacity(4);
+        let boss = started(runtime, boss);
+        let worker = RingKernel::<Item, ()>::wgsl("worker", PASS).output::<Item>("out").queue_capacity(4);
+        let worker = started(runtime, worker);
+        link(runtime, &boss, &worker);
+        link(runtime, &worker, &boss);
+        boss.send(item(1000)).unwrap();
+        let most = boss.output::<u32>("done").unwrap().recv_timeout(LONG).unwrap();
+        // As many as both mailboxes hold, and one for the message in hand; the worker's round is on its way.
+        assert!((1..=16).contains(&most), "{most} were let into a cycle of eight places");
+        let told = told.try_iter().next().expect("a thousand do not fit");
+        let text = "kernel `boss`: output `out` leads back to it, and the cycle is full: receive before more is sent";
+        assert_eq!(told, text);
+        books_balance(runtime);
     });
 }

@@ -247,8 +247,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
             port.clear();
             (count, is_left)
         };
+        let watch = self.watch();
         // SAFETY: the gate is held.
         let (count, is_left) = unsafe { self.engine.with(&mut run) };
+        self.distrust_after(watch, handled);
         let direct = &self.hot.direct;
         // Relaxed read, Release store: the holder of the gate is the only writer.
         let before = direct.load(Ordering::Relaxed);

@@ -54,8 +54,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let until =
             Until { token: None, limits: Limits { deadline, slice: Some(SLICE) }, patience: Some(&|| false) };
-        // SAFETY: the gate is held.
-        let round = unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
+        let round = self.callers_round(&until);
         self.release();
         round == Round::Moved
     }
@@ -73,10 +72,20 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return false;
         }
         let until = Until { token: own, limits: Limits { deadline, slice: Some(SLICE) }, patience };
-        // SAFETY: the gate is held.
-        unsafe { self.engine.with(|engine| self.round(engine, &until, CALLER_ROUND)) };
+        self.callers_round(&until);
         self.release();
         true
+    }
+
+    /// A round on the thread of somebody who waits. The gate is held.
+    fn callers_round(self: &Arc<Self>, until: &Until<'_>) -> Round {
+        let watch = self.watch();
+        let handled = || self.handled.load(Ordering::Relaxed);
+        let before = handled();
+        // SAFETY: the gate is held.
+        let round = unsafe { self.engine.with(|engine| self.round(engine, until, CALLER_ROUND)) };
+        self.distrust_after(watch, handled().wrapping_sub(before));
+        round
     }
 
     /// The background driver's turn.
@@ -126,6 +135,18 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         if trusted {
             self.hot.gate.clear(gate::BACKGROUND);
+        }
+    }
+
+    /// The time, if it matters how long messages take on the thread of a caller.
+    pub(super) fn watch(&self) -> Option<Instant> {
+        self.facts.on_probation.then(Instant::now)
+    }
+
+    /// As [`distrust`](Self::distrust), of as many messages since then.
+    pub(super) fn distrust_after(&self, watch: Option<Instant>, handled: u64) {
+        if let Some(begun) = watch.filter(|_| handled > 0) {
+            self.distrust(elapsed(begun) / u32::try_from(handled).unwrap_or(u32::MAX));
         }
     }
 

@@ -99,6 +99,30 @@ fn a_native_handler_that_becomes_slow_leaves_its_callers_threads() {
 }
 
 #[test]
+fn a_native_handler_that_becomes_slow_leaves_its_senders_threads() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(Kind::Native, "moody", &latch)).unwrap();
+        kernel.activate().unwrap();
+        for _ in 0..1000 {
+            kernel.ask(job(0), LONG).unwrap();
+        }
+        let lot = || {
+            let begun = Instant::now();
+            kernel.send_many([Job { micros: 10_000, ..job(1) }; 2]).unwrap();
+            begun.elapsed()
+        };
+        // As above, the first.
+        let takes: Vec<_> = (0..20).map(|_| lot()).collect();
+        assert!(
+            takes.iter().any(|took| *took < Duration::from_millis(10)),
+            "all ran on the thread that sent them: {takes:?}"
+        );
+        settled(&kernel);
+    });
+}
+
+#[test]
 fn asks_behind_a_slow_message_return_at_their_deadlines() {
     each_kind(|kind| {
         let slow = job(5).taking(SECOND);

@@ -56,7 +56,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         live_inside(self.facts.id);
         while self.wait_active() {
-            let mut context = Context::new(Box::new(Hand { core: self.clone(), token: 0, makes_room: false }));
+            let mut context =
+                Context::new(Box::new(Hand { core: self.clone(), token: 0, makes_room: false }));
             match catch_unwind(AssertUnwindSafe(|| function(&mut context))) {
                 Ok(()) => {
                     let ended = self.commit(&mut lock(&self.mailbox));

@@ -252,7 +252,9 @@ impl<In, Out> Mailbox<In, Out> {
         if slot.meta.priority == NORMAL {
             if self.normal.len() == self.normal.capacity() {
                 // Doubling, but never past what was asked for: the capacity bounds the memory too.
-                let more = self.normal.len().clamp(4, (self.capacity - self.normal.len()).max(4));
+                // More than that is queued only of what a lost device had.
+                let free = self.capacity.saturating_sub(self.normal.len());
+                let more = self.normal.len().clamp(4, free.max(4));
                 self.normal.reserve_exact(more);
             }
             self.normal.push_back(slot);
@@ -394,6 +396,9 @@ impl<In, Out> Mailbox<In, Out> {
     /// Queues what is in flight again, in front of what is queued; how many.
     pub(crate) fn requeue(&mut self) -> usize {
         self.undo_flying();
+        if self.has_batches {
+            self.undo_batches();
+        }
         let again = self.in_flight.len();
         self.queued += again;
         while let Some(slot) = self.in_flight.pop_back() {
@@ -431,6 +436,13 @@ mod tests {
         let mut mailbox = Mailbox::new(capacity, backpressure);
         mailbox.state = KernelState::Active;
         mailbox
+    }
+
+    #[test]
+    fn more_than_the_capacity_is_queued_where_all_have_their_places() {
+        let mut mailbox = mailbox(8, Backpressure::Block);
+        (0..30).for_each(|token| mailbox.enqueue(slot(token, NORMAL)));
+        assert!((0..30).all(|token| mailbox.pop().is_some_and(|slot| slot.meta.token == token)));
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Runtime {
         {
             let mut registry = inner.services.registry();
             registry.check_open()?;
-            if registry.kernels.contains_key(&name) || !registry.reserved.insert(name.clone()) {
+            if registry.is_taken(&name) {
                 return Err(Error::new(
                     ErrorKind::Invalid,
                     format!(
@@ -114,6 +114,7 @@ impl Runtime {
                     ),
                 ));
             }
+            registry.reserved.insert(name.clone());
         }
         // Compiled outside of the lock: other launches go on meanwhile.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -125,7 +126,10 @@ impl Runtime {
         if let Some(function) = host {
             core.start_host(function)?;
         }
-        registry.kernels.insert(name, core.clone());
+        let before = registry.kernels.insert(name, core.clone());
+        drop(registry);
+        // Outside of the lock, as in `unregister`.
+        drop(before);
         Ok(Handle::new(core))
     }
 

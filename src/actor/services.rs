@@ -3,6 +3,7 @@
 use super::admin::GRACE;
 use super::any_kernel::AnyKernel;
 use super::dead_letters::DeadLetterLog;
+use super::lifecycle::KernelState;
 use super::pool::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TokenPrefix;
@@ -37,6 +38,12 @@ impl Registry {
             return Err(Error::new(ErrorKind::Terminated, "the runtime has been shut down"));
         }
         Ok(())
+    }
+
+    /// Does a kernel have this name? One that is terminated may still be delivering its last values.
+    pub(super) fn is_taken(&self, name: &str) -> bool {
+        let running = self.kernels.get(name).filter(|kernel| kernel.state() != KernelState::Terminated);
+        running.is_some() || self.reserved.contains(name)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::message::Token;
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Why a message ended as a dead letter.
@@ -169,7 +169,7 @@ const BUCKETS: usize = FINE * OCTAVES;
 pub(crate) struct Histogram(OnceLock<Box<Buckets>>);
 
 struct Buckets {
-    counts: [AtomicU32; BUCKETS],
+    counts: [AtomicU64; BUCKETS],
     sum: AtomicU64,
     max: AtomicU64,
 }
@@ -190,7 +190,7 @@ impl Histogram {
     pub(crate) fn record(&self, nanoseconds: u64) {
         let buckets = self.0.get_or_init(|| {
             Box::new(Buckets {
-                counts: [const { AtomicU32::new(0) }; BUCKETS],
+                counts: [const { AtomicU64::new(0) }; BUCKETS],
                 sum: AtomicU64::new(0),
                 max: AtomicU64::new(0),
             })
@@ -202,8 +202,7 @@ impl Histogram {
 
     pub(crate) fn read(&self) -> Latency {
         let Some(buckets) = self.0.get() else { return Latency::default() };
-        let counts: Vec<u64> =
-            buckets.counts.iter().map(|count| count.load(Ordering::Relaxed).into()).collect();
+        let counts: Vec<u64> = buckets.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let samples: u64 = counts.iter().sum();
         let max = buckets.max.load(Ordering::Relaxed);
         let quantile = |per_mille: u64| {
@@ -250,6 +249,18 @@ pub(crate) fn stamp(token: Token) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_than_four_thousand_million_samples_are_counted() {
+        let histogram = Histogram::default();
+        histogram.record(100);
+        let buckets = histogram.0.get().expect("the first one makes them");
+        buckets.counts[bucket(100)].store(u32::MAX.into(), Ordering::Relaxed);
+        buckets.sum.store(100 * u64::from(u32::MAX), Ordering::Relaxed);
+        histogram.record(100);
+        let latency = histogram.read();
+        assert_eq!((latency.samples, latency.mean), (1 << 32, Duration::from_nanos(100)));
+    }
 
     #[test]
     fn buckets_are_monotonic_and_hold_their_bounds() {

@@ -424,3 +424,33 @@ fn an_end_that_is_gone_costs_its_source_nothing() {
         assert_eq!((books.emitted, books.undeliverable), (2, 1));
     });
 }
+
+#[test]
+fn the_name_of_a_terminated_kernel_is_free_while_its_last_values_are_delivered() {
+    let runtime = runtime();
+    bounded(&runtime, |runtime| {
+        let source = || {
+            RingKernel::host("source", |context: &mut Context<Item, ()>| {
+                // The second one waits in the link's box.
+                (0..2).for_each(|number| context.send("out", item(number)).unwrap());
+            })
+            .host_output::<Item>("out")
+        };
+        let (go, gone) = std::sync::mpsc::channel();
+        let gone = std::sync::Mutex::new(gone);
+        let full = RingKernel::host("full", move |context: &mut Context<Item, ()>| {
+            gone.lock().unwrap().recv().unwrap();
+            while context.receive().is_some() {}
+        });
+        let full = started(runtime, full.queue_capacity(1));
+        let first = runtime.launch(source()).unwrap();
+        link(runtime, &first, &full);
+        first.activate().unwrap();
+        eventually(runtime, "its end", || first.lifecycle() == KernelState::Terminated);
+        assert_eq!(full.telemetry().accepted, 1);
+        let second = started(runtime, source());
+        eventually(runtime, "the other's end", || second.lifecycle() == KernelState::Terminated);
+        go.send(()).unwrap();
+        eventually(runtime, "the last value", || full.telemetry().handled == 2);
+    });
+}

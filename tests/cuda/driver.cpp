@@ -41,7 +41,8 @@ enum {
 
 // What RINGWORK_EMULATION asks for.
 struct Seeds {
-  bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false, time_limit = false, no_registration = false;
+  bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false, time_limit = false, no_registration = false,
+       reset_complains = false, reset_fails = false;
   unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, memory = 2048;
   Seeds() {
     const char* text = getenv("RINGWORK_EMULATION");
@@ -64,6 +65,8 @@ struct Seeds {
       no_times |= one == "no-times";
       time_limit |= one == "time-limit";
       no_registration |= one == "no-registration";
+      reset_complains |= one == "reset-complains";
+      reset_fails |= one == "reset-fails";
       number("error=", error);
       number("exit=", exit);
       number("hang=", hang);
@@ -446,6 +449,7 @@ struct Function {
   size_t size;
   // It stays, and its lanes need deep stacks.
   bool is_resident;
+  bool has_run;
 };
 
 int state() {
@@ -453,8 +457,14 @@ int state() {
   return sticky.load();
 }
 
-#define CHECK()                 \
-  if (int error = state()) return error; \
+// What waits for kernels keeps all other calls of the context waiting meanwhile, as the real driver does. Never destroyed, as
+// `sizes`.
+std::mutex& calls = *new std::mutex;
+
+// At the beginning of each call of the context; `call` is let go of before a wait that keeps nobody else waiting.
+#define CHECK()                           \
+  std::unique_lock<std::mutex> call(calls); \
+  if (int error = state()) return error;  \
   if (!current_context) return 201
 
 }  // namespace
@@ -541,6 +551,7 @@ API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 // Takes what the context had: kernels are waited for, nothing is registered any more, and host memory that the driver
 // had allocated is nobody's. Whoever still touches that finds out.
 API int cuDevicePrimaryCtxReset_v2(int) {
+  if (seeds().reset_fails) return sticky = LAUNCH_FAILED;
   generation++;
   wait_for_all();
   {
@@ -555,7 +566,7 @@ API int cuDevicePrimaryCtxReset_v2(int) {
     in_use = 0;
   }
   sticky = SUCCESS;
-  return SUCCESS;
+  return seeds().reset_complains ? LAUNCH_FAILED : SUCCESS;
 }
 
 API int cuCtxSetCurrent(void* context) {
@@ -600,6 +611,7 @@ API int cuStreamQuery(void* stream) {
 
 API int cuStreamSynchronize(void* stream) {
   CHECK();
+  call.unlock();
   ((Stream*)stream)->wait();
   return sticky.load();
 }
@@ -727,7 +739,7 @@ API int cuModuleGetFunction(void** function, void* module, const char* name) {
   void* run = dlsym(library, (std::string("emulated_") + name).c_str());
   auto size = (unsigned (*)())dlsym(library, (std::string("emulated_size_") + name).c_str());
   if (!run || !size) return NOT_FOUND;
-  *function = new Function{(void (*)(void*))run, size(), strcmp(name, "rt_resident") == 0};
+  *function = new Function{(void (*)(void*))run, size(), strcmp(name, "rt_resident") == 0, false};
   return SUCCESS;
 }
 
@@ -747,7 +759,10 @@ API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned 
   CHECK();
   const unsigned lanes = block_x * block_y * block_z;
   if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535 || !lanes || lanes > 1024) return INVALID_VALUE;
-  const Function* function = (const Function*)handle;
+  Function* function = (Function*)handle;
+  // As the real one may, to have local memory for it.
+  if (!function->has_run) wait_for_all();
+  function->has_run = true;
   std::vector<char> copy((char*)parameters[0], (char*)parameters[0] + function->size);
   const unsigned number = ++launches, born = generation.load();
   void (*run)(void*) = function->run;

@@ -45,30 +45,34 @@ struct Turn {
 }
 
 impl Turn {
-    /// Runs `launch`, which gives the stream a kernel, and waits for it; how long it took, by the device's clock.
+    /// Does `launch`, which gives the stream a kernel, between the two events.
     ///
     /// # Safety
     ///
     /// The context that stream and events are of is this thread's.
-    unsafe fn timed(
+    unsafe fn begin(
         &self,
         launch: impl FnOnce() -> Result<(), driver::Refusal>,
-    ) -> Result<Option<Duration>, driver::Refusal> {
-        let stream = self.stream.0;
-        let Some([begun, ended]) = self.events else {
-            launch()?;
-            // SAFETY: the stream exists as long as this.
-            unsafe { driver::wait(stream) }?;
-            return Ok(None);
-        };
-        // SAFETY: as above, and the events; the stream has come to both when the time is asked for.
-        unsafe {
-            driver::record(begun.0, stream)?;
-            launch()?;
-            driver::record(ended.0, stream)?;
-            driver::wait(stream)?;
-            driver::time_between(begun.0, ended.0).map(Some)
-        }
+    ) -> Result<(), driver::Refusal> {
+        let Some([begun, ended]) = self.events else { return launch() };
+        // SAFETY: stream and events exist as long as this.
+        unsafe { driver::record(begun.0, self.stream.0)? };
+        launch()?;
+        // SAFETY: as above.
+        unsafe { driver::record(ended.0, self.stream.0) }
+    }
+
+    /// Waits for what has begun; how long it took, by the device's clock.
+    ///
+    /// # Safety
+    ///
+    /// As in [`begin`](Self::begin).
+    unsafe fn end(&self) -> Result<Option<Duration>, driver::Refusal> {
+        // SAFETY: the stream exists as long as this.
+        unsafe { driver::wait(self.stream.0)? };
+        let Some([begun, ended]) = self.events else { return Ok(None) };
+        // SAFETY: as above, and the events, to which the stream has come.
+        unsafe { driver::time_between(begun.0, ended.0).map(Some) }
     }
 }
 
@@ -108,13 +112,20 @@ impl DeviceKernel for CudaKernel {
         let begun = Instant::now();
         // Relaxed: resident kernels are forgiven to wait meanwhile, and a little longer does no harm.
         gpu.dispatches.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the function takes this parameter; the buffers, the code and the words live as long as this call, which
-        // waits for the stream.
-        let done = unsafe {
-            turn.timed(|| {
-                driver::launch_grid(self.code.function.0, groups, block, turn.stream.0, &mut dispatch)
-            })
+        let mut begin = || {
+            let function = self.code.function.0;
+            // SAFETY: the function takes this parameter; the buffers, the code and the words live as long as this call,
+            // which waits for the stream.
+            unsafe {
+                turn.begin(|| driver::launch_grid(function, groups, block, turn.stream.0, &mut dispatch))
+            }
         };
+        // The first time it may wait for kernels, to have local memory for all of its threads.
+        let is_warm = self.code.is_warm.load(Ordering::Relaxed);
+        let has_begun = if is_warm { begin() } else { gpu.quietly(begin) };
+        // SAFETY: as above.
+        let done = has_begun.and_then(|()| unsafe { turn.end() });
+        self.code.is_warm.store(true, Ordering::Relaxed);
         gpu.dispatches.fetch_sub(1, Ordering::Relaxed);
         gpu.give_room_of(self.part);
         let host = DispatchTime { duration: begun.elapsed(), clock: DispatchClock::Host };

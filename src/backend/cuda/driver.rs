@@ -190,10 +190,19 @@ pub(super) fn release(device: CUdevice) {
     _ = unsafe { cuda::cuDevicePrimaryCtxRelease_v2(device) };
 }
 
-/// Makes a context that has been lost as good as new. What was in it is gone.
+/// Makes a context that has been lost as good as new, if it can be: [`try_memory`] tells. What was in it is gone. The driver
+/// may answer with the error that the context had.
 pub(super) fn reset(device: CUdevice) -> Result<(), Refusal> {
     // SAFETY: no preconditions; whoever had something in the old context has been told that it is lost.
     checked(unsafe { cuda::cuDevicePrimaryCtxReset_v2(device) })
+}
+
+/// Is the context of any use?
+pub(super) fn try_memory() -> Result<(), Refusal> {
+    let address = device_memory(256)?;
+    // SAFETY: nobody has it.
+    unsafe { free_device(address) };
+    Ok(())
 }
 
 /// Makes the context this thread's own.

@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// A handler that does not end holds up what is done quietly for so long, and then the driver decides.
 const QUIET: Duration = Duration::from_millis(100);
+/// Between the loss of a device and the reset of its context: whoever had looked at the loss just before makes the call by
+/// then that he was about to make.
+const ASIDE: Duration = Duration::from_millis(20);
 /// How often a dispatch looks whether there is room for it.
 const ROOM_STEP: Duration = Duration::from_micros(100);
 /// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
@@ -119,11 +122,16 @@ impl Gpu {
         {
             return Ok(gpu.clone());
         }
-        let failed = |refusal: Refusal| driver::unavailable(format!("the device does not open: {refusal}"));
-        if let Some(remains) = remains {
+        let failed = |refusal: Refusal| {
+            let again = "; it was lost before, and may be there for another process";
+            let again = if remains.is_some() { again } else { "" };
+            driver::unavailable(format!("the device does not open: {refusal}{again}"))
+        };
+        if remains.is_some() {
             // What is left of it makes no calls any more.
-            driver::reset(device).map_err(failed)?;
-            remains.free();
+            std::thread::sleep(ASIDE);
+            // Whether it helped is seen below.
+            _ = driver::reset(device);
         }
         let context = driver::retain(device).map_err(failed)?;
         let gpu = Arc::new(Self {
@@ -144,15 +152,32 @@ impl Gpu {
             loaded: Mutex::default(),
             watch: Watch::start(),
         });
-        if let Err(refusal) = driver::bind(context) {
+        let usable = || if remains.is_some() { driver::try_memory() } else { Ok(()) };
+        if let Err(refusal) = driver::bind(context).and_then(|()| usable()) {
             // The new one's end takes the lock.
             drop(open);
             return Err(failed(refusal));
         }
+        remains.into_iter().for_each(|remains| remains.free());
         open.retain(|other| other.device != device);
         let remains = gpu.remains.clone();
         open.push(Open { device, gpu: Arc::downgrade(&gpu), is_lost: false, remains });
+        drop(open);
+        gpu.warm_up()?;
         Ok(gpu)
+    }
+
+    /// Copies a little and much, to no purpose but that the driver loads what it needs for that before there are kernels
+    /// to wait for.
+    fn warm_up(self: &Arc<Self>) -> Result<()> {
+        let memory = self.device_memory(STAGING)?;
+        let mut bytes = vec![0; STAGING];
+        for size in [4, STAGING] {
+            self.upload(&memory, 0, &bytes[..size])?;
+            self.download(&memory, 0, &mut bytes[..size])?;
+        }
+        let little = self.device_memory(256)?;
+        self.clear(&little)
     }
 
     /// Bytes of a device that nobody has; `None` while it is not open.

@@ -34,14 +34,14 @@ impl Code {
             )),
         })?;
         gpu.bind()?;
-        // SAFETY: made by NVRTC, whole; what the cache had of it is that to the last bit.
-        let module = gpu
-            .quietly(|| unsafe { driver::load(&image) })
-            .map_err(|refusal| gpu.refused(&format!("the code of {name}"), refusal))?;
-        // SAFETY: just loaded.
-        let function = gpu
-            .quietly(|| unsafe { driver::function(module, kernel) })
-            .map_err(|refusal| gpu.refused(&format!("the code of {name}"), refusal))?;
+        let loaded = gpu.quietly(|| {
+            // SAFETY: made by NVRTC, whole; what the cache had of it is that to the last bit.
+            let module = unsafe { driver::load(&image) }?;
+            // SAFETY: just loaded.
+            Ok((module, unsafe { driver::function(module, kernel) }?))
+        });
+        let (module, function) =
+            loaded.map_err(|refusal| gpu.refused(&format!("the code of {name}"), refusal))?;
         Ok(Self {
             gpu: Arc::downgrade(gpu),
             module: Shared(module),

@@ -185,6 +185,9 @@ impl Lane {
 
     /// A kernel whose stream is over without its having left as it should has been ended by something else.
     fn ask_driver(&self, run: &mut Run) {
+        // What is done quietly may wait for this kernel in the driver, which keeps other calls waiting as long: with `run`
+        // locked nobody could have the kernel leave.
+        let Ok(_gate) = self.gpu.gate.try_read() else { return };
         if self.gpu.bind().is_err() {
             return;
         }

@@ -9,7 +9,7 @@ use crate::backend::cuda::lane::Lane;
 use crate::backend::cuda::layout::Layout;
 use crate::backend::cuda::room::Part;
 use crate::backend::cuda::{CudaDevice, nvrtc};
-use crate::backend::{Device, Limits, Progress, Shape, Until};
+use crate::backend::{Device, Limits, Progress, STOP_NOW, Shape, Until};
 use crate::compile::{Cache, CacheSettings, ComputeSource};
 use crate::sync::lock;
 use std::any::Any;
@@ -164,6 +164,27 @@ fn a_dispatch_has_its_turn_on_a_small_device_full_of_kernels() {
 }
 
 #[test]
+fn the_first_dispatch_of_an_entry_point_does_not_wait_for_a_busy_kernel() {
+    let name = "crowd::the_first_dispatch_of_an_entry_point_does_not_wait_for_a_busy_kernel";
+    // By itself: nothing else has the kernel leave.
+    seeded(name, "", || {
+        let device = device().expect("the emulation is there");
+        let (kernel, cells) = (numbers(&device), device.allocate(4 * 256).expect("there is memory"));
+        let mut busy = Kernel::launch(&device, echo());
+        busy.run(&[message(0, 0, 1)]);
+        let dispatch = std::thread::spawn(move || kernel.dispatch(&[cells], [1, 1, 1]).map(drop));
+        let begun = Instant::now();
+        while !dispatch.is_finished() {
+            // Nobody asks the driver for it: that would wait, too, and the kernel have nothing to do for a while.
+            busy.push(&vec![message(0, 0, 1); 16]);
+            busy.pop();
+            assert!(begun.elapsed() < LONG / 6, "the dispatch waits for a kernel that does not leave");
+        }
+        dispatch.join().expect("no panic").expect("it runs");
+    });
+}
+
+#[test]
 fn a_dispatch_that_waits_for_room_hears_that_the_device_is_lost() {
     // By itself: it loses the device.
     seeded("crowd::a_dispatch_that_waits_for_room_hears_that_the_device_is_lost", "units=1", || {
@@ -220,5 +241,47 @@ fn code_that_somebody_else_has_loaded_meanwhile_is_let_go_beside_busy_kernels() 
             step(&mut busy);
             assert!(begun.elapsed() < Duration::from_secs(60), "it waits for a kernel that does not leave");
         }
+    });
+}
+
+#[test]
+fn a_handler_that_does_not_end_hears_of_its_end_while_code_is_loaded() {
+    let name = "crowd::a_handler_that_does_not_end_hears_of_its_end_while_code_is_loaded";
+    seeded(name, "", || {
+        let device = device().expect("the emulation is there");
+        let mut endless = Kernel::launch(&device, counter(Shape::Serial));
+        endless.push(&[message(0, 2, 1)]);
+        while endless.control.waiting.load(Ordering::Relaxed) > 0 {
+            step(&mut endless);
+        }
+        let (gpu, launch) = (device.gpu.clone(), echo());
+        let text = Layout::new(&launch.spec(Arc::default()), launch.outputs).text(launch.text);
+        let image =
+            nvrtc::compile(&text, "test", &gpu.architecture).unwrap_or_else(|_| panic!("it is good code"));
+        let loading = std::thread::spawn(move || {
+            gpu.code(text, "test", c"rt_resident", |_| Ok(image), "refused").expect("it is good code");
+        });
+        // Somebody looks after the kernel meanwhile, and asks the driver for it, which loads and waits for the kernel.
+        let (lane, is_over) = (super::kit::lane(&*endless.port), Arc::new(AtomicBool::new(false)));
+        let (tended, ended) = (lane.clone(), is_over.clone());
+        std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                tended.tend();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!loading.is_finished(), "the driver waits for the kernel");
+        let (told, hears) = mpsc::channel();
+        std::thread::spawn(move || {
+            endless.control.stop.store(STOP_NOW, Ordering::Relaxed);
+            told.send(endless.port.recall(Some(Instant::now() + LONG))).expect("somebody waits");
+        });
+        if hears.recv_timeout(Duration::from_secs(10)) != Ok(true) {
+            eprintln!("the kernel, and whoever loads code, wait for ever");
+            std::process::exit(1);
+        }
+        loading.join().expect("it is loaded");
+        is_over.store(true, Ordering::Relaxed);
     });
 }

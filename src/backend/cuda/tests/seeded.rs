@@ -2,9 +2,9 @@
 
 use super::kit::{Kernel, LONG, device, devices, lane, run_to};
 use super::rings::{INSTANCES, counter, echo, handled, message};
-use crate::backend::cuda::CudaDevice;
 use crate::backend::cuda::host::BYTES;
-use crate::backend::{Device, Progress, Shape};
+use crate::backend::cuda::{CudaDevice, choose};
+use crate::backend::{Device, DeviceOptions, Progress, Shape};
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,6 +18,12 @@ pub fn seeded(name: &str, seeds: &str, body: impl FnOnce()) {
         return println!("SKIPPED: {reason}");
     }
     if std::env::var_os(CHILD).is_some_and(|child| child == name) {
+        // What waits in the driver for ever would not see that it takes too long.
+        std::thread::spawn(|| {
+            std::thread::sleep(5 * LONG);
+            eprintln!("it hangs");
+            std::process::exit(1);
+        });
         return body();
     }
     let own = std::env::current_exe().expect("a test is a program");
@@ -62,6 +68,25 @@ fn granules_that_come_one_by_one_and_late_are_waited_for() {
 fn an_error_of_the_device_is_a_loss_and_another_one_can_be_opened() {
     let name = "an_error_of_the_device_is_a_loss_and_another_one_can_be_opened";
     seeded(name, "error=3", || lost("CUDA_ERROR_LAUNCH_FAILED"));
+}
+
+#[test]
+fn a_reset_that_answers_with_the_old_error_has_helped() {
+    let name = "a_reset_that_answers_with_the_old_error_has_helped";
+    seeded(name, "error=3,reset-complains", || lost("CUDA_ERROR_LAUNCH_FAILED"));
+}
+
+#[test]
+fn a_device_that_a_reset_does_not_help_says_what_may() {
+    seeded("a_device_that_a_reset_does_not_help_says_what_may", "error=3,reset-fails", || {
+        lose("CUDA_ERROR_LAUNCH_FAILED");
+        for _ in 0..2 {
+            let found = choose(&DeviceOptions::default(), true).expect("the emulation has a device");
+            let error = CudaDevice::open_here(&found).map(drop).expect_err("it is not there again");
+            let text = "it was lost before, and may be there for another process";
+            assert!(error.is_unavailable() && error.to_string().ends_with(text), "{error}");
+        }
+    });
 }
 
 #[test]
@@ -136,8 +161,15 @@ fn a_device_that_never_sees_a_message_is_a_loss() {
     });
 }
 
-/// The third launch is the one with the fault: the first one is to no purpose.
 fn lost(why: &str) {
+    lose(why);
+    let device = device().expect("the emulation is there");
+    let mut third = Kernel::launch(&device, counter(Shape::Serial));
+    assert_eq!(third.run(&[message(0, 0, 1)]), [handled(1, 1)]);
+}
+
+/// The third launch is the one with the fault: the first one is to no purpose.
+fn lose(why: &str) {
     {
         let device = device().expect("the emulation is there");
         let mut first = Kernel::launch(&device, counter(Shape::Serial));
@@ -158,9 +190,6 @@ fn lost(why: &str) {
         assert_eq!(first.progress(), Progress::Lost, "it has the same device");
         assert!(first.port.read_state().expect_err("it is gone").is_device_lost());
     }
-    let device = device().expect("the emulation is there");
-    let mut third = Kernel::launch(&device, counter(Shape::Serial));
-    assert_eq!(third.run(&[message(0, 0, 1)]), [handled(1, 1)]);
 }
 
 #[test]

@@ -4,8 +4,9 @@
 #   ci/gpu.sh pack              builds what is needed into target/ringwork-gpu and target/ringwork-gpu.tar.gz (x86-64)
 #   ci/gpu.sh run [OPTION…]     there, in the unpacked folder (./gpu.sh run), or here: tests, measures, writes the results
 #
-# Options of `run`: --messages N of the torture (10 million unless set), --quick for little of each, --soak SECONDS, and
-# --out FOLDER for the results (benches/results of a checkout, or `results` beside this script, unless set).
+# Options of `run`: --messages N of the torture (10 million unless set), --quick for little of each, --soak SECONDS,
+# --minutes N in all, after which what is left is not run, and --out FOLDER for the results (benches/results of a checkout,
+# or `results` beside this script, unless set). They are written behind each step, which has a limit of its own.
 #
 # `pack` takes NVRTC along if ci/nvrtc.sh has fetched it; RINGWORK_PACK_PROFILE=dev builds without optimisation, for a
 # rehearsal. `run` exits with 1 if something failed or there is no device; what it could not run, it lists. A missed goal is
@@ -54,7 +55,7 @@ pack() {
     } > "$folder/BUILD"
     local nvrtc=${RINGWORK_NVRTC:-}
     if [ -z "$nvrtc" ]; then
-        nvrtc=$(find "${RINGWORK_NVRTC_CACHE:-$target/nvrtc}" -name 'libnvrtc.so.*' ! -name '*.alt.*' 2> /dev/null | LC_ALL=C sort | head -n 1)
+        nvrtc=$(find "${RINGWORK_NVRTC_CACHE:-$target/nvrtc}" -name 'libnvrtc.so.*' ! -name '*.alt.*' 2> /dev/null | LC_ALL=C sort | head -n 1) || true
     fi
     if [ -n "$nvrtc" ]; then
         mkdir "$folder/nvrtc"
@@ -71,20 +72,30 @@ pack() {
 
 steps=()
 failures=0
+# When all has to be over.
+end=
+# What the results are of, where they go, and what the suites said.
+package= work= out= file= gpu= device= is_emulated= on_cuda= on_wgpu=
 
 # told STATUS NAME TEXT: remembers how a step ended.
 told() {
     steps+=("| $2 | $1 | $3 |")
     printf '\n--- %s: %s (%s)\n' "$2" "$1" "$3"
     if [ "$1" = FAILED ]; then failures=$((failures + 1)); fi
+    write_results
 }
 
-# step NAME COMMAND…: runs it, with its output in a file of its own and on the screen.
+# step SECONDS NAME COMMAND…: runs it for so long at most, with its output in a file of its own and on the screen.
 step() {
-    local name=$1 from=$SECONDS status=0
-    shift
-    printf '\n=== %s\n    %s\n' "$name" "$*"
-    "$@" > "$work/output" 2>&1 || status=$?
+    local limit=$1 name=$2 from=$SECONDS status=0
+    shift 2
+    if [ -n "$end" ] && [ $((end - SECONDS)) -lt "$limit" ]; then limit=$((end - SECONDS)); fi
+    if [ "$limit" -lt 5 ]; then
+        told "NOT RUN" "$name" "no time is left"
+        return
+    fi
+    printf '\n=== %s (%s s at most)\n    %s\n' "$name" "$limit" "$*"
+    timeout -k 5 "$limit" "$@" > "$work/output" 2>&1 || status=$?
     cat "$work/output" >> "$work/log"
     tail -n 40 "$work/output"
     local command=${*//$package\//}
@@ -92,6 +103,7 @@ step() {
     case $status in
         0) told passed "$name" "$took" ;;
         3) told "passed, goals missed" "$name" "$took" ;;
+        124 | 137) told FAILED "$name" "not over after $took" ;;
         *) told FAILED "$name" "exit status $status after $took" ;;
     esac
 }
@@ -101,13 +113,38 @@ counts() {
     sed -n 's/^test result: [a-zA-Z]*\. \(.*\); finished.*/\1/p' "$work/output" | tail -n 1
 }
 
+# What is known so far; of an emulation, nothing.
+write_results() {
+    if [ -n "$is_emulated" ]; then return; fi
+    local part
+    mkdir -p "$out"
+    {
+        printf '# %s\n\n' "$gpu"
+        printf 'Written by `gpu.sh run` on %s. %s\n\n' "$(date -u +%Y-%m-%d)" "$device"
+        printf '* %s\n' "$(tr '\n' ',' < "$package/BUILD" | sed 's/,$//; s/,/, /g')"
+        printf '* %s; %s; %s processors\n' "$(uname -sr)" \
+            "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)"
+        if command -v nvidia-smi > /dev/null; then
+            nvidia-smi --query-gpu=name,driver_version,pcie.link.gen.current,pcie.link.width.current,clocks.sm,clocks.mem,power.limit \
+                --format=csv,noheader | sed 's/^/* nvidia-smi (name, driver, PCIe generation and width, clocks, power limit): /'
+        fi
+        printf '* suite on CUDA: %s\n* suite on wgpu: %s\n\n' "${on_cuda:-not run}" "${on_wgpu:-not run}"
+        printf '| step | how it ended | |\n|---|---|---|\n'
+        printf '%s\n' "${steps[@]}"
+        for part in driver latency torture throughput connections faults soak; do
+            if [ -f "$work/$part.md" ]; then tail -n +2 "$work/$part.md"; fi
+        done
+    } > "$out/$file"
+}
+
 run() {
-    local messages=10000000 quick= soak= out=
+    local messages=10000000 quick= soak=
     while [ $# -gt 0 ]; do
         case $1 in
             --messages) messages=$2; shift ;;
             --quick) quick=--quick ;;
             --soak) soak=$2; shift ;;
+            --minutes) end=$((SECONDS + $2 * 60)); shift ;;
             --out) out=$2; shift ;;
             *) usage ;;
         esac
@@ -129,7 +166,7 @@ run() {
     mkdir -m 700 "$work/code" "$work/xdg"
     export RINGWORK_CACHE=$work/code XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work/xdg} RUST_BACKTRACE=0
 
-    local device status=0
+    local status=0
     device=$("$package/yardsticks" --device 2> "$work/why") || status=$?
     if [ $status -ne 0 ] && [ -d "$package/nvrtc" ] && [ -z "${RINGWORK_NVRTC:-}" ]; then
         # The machine has no NVRTC of its own: the packed one.
@@ -143,58 +180,48 @@ run() {
         exit 1
     fi
     echo "$device"
-    local name=${device#Device: }
-    name=${name%% (sm_*}
-    local is_emulated=
-    if [[ $name == *emulation* ]]; then is_emulated=yes; fi
+    gpu=${device#Device: }
+    gpu=${gpu%% (sm_*}
+    file=$(printf %s "$gpu" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' '-' | tr -s '-').md
+    if [[ $gpu == *emulation* ]]; then is_emulated=yes; fi
 
-    step "conformance, CUDA" env RINGWORK_BACKEND=cuda "$package/suite"
-    local on_cuda; on_cuda=$(counts)
-    local on_wgpu= adapter
-    if RINGWORK_BACKEND=wgpu "$package/doctor" > "$work/doctor" 2>&1; then
+    # What says most comes first, and what may bring the device down last.
+    local yardsticks=$package/yardsticks
+    step 60 "the driver beside kernels that stay" "$yardsticks" driver --out "$work/driver.md"
+    step 60 "latency" "$yardsticks" latency links $quick --out "$work/latency.md"
+    step 240 "torture of the slot protocol" "$yardsticks" torture --messages "$messages" --out "$work/torture.md"
+    step 240 "throughput" "$yardsticks" throughput kernels $quick --out "$work/throughput.md"
+    # Streams share the driver's queues, of which there are 8 unless this says otherwise.
+    step 120 "more queues of the driver's" env CUDA_DEVICE_MAX_CONNECTIONS=32 \
+        "$yardsticks" driver kernels $quick --out "$work/connections.md"
+    step 420 "conformance, CUDA" env RINGWORK_BACKEND=cuda "$package/suite"
+    on_cuda=$(counts)
+    step 180 "faults and recovery" "$yardsticks" faults --out "$work/faults.md"
+    local adapter
+    if RINGWORK_BACKEND=wgpu timeout 60 "$package/doctor" > "$work/doctor" 2>&1; then
         adapter=$(sed -n '/^a runtime takes/{n;s/^ *//;p;}' "$work/doctor")
         case $adapter in
             *llvmpipe* | *SwiftShader*) adapter="$adapter: software, not a GPU" ;;
         esac
-        step "conformance, wgpu" env RINGWORK_BACKEND=wgpu "$package/suite"
+        step 420 "conformance, wgpu" env RINGWORK_BACKEND=wgpu "$package/suite"
         on_wgpu="$(counts), on $adapter"
         printf 'on %s\n' "$adapter"
     else
         told "NOT RUN" "conformance, wgpu" "$(sed -n '/^wgpu/,/^$/p' "$work/doctor" | tr -s '\n ' ' ')"
     fi
-    step "torture of the slot protocol" "$package/yardsticks" torture --messages "$messages" --out "$work/torture.md"
-    step "latency, throughput" "$package/yardsticks" latency throughput kernels links $quick --out "$work/speed.md"
-    step "faults and recovery" "$package/yardsticks" faults --out "$work/faults.md"
     if [ -n "$soak" ]; then
-        step "soak" "$package/yardsticks" --soak "$soak" --out "$work/soak.md"
+        step "$((soak + 60))" "soak" "$yardsticks" --soak "$soak" --out "$work/soak.md"
     else
         told "NOT RUN" "soak" "asked for with --soak SECONDS"
     fi
 
-    local summary
-    summary=$(printf '| step | how it ended | |\n|---|---|---|\n'; printf '%s\n' "${steps[@]}")
-    printf '\n%s\n' "$summary"
+    printf '\n| step | how it ended | |\n|---|---|---|\n'
+    printf '%s\n' "${steps[@]}"
     if [ -n "$is_emulated" ]; then
         printf '\nThis was an emulation, not a GPU: it is no result, and none was written.\n'
     else
-        mkdir -p "$out"
-        local file; file=$out/$(printf %s "$name" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' '-' | tr -s '-').md
-        {
-            printf '# %s\n\n' "$name"
-            printf 'Written by `gpu.sh run` on %s. %s\n\n' "$(date -u +%Y-%m-%d)" "$device"
-            printf '* %s\n' "$(tr '\n' ',' < "$package/BUILD" | sed 's/,$//; s/,/, /g')"
-            printf '* %s; %s; %s processors\n' "$(uname -sr)" \
-                "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)"
-            if command -v nvidia-smi > /dev/null; then
-                nvidia-smi --query-gpu=name,driver_version,pcie.link.gen.current,pcie.link.width.current,clocks.sm,clocks.mem,power.limit \
-                    --format=csv,noheader | sed 's/^/* nvidia-smi (name, driver, PCIe generation and width, clocks, power limit): /'
-            fi
-            printf '* suite on CUDA: %s\n* suite on wgpu: %s\n\n%s\n' "$on_cuda" "${on_wgpu:-not run}" "$summary"
-            for part in torture speed faults soak; do
-                if [ -f "$work/$part.md" ]; then tail -n +2 "$work/$part.md"; fi
-            done
-        } > "$file"
-        printf '\nWritten: %s\n' "$file"
+        write_results
+        printf '\nWritten: %s\n' "$out/$file"
     fi
     if [ $failures -gt 0 ]; then
         cp "$work/log" ./gpu-run.log

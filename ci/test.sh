@@ -1,5 +1,5 @@
 #!/bin/bash
-# Tests everything that can be tested on one machine without a GPU. From a fresh Debian on, this is all there is to do:
+# Tests what is tested for each change, on one machine without a GPU. From a fresh Debian on, this is all there is to do:
 #
 #   ci/test.sh
 #

@@ -19,6 +19,7 @@ pub struct Gpu {
     /// As `sm_90`.
     pub architecture: String,
     pub stream: cuda::CUstream,
+    context: cuda::CUcontext,
     module: cuda::CUmodule,
 }
 
@@ -99,7 +100,7 @@ impl Gpu {
                 checked(cuda::cuModuleLoadData(&mut module, image.as_ptr().cast()), "cuModuleLoadData")?;
                 let name =
                     CStr::from_bytes_until_nul(&name).unwrap_or_default().to_string_lossy().into_owned();
-                return Ok(Self { name, architecture, stream, module });
+                return Ok(Self { name, architecture, stream, context, module });
             }
         }
         Err("the library's device is not among the driver's".to_owned())
@@ -118,28 +119,37 @@ impl Gpu {
         Ok(function)
     }
 
+    /// Makes the device current on a further thread.
+    pub fn enter(&self) -> Result<(), String> {
+        // SAFETY: the context is never released.
+        checked(unsafe { cuda::cuCtxSetCurrent(self.context) }, "cuCtxSetCurrent")
+    }
+
     /// Starts one block of 32 lanes.
     ///
     /// # Safety
     ///
     /// The function takes this parameter, and what it points to lives as long as the kernel runs.
     pub unsafe fn launch<P>(&self, function: cuda::CUfunction, parameter: &mut P) -> Result<(), String> {
+        // SAFETY: the caller's.
+        unsafe { self.launch_on(self.stream, function, parameter) }
+    }
+
+    /// As [`launch`](Self::launch), on another stream.
+    ///
+    /// # Safety
+    ///
+    /// As for [`launch`](Self::launch), and the stream exists.
+    pub unsafe fn launch_on<P>(
+        &self,
+        stream: cuda::CUstream,
+        function: cuda::CUfunction,
+        parameter: &mut P,
+    ) -> Result<(), String> {
         let mut parameters = [std::ptr::from_mut(parameter).cast::<c_void>()];
         // SAFETY: the caller's.
         let result = unsafe {
-            cuda::cuLaunchKernel(
-                function,
-                1,
-                1,
-                1,
-                32,
-                1,
-                1,
-                0,
-                self.stream,
-                parameters.as_mut_ptr(),
-                null_mut(),
-            )
+            cuda::cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, 0, stream, parameters.as_mut_ptr(), null_mut())
         };
         checked(result, "cuLaunchKernel")
     }
@@ -158,12 +168,20 @@ impl Gpu {
     }
 }
 
+// SAFETY: the driver's handles are not bound to a thread; its calls are thread-safe.
+unsafe impl Sync for Gpu {}
+
 /// Host memory that the device reaches, kept for as long as the process runs.
 #[derive(Clone, Copy)]
 pub struct Mapped {
     host: *mut c_void,
     pub device: u64,
 }
+
+// SAFETY: never freed, and accessed atomically.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
 
 impl Mapped {
     /// 512 bytes of zeros.

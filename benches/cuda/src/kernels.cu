@@ -37,10 +37,10 @@ extern "C" __global__ void __launch_bounds__(32) ping_pong(PingPong p) {
   u32 stamp = p.first;
   for (;;) {
     u64 granule = (u64)stamp << 32;
+    // Both loads are under way at the same time.
+    const u32 stop = lane == 0 ? rt_load_word(p.stop) : 0;
     if (lane < p.words) granule = rt_load_granule(p.input + lane);
-    // The stop word is asked for only while there is nothing to do.
     if (__any_sync(ALL_LANES, (u32)(granule >> 32) != stamp)) {
-      const u32 stop = lane == 0 ? rt_load_word(p.stop) : 0;
       if (__any_sync(ALL_LANES, stop != 0)) return;
       rt_sleep(0);
       continue;
@@ -59,4 +59,15 @@ struct Once {
 extern "C" __global__ void __launch_bounds__(32) once(Once p) {
   const u32 lane = threadIdx.x;
   if (lane < p.words) p.output[lane] = p.input[lane] + 1u;
+}
+
+struct Stay {
+  u64* begun;          // mapped
+  const u32* stop;     // mapped: not 0, and this ends
+};
+
+// Is there, and has nothing to do.
+extern "C" __global__ void __launch_bounds__(32) stay(Stay p) {
+  if (threadIdx.x == 0) rt_store_granule(p.begun, 1);
+  while (__any_sync(ALL_LANES, rt_load_word(p.stop) == 0)) rt_sleep(1000);
 }

@@ -6,12 +6,13 @@
 //! cargo run --release --manifest-path benches/cuda/Cargo.toml -- --compile
 //! ```
 //!
-//! The parts are `torture` (`--messages` of them, 10 million unless set), `latency`, `throughput`, `kernels`, `links` and
-//! `faults`; all of them unless some are named. `--quick` does little of each, `--device` only says what the device is.
-//! `--compile` needs no device: it compiles the yardsticks' kernels for sm_75, sm_80 and sm_90. Exits with 1 if anything
-//! was wrong, and with 3 if all was right but a goal was missed. On the emulation of `tests/cuda` everything runs, and no
-//! figure is shown.
+//! The parts are `driver`, `torture` (`--messages` of them, 10 million unless set), `latency`, `throughput`, `kernels`, `links`
+//! and `faults`; all of them unless some are named. `--quick` does little of each, `--device` only says what the device is.
+//! `--compile` needs no device: it compiles the yardsticks' kernels for sm_75, sm_80 and sm_90. `--out` is written behind
+//! each part; one that fails does not keep the next from running. Exits with 1 if anything was wrong, and with 3 if all was
+//! right but a goal was missed. On the emulation of `tests/cuda` everything runs, and no figure is shown.
 
+mod beside;
 mod faults;
 mod gpu;
 mod latency;
@@ -41,7 +42,7 @@ pub const HANDLER: &str = "fn on_message(m: Job) -> Job {
 /// What takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const PARTS: [&str; 6] = ["torture", "latency", "throughput", "kernels", "links", "faults"];
+const PARTS: [&str; 7] = ["driver", "torture", "latency", "throughput", "kernels", "links", "faults"];
 
 /// Numbers that look random, the same in every run.
 pub struct Random(u64);
@@ -138,8 +139,14 @@ fn run() -> Result<Report, String> {
         report.line("This is an emulation, not a GPU: what runs on it is checked, and no figure is shown.");
     }
     let quick = arguments.quick;
+    // Behind each part: whoever ends this program has what it had found.
+    let write = |report: &Report| match &arguments.out {
+        Some(out) => std::fs::write(out, report.text()).map_err(|error| format!("{out}: {error}")),
+        None => Ok(()),
+    };
     for part in &arguments.parts {
         let done = match part.as_str() {
+            "driver" => beside::measure(&gpu, &mut report),
             "torture" => torture::run(&runtime, arguments.messages, &mut report),
             "latency" => latency::measure(&runtime, &gpu, quick, &mut report),
             "throughput" => throughput::measure(&runtime, quick, &mut report),
@@ -148,24 +155,21 @@ fn run() -> Result<Report, String> {
             // The last one: what this program has on the device is lost with it.
             _ => faults::run(&runtime, &mut report),
         };
-        done.map_err(|error| format!("{part}: {error}"))?;
+        report.failed(part, done);
+        write(&report)?;
     }
     if let Some(seconds) = arguments.soak {
-        soak::run(&runtime, &gpu, seconds, &mut report).map_err(|error| format!("soak: {error}"))?;
+        let done = soak::run(&runtime, &gpu, seconds, &mut report);
+        report.failed("soak", done);
+        write(&report)?;
     }
     runtime.shutdown(PATIENCE).map_err(|error| error.to_string())?;
-    if let Some(out) = arguments.out {
-        let missed = report.missed;
-        let text = report.into_text();
-        std::fs::write(&out, text).map_err(|error| format!("{out}: {error}"))?;
-        report = Report::new(false);
-        report.missed = missed;
-    }
     Ok(report)
 }
 
 fn main() -> ExitCode {
     match run() {
+        Ok(report) if report.failures > 0 => ExitCode::FAILURE,
         Ok(report) if report.missed > 0 => ExitCode::from(3),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,11 +7,13 @@ pub struct Report {
     pub is_emulated: bool,
     text: String,
     pub missed: usize,
+    /// Parts that came to no good end.
+    pub failures: usize,
 }
 
 impl Report {
     pub fn new(is_emulated: bool) -> Self {
-        Self { is_emulated, text: String::new(), missed: 0 }
+        Self { is_emulated, text: String::new(), missed: 0, failures: 0 }
     }
 
     pub fn line(&mut self, line: impl AsRef<str>) {
@@ -75,7 +77,15 @@ impl Report {
         self.line(format!("* **{judged}**: {goal} (found {found:.2})"));
     }
 
-    pub fn into_text(self) -> String {
-        self.text
+    /// How a part ended, if not well.
+    pub fn failed(&mut self, part: &str, done: Result<(), String>) {
+        if let Err(error) = done {
+            self.failures += 1;
+            self.line(format!("\n**FAILED**: {part}: {error}"));
+        }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }

@@ -55,7 +55,8 @@
 //!    waiting callers at once, with its cause; the state is as before the message (tables keep what it wrote), the
 //!    message is a dead letter, and the [restart policy](RestartPolicy) decides what comes next: unless one is set, the
 //!    kernel fails.
-//! 7. **Memory is bounded** by the capacities asked for.
+//! 7. **Memory is bounded** by the capacities asked for. The one exception are links that lead back: where handlers
+//!    send more messages into their own cycle than they take out of it, the cycle holds them.
 //!
 //! # Time-outs
 //!
@@ -80,7 +81,7 @@
 //! | `cuda` | the CUDA backend, which needs NVIDIA's driver to run, and NVRTC unless the cache has what it runs; nothing of CUDA to build |
 //!
 //! Where there is no machine code (the feature is off, Cranelift does not know the processor, or a handler is too large
-//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 30 to 70 times slower
+//! with all its calls inlined), the interpreter runs a handler: with the same results, and about 30 to 90 times slower
 //! where it has something to compute. [`Telemetry::engine`] says so, and why.
 //!
 //! | backend | in this version |
@@ -89,10 +90,11 @@
 //! | [`Wgpu`](BackendKind::Wgpu) | WGSL handlers on what Vulkan, Metal or Direct3D 12 reach, in rounds of messages; states and tables stay on the device; native kernels run on the CPU |
 //! | [`Cuda`](BackendKind::Cuda) | WGSL handlers as CUDA C++ in a kernel that stays on an NVIDIA GPU while there are messages; compiled and emulated, not yet run on a GPU |
 //!
-//! Messages over a link go through the host. They stay on the device ([`Telemetry::arrived`] counts them) if both kernels are
-//! on one wgpu or CUDA device, and the next one is free, has room, and has no tables: through wgpu in the next kernel's
-//! round of the same submission, on CUDA in its ring. On CUDA the first kernel must have one output with one link, besides,
-//! and the next no instances; of several that link to one, one at a time sends this way.
+//! Messages over a link go through the host, unless both kernels are on one wgpu or CUDA device; then they may stay there
+//! ([`Telemetry::arrived`] counts them), through wgpu in the next kernel's round of the same submission, on CUDA in its ring.
+//! They do if the first kernel has one output with one link and, through wgpu, does not reply; if the next one has no tables
+//! and, on CUDA, no instances, [blocks or rejects](Backpressure) when it is full, and is in no cycle of links; and as long as
+//! it is free and has room for all that may come. Of several CUDA kernels that link to one, one at a time sends this way.
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
 //! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the
@@ -124,7 +126,7 @@
 //!
 //! The first four may import each other, each of the others only what stands above it; `ci/imports.sh` checks that.
 
-#![deny(missing_docs)]
+#![deny(missing_docs, missing_debug_implementations)]
 
 extern crate self as ringwork;
 

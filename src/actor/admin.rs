@@ -20,8 +20,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// After its time-out, `terminate` gives a handler this long to notice that it has been stopped.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
-/// … and at least this long, even if the time is long over: so that whoever reads what has begun sees what was said
-/// before the last look that missed the stop word. No processor keeps a write to itself for so long.
+/// At least so long after the stop word is set, even if the time is long over, what has begun is not counted: the handler's
+/// last store before its last look at the word is to be seen. No processor keeps a write to itself for so long.
 const NOTICE: Duration = Duration::from_millis(1);
 
 /// What became of a kernel's messages at its end.

@@ -40,6 +40,18 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping it gives the reply up"]
 pub struct Pending<Out: Message>(PendingState<Out>);
 
+impl<Out: Message> std::fmt::Debug for Pending<Out> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = match &self.0 {
+            PendingState::Ready(_) => "ready",
+            PendingState::Failed(_) => "failed",
+            PendingState::Waiting(_) => "waiting",
+            PendingState::Done => "taken",
+        };
+        f.debug_tuple("Pending").field(&format_args!("{state}")).finish()
+    }
+}
+
 enum PendingState<Out: Message> {
     /// The handler ran before `request` returned.
     Ready(Out),

@@ -110,7 +110,9 @@ impl RuntimeBuilder {
             let setting = options.adapter_setting;
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("{setting} is empty, but must be an index, a UUID, or a part of a name"),
+                format!(
+                    "{setting} is empty, but must be an index, a UUID, a PCI address, or a part of a name"
+                ),
             ));
         }
         Ok((wanted, options))

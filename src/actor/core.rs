@@ -12,7 +12,7 @@ use super::telemetry::{DeadLetterReason, Histogram, Telemetry};
 use crate::backend::{Fault, Port, PortControl, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{AnyOutlet, Backpressure, Plain, Queue, RestartPolicy, RestartState};
-use crate::message::{Message, Priority, Token};
+use crate::message::{Layout, Message, Priority, Token};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Guarded, Mutex, Ordering, lock, thread_local};
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
@@ -132,6 +132,8 @@ pub(super) struct Facts<In, Out> {
     pub(super) overlaps: bool,
     /// How to get another port when the device is lost.
     pub(super) relaunch: Option<Relaunch>,
+    /// The Rust type of its state, where one was given.
+    pub(super) state: Option<&'static Layout>,
     /// What runs the handler.
     pub(super) engine: &'static str,
     pub(super) launched: Instant,

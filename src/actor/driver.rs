@@ -439,7 +439,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // Outside of the mailbox's lock: a link's lock is held while its target's mailbox is locked, and the target
         // may be this kernel or one before it.
         let mut into_cycles = 0;
-        // First: a round whose values go through the host may have come back with one before it whose values did not.
+        // Before those that go through the host: values that were passed on the device are of earlier rounds.
         port.pass_on(&mut |completion| match completion {
             Completion::Passed { output, count } => self.outlets[output].1.count_passed(count),
             Completion::Emit { token, output, value } => {

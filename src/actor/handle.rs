@@ -118,6 +118,10 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// Sends a message, waiting for room if the kernel's strategy is to block. An idle kernel's handler may run on
     /// the calling thread.
     ///
+    /// A kernel that replies puts the reply into its reply queue, for [`recv`](Self::recv); if nobody takes them, a full queue
+    /// [holds the kernel up](crate::RingKernel::output_capacity), then the mailbox fills, and this waits. Who does not want
+    /// the replies says [`discard_reply`](Options::discard_reply) to [`send_with`](Self::send_with).
+    ///
     /// # Errors
     ///
     /// The message and why it was not taken.
@@ -175,8 +179,8 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// # Errors
     ///
-    /// The first message that was not taken, why, how many were before it, and those that had been taken from the iterator
-    /// after it: up to 31; for a kernel on a device up to 1,023, or as many as its mailbox had room for.
+    /// The first message that was refused and why, how many were sent before it, and those already drawn from the iterator
+    /// behind it: up to 31; for a kernel on a device up to 1,023, or as many as its mailbox had room for.
     ///
     /// # Example
     ///
@@ -446,8 +450,9 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// # Errors
     ///
-    /// [invalid](Error::is_invalid) if the kernel has no state, its state is of another size than `S`, or it is a host
-    /// kernel; [timed out](Error::is_timed_out) if a handler runs for five seconds; [deadlock](Error::is_deadlock) from
+    /// [invalid](Error::is_invalid) if the kernel has no state, its state is of another size than `S`, or has other fields
+    /// as far as its Rust type is known ([`initial_state`](crate::RingKernel::initial_state), or a native function's), or it
+    /// is a host kernel; [timed out](Error::is_timed_out) if a handler runs for five seconds; [deadlock](Error::is_deadlock) from
     /// inside its own handler; [device lost](Error::is_device_lost); [terminated](Error::is_terminated).
     pub fn read_state<S: DeviceMessage>(&self) -> Result<S> {
         Ok(self.read_states()?.swap_remove(0))
@@ -477,6 +482,16 @@ impl<In: Message, Out: Message> Handle<In, Out> {
                     self.name(),
                     bytes.len() / count,
                     S::LAYOUT.name
+                ),
+            ));
+        }
+        if let Some(state) = self.0.facts.state.filter(|state| state.fields != S::LAYOUT.fields) {
+            let (found, asked) = (state.name, S::LAYOUT.name);
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "the state of kernel `{}` is a `{found}`, whose fields are not those of this `{asked}`",
+                    self.name()
                 ),
             ));
         }
@@ -521,6 +536,12 @@ impl Snapshot {
 
 /// Receives replies until the kernel has ended; made by [`Handle::iter`].
 pub struct Replies<'a, In, Out>(&'a Handle<In, Out>);
+
+impl<In: Message, Out: Message> std::fmt::Debug for Replies<'_, In, Out> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Replies").field(self.0).finish()
+    }
+}
 
 impl<In: Message, Out: Message> Iterator for Replies<'_, In, Out> {
     type Item = Out;

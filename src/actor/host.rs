@@ -22,8 +22,8 @@ struct Hand<In: Message, Out: Message> {
     core: Arc<Core<In, Out>>,
     /// Token of the last message received; emitted values carry it.
     token: Token,
-    /// The message in hand makes room in a cycle of links for one that is sent into it, and none has been yet.
-    makes_room: bool,
+    /// Values that may still go into cycles of links, whatever room there is: as many as were declared for one message.
+    free: usize,
 }
 
 /// What is left to do outside of the mailbox's lock once a message has ended.
@@ -56,8 +56,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         live_inside(self.facts.id);
         while self.wait_active() {
-            let mut context =
-                Context::new(Box::new(Hand { core: self.clone(), token: 0, makes_room: false }));
+            let mut context = Context::new(Box::new(Hand { core: self.clone(), token: 0, free: 0 }));
             match catch_unwind(AssertUnwindSafe(|| function(&mut context))) {
                 Ok(()) => {
                     let ended = self.commit(&mut lock(&self.mailbox));
@@ -245,7 +244,8 @@ impl<In: Message, Out: Message> Hand<In, Out> {
         let mut mailbox = lock(&core.mailbox);
         let ended = core.commit(&mut mailbox);
         let next = if mailbox.runs() { mailbox.pop() } else { None };
-        self.makes_room = next.is_some();
+        let leads_back = |(_, outlet): &(String, Arc<dyn AnyOutlet>)| outlet.leads_back();
+        self.free = if next.is_some() { core.outlets.iter().map(leads_back).sum() } else { 0 };
         let next = next.map(|slot| {
             self.token = slot.meta.token;
             let envelope = core.envelope(&slot.meta, slot.payload);
@@ -266,7 +266,7 @@ impl<In: Message, Out: Message> Hand<In, Out> {
         if outlet.admit() == 0 {
             return Ok(false);
         }
-        if self.makes_room || !outlet.leads_back() {
+        if self.free > 0 || outlet.leads_back() == 0 {
             return Ok(true);
         }
         let mailbox = lock(&self.core.mailbox);
@@ -384,7 +384,9 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                 ),
             ));
         }
-        self.makes_room &= !outlet.leads_back();
+        if outlet.leads_back() > 0 {
+            self.free = self.free.saturating_sub(1);
+        }
         Ok(())
     }
 

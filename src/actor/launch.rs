@@ -192,6 +192,7 @@ pub(super) fn launch<In: Message, Out: Message>(
         dispatched,
         overlaps: engine.port.as_ref().is_some_and(|port| port.overlaps()),
         relaunch,
+        state: settings.initial_state.as_ref().map(|(layout, _)| *layout).or(settings.native_state),
         engine: engine_name,
         launched,
     };
@@ -271,6 +272,14 @@ fn plan_wgsl<In, Out>(
         instance_at: settings.instances.and_then(|_| settings.instance_field_offset(name, plain.input).ok()),
     })?;
     let program = &*handler.program;
+    let why = if program.has_state() {
+        Some("a handler with a state runs for one message after the other")
+    } else {
+        (!program.writes_tables).then_some("the handler writes no table")
+    };
+    if let Some(why) = why.filter(|_| settings.unordered_writes) {
+        return Err(invalid(name, format!("unordered_writes: {why}")));
+    }
     let shape = shape_of(name, program.has_state(), plain.input, settings)?;
     let shape = match shape {
         Shape::Stateless if program.writes_tables && !settings.unordered_writes => Shape::Serial,

@@ -4,8 +4,8 @@
 //! the link's box takes what the next mailbox cannot. What must be bounded is the number of messages in the whole
 //! cycle, and it is, where they enter it: a sender outside waits until there are fewer than the cycle's mailboxes
 //! hold together. A handler that may send more than one message into its cycle reserves the others before it runs. A host
-//! kernel's function sends one for each message that it receives; before each further one it waits until the cycle has
-//! room, or is told that it waits for itself.
+//! kernel's function sends what was declared for each message that it receives; before each further one it waits until the
+//! cycle has room, or is told that it waits for itself.
 
 use super::any_kernel::AnyKernel;
 use crate::kernel::Credits;

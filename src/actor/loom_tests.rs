@@ -111,6 +111,7 @@ impl World {
             dispatched: false,
             overlaps: false,
             relaunch: None,
+            state: None,
             engine: "model",
             launched: Instant::now(),
         };

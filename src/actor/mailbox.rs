@@ -112,7 +112,8 @@ pub(crate) struct Mailbox<In, Out> {
     pub restarted: VecDeque<Instant>,
     /// The way into the port for what kernels of its device emit.
     pub entry: Option<Arc<dyn Entry>>,
-    /// Messages that rounds which this is open for may bring: until they are over nothing is given to the port.
+    /// Places kept for messages that other kernels' rounds may still deliver on the device: while there are some, nothing is
+    /// fed to the port.
     pub awaited: usize,
     /// Messages that came that way.
     pub arrived: u64,

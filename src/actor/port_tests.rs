@@ -116,6 +116,7 @@ fn kernel(
         dispatched,
         overlaps: false,
         relaunch: None,
+        state: None,
         engine: "awkward",
         launched: Instant::now(),
     };

@@ -77,7 +77,7 @@ pub struct WorkgroupLimits {
 ///
 /// # Example
 ///
-/// Its index chooses it for a runtime; so does its UUID, or a part of its name that no other one has. A runtime that has
+/// Its index chooses it for a runtime; so does its UUID, its PCI address, or a part of its name that no other one has. A runtime that has
 /// another one can still use it, for [a kernel](crate::RingKernel::on) and [its buffers](crate::Runtime::buffer_on).
 ///
 /// ```

@@ -120,7 +120,7 @@ pub(crate) fn check(kind: BackendKind) -> Result<()> {
 /// What is asked of a device.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceOptions {
-    /// The adapter: its index, its UUID, or a part of its name.
+    /// The adapter: its index, its UUID, its PCI address, or a part of its name.
     pub adapter: Option<String>,
     /// What said so, for errors.
     pub adapter_setting: &'static str,

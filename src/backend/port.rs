@@ -336,8 +336,8 @@ pub(crate) trait Port: Send {
         None
     }
     /// What was popped is in the books. Hands what went over links on the device to the kernels there: a
-    /// [`Completion::Passed`] says what is about to go, and [`Completion::Emit`]s of the same values that nobody is there.
-    /// These come before all [`Completion::Emit`]s that were popped.
+    /// [`Completion::Passed`] counts the values that are about to be handed over, [`Completion::Emit`]s give those back whose
+    /// kernel is gone. They are of earlier messages than all [`Completion::Emit`]s that were popped.
     fn pass_on(&mut self, _sink: &mut dyn FnMut(Completion<'_>)) {}
     /// All that was emitted by what was popped is where it goes.
     fn all_is_out(&mut self) {}

@@ -194,7 +194,7 @@ impl<T: bytemuck::Pod> UnifiedBuffer<T> {
         Ok(Elements::new(self.host()?))
     }
 
-    /// A part of the buffer, which can do what the whole can.
+    /// A part of the buffer, to be read and written on the host and named in messages by itself.
     ///
     /// # Errors
     ///

@@ -209,7 +209,8 @@ impl ComputeKernel {
     /// [view](UnifiedBuffer::host) of it; [rejected](Error::is_rejected),
     /// with the place of its declaration, for a variable that no buffer is bound to, or one whose elements are
     /// different; [failed](Error::is_failed) if an invocation used up its [budget](Self::loop_budget): what the buffers
-    /// hold then is not defined; [terminated](Error::is_terminated) after a shutdown; [device lost](Error::is_device_lost)
+    /// hold then is not defined; [timed out](Error::is_timed_out) if another thread has a view of a buffer for five seconds;
+    /// [terminated](Error::is_terminated) after a shutdown; [device lost](Error::is_device_lost)
     /// and [unavailable](Error::is_unavailable).
     pub fn dispatch(&self, groups: [u32; 3]) -> Result<Dispatch> {
         self.orchestrator.check_open()?;

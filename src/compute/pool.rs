@@ -88,7 +88,7 @@ pub struct PoolStatistics {
     pub buffers: usize,
     /// Buffers that have been made, with those that are still there.
     pub allocations: u64,
-    /// … of these, those that got a block that was there already.
+    /// Of these, buffers that got a block that was there already.
     pub reused: u64,
     /// Blocks that were allocated from the device.
     pub device_allocations: u64,

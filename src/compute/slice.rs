@@ -11,7 +11,7 @@ use std::ops::Range;
 
 /// Some elements of a [`UnifiedBuffer`], next to each other; [`UnifiedBuffer::slice`] makes it.
 ///
-/// Its calls are the buffer's, for its own elements; those that write mark, and send, no others.
+/// Its calls are those of the buffer with the same names, for its own elements; those that write mark, and send, no others.
 ///
 /// # Example
 ///

@@ -27,6 +27,12 @@ pub struct Context<In, Out> {
     port: Box<dyn HostPort<In, Out>>,
 }
 
+impl<In, Out> std::fmt::Debug for Context<In, Out> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("kernel", &self.port.name()).finish_non_exhaustive()
+    }
+}
+
 impl<In: Message, Out: Message> Context<In, Out> {
     pub(crate) fn new(port: Box<dyn HostPort<In, Out>>) -> Self {
         Self { port }
@@ -61,8 +67,9 @@ impl<In: Message, Out: Message> Context<In, Out> {
     /// [blocks](crate::Backpressure::Block); else a value is dropped then, which is `Ok` and counted in
     /// [`Telemetry::dropped_replies`](crate::Telemetry::dropped_replies).
     ///
-    /// If links lead from the output back to this kernel, one value for each message that was received always goes.
-    /// Before others, this waits while the cycle of links has as many messages as its mailboxes hold together.
+    /// If links lead from the output back to this kernel, as many values as were declared for one message always go for each
+    /// that is received. Before others, this waits while the cycle of links has as many messages as its mailboxes hold
+    /// together.
     ///
     /// # Errors
     ///

@@ -57,6 +57,17 @@ pub struct RingKernel<In, Out> {
     pub(crate) settings: Settings,
 }
 
+impl<In, Out> std::fmt::Debug for RingKernel<In, Out> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &self.body {
+            Body::Wgsl { .. } => "wgsl",
+            Body::Native { .. } => "native",
+            Body::Host(_) => "host",
+        };
+        f.debug_struct("RingKernel").field("name", &self.name).field("kind", &kind).finish_non_exhaustive()
+    }
+}
+
 /// The function of a host kernel.
 pub(crate) type HostFunction<In, Out> = Arc<dyn Fn(&mut Context<In, Out>) + Send + Sync>;
 
@@ -472,7 +483,8 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     }
 
     /// Says that the order of the handler's table writes does not matter, so that a WGSL handler without state that
-    /// writes tables may run for many messages at once; unless this is set, it runs for one after the other.
+    /// writes tables may run for many messages at once; unless this is set, it runs for one after the other. A handler with a
+    /// state, or that writes no table, is refused at launch.
     pub fn unordered_writes(mut self) -> Self {
         self.settings.unordered_writes = true;
         self

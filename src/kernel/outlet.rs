@@ -101,8 +101,8 @@ pub(crate) trait AnyOutlet: Onward {
     fn will_deliver(&self) -> bool;
     /// Keeps everybody from delivering.
     fn pause(&self) -> Paused<'_>;
-    /// Is it linked to a kernel that is in one cycle with its own?
-    fn leads_back(&self) -> bool;
+    /// Values that one message may send here, if it is linked to a kernel that is in one cycle with its own; else none.
+    fn leads_back(&self) -> usize;
     /// For links that are part of a cycle: values waiting on them, and values a message may add to them.
     fn in_cycles(&self) -> (usize, usize);
     /// Marks the links to these kernels as part of a cycle.
@@ -326,8 +326,9 @@ macro_rules! any_outlet {
             fn pause(&self) -> Paused<'_> {
                 lock(&self.0.delivering)
             }
-            fn leads_back(&self) -> bool {
-                self.0.is_linked() && lock(&self.0.links).iter().any(|link| link.in_cycle)
+            fn leads_back(&self) -> usize {
+                let leads_back = self.0.is_linked() && lock(&self.0.links).iter().any(|link| link.in_cycle);
+                if leads_back { self.0.max_per_message } else { 0 }
             }
             fn in_cycles(&self) -> (usize, usize) {
                 let links = lock(&self.0.links);

@@ -171,12 +171,12 @@ fn doctor_says_what_is_wrong_with_the_environment() {
         (
             "RINGWORK_ADAPTER",
             "",
-            "RINGWORK_ADAPTER is empty, but must be an index, a UUID, or a part of a name",
+            "RINGWORK_ADAPTER is empty, but must be an index, a UUID, a PCI address, or a part of a name",
         ),
         (
             "RINGWORK_ADAPTER",
             " ",
-            "RINGWORK_ADAPTER is empty, but must be an index, a UUID, or a part of a name",
+            "RINGWORK_ADAPTER is empty, but must be an index, a UUID, a PCI address, or a part of a name",
         ),
     ] {
         let (code, diagnosis) = self::diagnosis(&[(variable, value)]);

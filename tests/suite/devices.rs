@@ -86,7 +86,7 @@ fn an_adapter_without_a_name_is_refused() {
     for empty in ["", " ", "\t"] {
         for kind in [BackendKind::Auto, BackendKind::Cpu] {
             let builder = Runtime::builder().backend(kind).adapter(empty);
-            let text = "adapter is empty, but must be an index, a UUID, or a part of a name";
+            let text = "adapter is empty, but must be an index, a UUID, a PCI address, or a part of a name";
             refused(builder.choice(), Error::is_invalid, text);
             refused(builder.build(), Error::is_invalid, text);
         }

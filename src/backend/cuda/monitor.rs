@@ -50,7 +50,7 @@ pub struct GpuSample {
     pub throttle_reasons: Option<Vec<String>>,
     /// Errors of its memory since the driver was loaded that were corrected.
     pub ecc_corrected: Option<u64>,
-    /// … and that could not be.
+    /// Errors of its memory since the driver was loaded that could not be corrected.
     pub ecc_uncorrected: Option<u64>,
     /// Critical errors (Xid) that the driver has reported of it since the monitor was started. Told on Linux only.
     pub xid_count: Option<u64>,

@@ -355,6 +355,8 @@ fn host_kernels_keep_their_state_to_themselves() {
     refused(kernel.snapshot(), Error::is_invalid, wanted);
 }
 
+ringwork::message! { struct Share { part: f32 } }
+
 #[test]
 fn a_state_is_read_as_what_it_is() {
     let runtime = runtime();
@@ -364,6 +366,14 @@ fn a_state_is_read_as_what_it_is() {
         kernel.read_state::<super::Ask>(),
         Error::is_invalid,
         "the state of kernel `k` has 4 bytes, but `Ask` has 8",
+    );
+    let known = RingKernel::<Reply, Total>::wgsl("known", super::SUM).initial_state(Total { sum: 7 });
+    let known = runtime.launch(known).unwrap();
+    assert_eq!(known.read_state::<Total>().unwrap(), Total { sum: 7 });
+    refused(
+        known.read_state::<Share>(),
+        Error::is_invalid,
+        "the state of kernel `known` is a `Total`, whose fields are not those of this `Share`",
     );
     let echo = runtime.launch(RingKernel::<Reply, Reply>::wgsl("echo", ECHO)).unwrap();
     refused(echo.read_state::<Total>(), Error::is_invalid, "kernel `echo` has no state");

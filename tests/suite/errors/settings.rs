@@ -239,6 +239,17 @@ fn settings_of_wgsl_handlers_do_not_apply_to_other_kernels() {
         Error::is_invalid,
         "kernel `k`: unordered_writes: only a WGSL handler has tables",
     );
+    launch_refused(
+        echo().unordered_writes(),
+        Error::is_invalid,
+        "kernel `k`: unordered_writes: the handler writes no table",
+    );
+    let text = "fn on_message(m: Ask, s: ptr<function, Total>) -> Total { return *s; }";
+    launch_refused(
+        RingKernel::<Ask, Total>::wgsl("k", text).initial_state(Total::default()).unordered_writes(),
+        Error::is_invalid,
+        "kernel `k`: unordered_writes: a handler with a state runs for one message after the other",
+    );
 }
 
 #[test]

@@ -42,8 +42,8 @@ enum {
 // What RINGWORK_EMULATION asks for.
 struct Seeds {
   bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false, time_limit = false, no_registration = false,
-       reset_complains = false, reset_fails = false;
-  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, memory = 2048;
+       reset_complains = false, reset_fails = false, one_queue = false;
+  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, claims = 0, memory = 2048;
   Seeds() {
     const char* text = getenv("RINGWORK_EMULATION");
     std::string rest = text ? text : "";
@@ -65,6 +65,7 @@ struct Seeds {
       no_times |= one == "no-times";
       time_limit |= one == "time-limit";
       no_registration |= one == "no-registration";
+      one_queue |= one == "one-queue";
       reset_complains |= one == "reset-complains";
       reset_fails |= one == "reset-fails";
       number("error=", error);
@@ -73,6 +74,7 @@ struct Seeds {
       number("stall=", stall);
       number("lost=", lost);
       number("units=", units);
+      number("claims=", claims);
       number("memory=", memory);
     }
   }
@@ -357,6 +359,8 @@ struct Stream {
   std::condition_variable changed;
   std::deque<std::function<void()>> queue;
   bool is_busy = false, is_over = false;
+  // Of the work that it was given, how much there was, and how much is done.
+  unsigned long long given = 0, done = 0;
   std::thread thread;
   // Where work goes while it is recorded; of the one thread that uses the stream then.
   Graph* recording = nullptr;
@@ -364,6 +368,7 @@ struct Stream {
   void push(std::function<void()> work) {
     std::lock_guard<std::mutex> lock(mutex);
     queue.push_back(std::move(work));
+    given++;
     if (!thread.joinable()) thread = std::thread([this] { run(); });
     changed.notify_all();
   }
@@ -380,6 +385,7 @@ struct Stream {
       work();
       lock.lock();
       is_busy = false;
+      done++;
       changed.notify_all();
     }
   }
@@ -415,6 +421,30 @@ void wait_for_all() {
       usleep(50);
     }
   }
+}
+
+// What waits until all is done that the streams have been given up to now, but for one of them.
+std::function<void()> after_all(Stream* but) {
+  std::vector<std::pair<Stream*, unsigned long long>> before;
+  std::lock_guard<std::mutex> lock(streams_mutex);
+  for (Stream* stream : streams) {
+    if (stream == but) continue;
+    std::lock_guard<std::mutex> lock(stream->mutex);
+    before.push_back({stream, stream->given});
+  }
+  return [before] {
+    for (auto [stream, given] : before) {
+      for (;;) {
+        {
+          std::lock_guard<std::mutex> lock(streams_mutex);
+          if (streams.count(stream) == 0) break;
+          std::lock_guard<std::mutex> own(stream->mutex);
+          if (stream->done >= given) break;
+        }
+        usleep(50);
+      }
+    }
+  };
 }
 
 // Bytes of device memory that are allocated, and how many at each address.
@@ -528,7 +558,7 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
     case 6: case 7: *value = 65535; break;
     case 8: *value = 48 << 10; break;      // bytes of shared memory of a block
     case 10: *value = 32; break;    // lanes of a warp
-    case 16: *value = (int)seeds().units; break;  // multiprocessors
+    case 16: *value = (int)(seeds().claims ? seeds().claims : seeds().units); break;  // multiprocessors
     case 17: *value = seeds().time_limit; break;  // kernel time limit
     case 18: *value = 0; break;     // integrated
     case 19: *value = 1; break;     // maps host memory
@@ -787,11 +817,15 @@ API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned 
                        is_resident ? emulated::STACK : emulated::SMALL_STACK, [&] { run(copy.data()); });
     launch = nullptr;
     units().leave(part, unit);
+    // It has said that it is over, and is not quite.
+    if (seeds().one_queue) usleep(5000);
   };
   Stream* to = (Stream*)stream;
   if (to->recording) {
     to->recording->work.push_back(std::move(work));
   } else {
+    // What has to wait for work of its own stream waits in the queue, for what is before it there.
+    if (seeds().one_queue && !to->is_idle()) to->push(after_all(to));
     to->push(std::move(work));
   }
   return SUCCESS;
@@ -815,6 +849,7 @@ API int cuEventDestroy_v2(void* event) {
 
 API int cuEventRecord(void* event, void* stream) {
   CHECK();
+  if (seeds().one_queue) ((Stream*)stream)->push(after_all((Stream*)stream));
   ((Stream*)stream)->push([event] {
     const auto now = std::chrono::steady_clock::now().time_since_epoch();
     ((Event*)event)->ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();

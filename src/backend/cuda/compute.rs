@@ -67,9 +67,9 @@ impl Turn {
     /// # Safety
     ///
     /// As in [`begin`](Self::begin).
-    unsafe fn end(&self) -> Result<Option<Duration>, driver::Refusal> {
+    unsafe fn end(&self, gpu: &Gpu) -> Result<Option<Duration>, driver::Refusal> {
         // SAFETY: the stream exists as long as this.
-        unsafe { driver::wait(self.stream.0)? };
+        unsafe { gpu.wait(self.stream.0)? };
         let Some([begun, ended]) = self.events else { return Ok(None) };
         // SAFETY: as above, and the events, to which the stream has come.
         unsafe { driver::time_between(begun.0, ended.0).map(Some) }
@@ -124,7 +124,7 @@ impl DeviceKernel for CudaKernel {
         let is_warm = self.code.is_warm.load(Ordering::Relaxed);
         let has_begun = if is_warm { begin() } else { gpu.quietly(begin) };
         // SAFETY: as above.
-        let done = has_begun.and_then(|()| unsafe { turn.end() });
+        let done = has_begun.and_then(|()| unsafe { turn.end(gpu) });
         self.code.is_warm.store(true, Ordering::Relaxed);
         gpu.dispatches.fetch_sub(1, Ordering::Relaxed);
         gpu.give_room_of(self.part);

@@ -42,6 +42,7 @@ impl Refusal {
                 | R::CUDA_ERROR_FILE_NOT_FOUND
                 | R::CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED
                 | R::CUDA_ERROR_NOT_PERMITTED
+                | R::CUDA_ERROR_OPERATING_SYSTEM
         )
     }
 }

@@ -4,10 +4,10 @@
 //! [quietly](Gpu::quietly): all kernels leave the device first, and come back afterwards; their states and messages stay
 //! where they are meanwhile.
 
-use super::driver::{self, CUcontext, CUdevice, CUdeviceptr, CUstream, Refusal};
+use super::driver::{self, CUcontext, CUdevice, CUdeviceptr, CUresult, CUstream, Refusal};
 use super::host::{self, HostMemory, Mapped, Remains};
 use super::kernel::Code;
-use super::lane::Lane;
+use super::lane::{Lane, rest};
 use super::nvrtc::NoCode;
 use super::room::{Part, Room, Who};
 use super::watch::Watch;
@@ -23,6 +23,8 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Between the loss of a device and the reset of its context: whoever had looked at the loss just before makes the call by
 /// then that he was about to make.
 const ASIDE: Duration = Duration::from_millis(20);
+/// What is not over by then may be behind a kernel that stays, in one of the driver's queues, which streams share.
+pub(super) const WAY: Duration = Duration::from_millis(10);
 /// How often a dispatch looks whether there is room for it.
 const ROOM_STEP: Duration = Duration::from_micros(100);
 /// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
@@ -247,7 +249,7 @@ impl Gpu {
     pub fn has_room_for(&self, who: Who, part: Part) -> bool {
         let has_room = lock(&self.room).enter(who, part, Instant::now());
         if !has_room {
-            self.watch.make_room(|| lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
+            self.make_way();
         }
         has_room
     }
@@ -273,6 +275,32 @@ impl Gpu {
             }
             std::thread::sleep(ROOM_STEP);
         }
+    }
+
+    /// Asks kernels to leave, those with nothing to do first: something waits, as it seems for them.
+    pub fn make_way(&self) {
+        self.watch.make_room(|| lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
+    }
+
+    /// Waits for all that was given to a stream, and has kernels leave that may be in its way.
+    ///
+    /// # Safety
+    ///
+    /// The stream exists, and its context is this thread's.
+    pub unsafe fn wait(&self, stream: CUstream) -> Result<(), Refusal> {
+        let (begun, mut patience) = (Instant::now(), WAY);
+        // SAFETY: the caller's.
+        while !unsafe { driver::is_over(stream) }? {
+            if self.is_lost() {
+                return Err(Refusal(CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE));
+            }
+            if begun.elapsed() >= patience {
+                self.make_way();
+                patience *= 2;
+            }
+            rest(begun);
+        }
+        Ok(())
     }
 
     /// Takes room where there is more than enough: what is done quietly.
@@ -439,7 +467,7 @@ impl Gpu {
             // SAFETY: so many bytes are the memory's; the stream is this device's.
             unsafe {
                 driver::clear(memory.address, memory.size, copies.stream.0)?;
-                driver::wait(copies.stream.0)
+                self.wait(copies.stream.0)
             }
         })
     }
@@ -465,7 +493,7 @@ impl Gpu {
                     copies.staging.bytes().copy_from_nonoverlapping(part.as_ptr(), part.len());
                     let from = copies.staging.bytes().cast();
                     driver::upload(to.address + at as u64, from, part.len(), copies.stream.0)?;
-                    driver::wait(copies.stream.0)?;
+                    self.wait(copies.stream.0)?;
                 }
             }
             Ok(())
@@ -481,7 +509,7 @@ impl Gpu {
                 unsafe {
                     let to = copies.staging.bytes().cast();
                     driver::download(to, from.address + at as u64, part.len(), copies.stream.0)?;
-                    driver::wait(copies.stream.0)?;
+                    self.wait(copies.stream.0)?;
                     part.as_mut_ptr().copy_from_nonoverlapping(copies.staging.bytes(), part.len());
                 }
             }

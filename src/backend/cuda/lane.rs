@@ -379,7 +379,7 @@ impl Lane {
     pub fn settle(&self) -> Result<()> {
         self.gpu.bind()?;
         // SAFETY: the stream is this kernel's.
-        unsafe { driver::wait(self.stream.0) }
+        unsafe { self.gpu.wait(self.stream.0) }
             .map_err(|refusal| self.gpu.refused("a resident kernel", refusal))
     }
 

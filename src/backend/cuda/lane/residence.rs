@@ -2,6 +2,7 @@
 
 use super::{BEGUN, EPOCH, HEAD, LEAVE_AT, Lane, REASON, RINGS_AT, Run, STOP_AT, rest};
 use crate::backend::cuda::driver::{self, Refusal};
+use crate::backend::cuda::gpu::WAY;
 use crate::backend::cuda::layout::{
     EXIT_FAULT, EXIT_IDLE, EXIT_INTERRUPTED, GO_ON, HEARTBEAT, LEAVE, Launch, STOP, Table,
 };
@@ -21,6 +22,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const TURN: Duration = Duration::from_millis(10);
 /// How often the driver is asked whether a kernel is still there.
 const LIVENESS: Duration = Duration::from_millis(1);
+/// The driver notices by then that a kernel has left, as a rule.
+const OVER: Duration = Duration::from_micros(20);
 /// A kernel that is started only to be stopped has left by then.
 const WARM_UP: Duration = Duration::from_secs(5);
 
@@ -212,6 +215,10 @@ impl Lane {
         // Relaxed, both: signs that may come late.
         let beat = self.host.words(STOP_AT, HEARTBEAT + 1)[HEARTBEAT].load(Ordering::Relaxed);
         let begun = self.host.words(LEAVE_AT, 5)[BEGUN].load(Ordering::Relaxed);
+        if beat == 0 && run.started.elapsed() > WAY {
+            // It may be behind others in a queue, or there is less room than it seemed.
+            self.gpu.make_way();
+        }
         let may_be_silent = if beat == 0 {
             // Dispatches may have the whole device.
             self.gpu.dispatches.load(Ordering::Relaxed) > 0
@@ -225,14 +232,31 @@ impl Lane {
         }
     }
 
+    /// Has the driver noticed that the kernel has left? Until then the next launch would wait for that in one of the driver's
+    /// queues, behind kernels of other streams that share it and stay. It takes some microseconds.
+    fn is_over(&self) -> bool {
+        let begun = Instant::now();
+        loop {
+            // SAFETY: the stream is this kernel's.
+            match unsafe { driver::is_over(self.stream.0) } {
+                Ok(false) if begun.elapsed() < OVER => std::hint::spin_loop(),
+                Ok(is_over) => return is_over,
+                Err(refusal) => {
+                    self.gpu.lose("a resident kernel", &refusal);
+                    return false;
+                }
+            }
+        }
+    }
+
     fn start(&self, run: &mut Run) {
         // Somebody does something quietly, or wants the tables for itself: whoever looks after this looks again.
         let Ok(_gate) = self.gpu.gate.try_read() else { return };
         // SeqCst pairs with `hold`: either this is seen to run there, or the hold here.
-        if self.holds.load(Ordering::SeqCst) > 0
-            || self.gpu.bind().is_err()
-            || !self.gpu.has_room_for(Who::Kernel, self.part)
-        {
+        if self.holds.load(Ordering::SeqCst) > 0 || self.gpu.bind().is_err() || !self.is_over() {
+            return;
+        }
+        if !self.gpu.has_room_for(Who::Kernel, self.part) {
             return;
         }
         if let Err(refusal) = self.begin(run, GO_ON) {

@@ -173,14 +173,78 @@ fn the_first_dispatch_of_an_entry_point_does_not_wait_for_a_busy_kernel() {
         let mut busy = Kernel::launch(&device, echo());
         busy.run(&[message(0, 0, 1)]);
         let dispatch = std::thread::spawn(move || kernel.dispatch(&[cells], [1, 1, 1]).map(drop));
-        let begun = Instant::now();
-        while !dispatch.is_finished() {
-            // Nobody asks the driver for it: that would wait, too, and the kernel have nothing to do for a while.
-            busy.push(&vec![message(0, 0, 1); 16]);
-            busy.pop();
-            assert!(begun.elapsed() < LONG / 6, "the dispatch waits for a kernel that does not leave");
-        }
+        busy_until(std::slice::from_mut(&mut busy), || dispatch.is_finished());
         dispatch.join().expect("no panic").expect("it runs");
+    });
+}
+
+/// Has messages for kernels all the time until something is over. Nobody asks the driver meanwhile.
+fn busy_until(busy: &mut [Kernel], is_over: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_over() {
+        for kernel in &mut *busy {
+            kernel.push(&vec![message(0, 0, 1); 16]);
+            kernel.pop();
+        }
+        assert!(begun.elapsed() < LONG / 6, "something waits for a kernel that does not leave");
+    }
+}
+
+#[test]
+fn a_dispatch_behind_a_kernel_in_a_queue_of_the_drivers_has_it_leave() {
+    let name = "crowd::a_dispatch_behind_a_kernel_in_a_queue_of_the_drivers_has_it_leave";
+    seeded(name, "one-queue", || {
+        let device = device().expect("the emulation is there");
+        let (kernel, cells) = (numbers(&device), device.allocate(4 * 256).expect("there is memory"));
+        // The first one has kernels leave in any case.
+        kernel.dispatch(&[cells.clone()], [1, 1, 1]).expect("it runs");
+        let mut busy = Kernel::launch(&device, echo());
+        busy.run(&[message(0, 0, 1)]);
+        let dispatch = std::thread::spawn(move || kernel.dispatch(&[cells], [1, 1, 1]).map(drop));
+        busy_until(std::slice::from_mut(&mut busy), || dispatch.is_finished());
+        dispatch.join().expect("no panic").expect("it runs");
+        // It comes back.
+        busy.push(&[message(0, 0, 2)]);
+        assert_eq!(busy.wait()[0], handled(1, 0));
+    });
+}
+
+#[test]
+fn a_kernel_that_comes_back_does_not_wait_for_another_in_its_queue() {
+    let name = "crowd::a_kernel_that_comes_back_does_not_wait_for_another_in_its_queue";
+    seeded(name, "one-queue", || {
+        let device = device().expect("the emulation is there");
+        let mut busy = Kernel::launch(&device, echo());
+        let mut other = Kernel::launch(&device, counter(Shape::Serial));
+        assert_eq!(other.run(&[message(0, 0, 1)]), [handled(1, 1)]);
+        busy.run(&[message(0, 0, 1)]);
+        let comes_back = std::thread::spawn(move || {
+            for round in 2..=10 {
+                assert!(other.port.recall(Some(Instant::now() + LONG)));
+                let begun = Instant::now();
+                assert_eq!(other.run(&[message(0, 0, 1)]), [handled(1, round)]);
+                assert!(begun.elapsed() < Duration::from_secs(1), "it waited for the busy one");
+            }
+        });
+        busy_until(std::slice::from_mut(&mut busy), || comes_back.is_finished());
+        comes_back.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_kernel_for_which_there_is_less_room_than_it_seemed_has_others_leave() {
+    let name = "crowd::a_kernel_for_which_there_is_less_room_than_it_seemed_has_others_leave";
+    seeded(name, "units=1,claims=2", || {
+        let device = device_of(8).expect("the emulation is there");
+        // Eight of them fill the device.
+        let mut busy: Vec<_> = (0..9).map(|_| Kernel::launch(&device, echo())).collect();
+        let mut other = busy.pop().expect("there are nine");
+        for kernel in &mut busy {
+            kernel.run(&[message(0, 0, 1)]);
+        }
+        let runs = std::thread::spawn(move || assert_eq!(other.run(&[message(0, 0, 1)]), [handled(1, 0)]));
+        busy_until(&mut busy, || runs.is_finished());
+        runs.join().expect("no panic");
     });
 }
 

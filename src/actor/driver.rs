@@ -2,12 +2,12 @@
 //!
 //! Three drive: a sender or caller on an idle kernel (`direct`), a caller that waits, and the background.
 
-use super::core::{Core, Engine, Inside, Settled};
+use super::core::{Core, Emitted, Engine, Inside, Settled};
 use super::gate;
 use super::mailbox::Slot;
 use super::telemetry::{self, DeadLetterReason};
 use super::together::Together;
-use crate::backend::{Completion, Fault, Limits, Packed, Progress, Shape, Until};
+use crate::backend::{Completion, Fault, Limits, Packed, Port, Progress, Shape, Until};
 use crate::kernel::{Backpressure, Credits, Plain};
 use crate::message::{Message, Token};
 use crate::sync::{Ordering, elapsed, lock};
@@ -40,6 +40,16 @@ pub(super) enum Round {
     Stopped,
     /// The device has what there is, and will tell.
     UnderWay,
+}
+
+/// What a port had.
+struct Popped<In, Out> {
+    /// Of messages that were sent together.
+    together: Together<Out>,
+    /// Messages that came over links on the device.
+    arrived: Vec<(Token, In)>,
+    /// Of the rounds that brought them, how many there might have been.
+    link_over: usize,
 }
 
 impl<In: Message, Out: Message> Core<In, Out> {
@@ -343,27 +353,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
         else {
             return false;
         };
-        finished.clear();
         emitted.clear();
-        let mut together = Together::default();
-        let (mut arrived, mut link_over) = (Vec::new(), 0);
-        port.pop(&mut |completion| match completion {
-            Completion::Emit { token, output, value } => emitted.push(token, output, value),
-            Completion::Arrived { token, message } => arrived.push((token, plain.message(message))),
-            Completion::LinkOver { most } => link_over += most,
-            Completion::Run { first, replies, more } => {
-                if self.facts.has_reply {
-                    together.replies.reserve(if together.count == 0 { replies.count + more } else { 0 });
-                    plain.extend(&mut together.replies, replies);
-                }
-                together.add(first, replies.count);
-            }
-            other => {
-                // What was together comes before it.
-                together.separate(plain, finished);
-                collect(plain, other, finished);
-            }
-        });
+        let Popped { mut together, arrived, link_over } = self.pop(port.as_mut(), finished, emitted);
         let mut faulted = Vec::new();
         let mut mailbox = lock(&self.mailbox);
         if self.hot.gate.load() & gate::ABANDONED != 0 {
@@ -391,29 +382,27 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox.undo_flying();
             together.separate(plain, finished);
         }
-        let mut handled = 0;
-        let ended = finished.len();
+        let ended = finished.len() + together.count;
+        let mut handled = together.count as u64;
         for (token, result) in finished.drain(..) {
             let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
             debug_assert_eq!(token, slot.meta.token, "results come in the order of their messages");
-            *reply_places -= usize::from(self.facts.has_reply && slot.meta.replies_to_queue());
+            let replies_to_queue = self.facts.has_reply && slot.meta.replies_to_queue();
+            *reply_places -= usize::from(replies_to_queue);
             let is_looked_at = slot.meta.cell.is_some() || slot.meta.stamp != 0 || result.is_err();
             let result = match result {
-                Ok(reply) => {
-                    handled += 1;
-                    if self.facts.has_reply && slot.meta.replies_to_queue() {
-                        unasked.push((token, reply));
-                        Ok(None)
-                    } else {
-                        Ok(Some(reply))
-                    }
+                Ok(reply) if replies_to_queue => {
+                    unasked.push((token, reply));
+                    Ok(None)
                 }
+                Ok(reply) => Ok(Some(reply)),
                 Err(fault) => {
                     mailbox.dead.count(DeadLetterReason::Fault);
                     faulted.push(slot.payload);
                     Err(fault)
                 }
             };
+            handled += u64::from(result.is_ok());
             if is_looked_at {
                 settled.push((slot.meta, result));
             }
@@ -422,8 +411,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
             // Before the messages count as handled: whoever sees that they are finds the replies.
             self.replies.push(unasked.drain(..));
         }
-        let ended = ended + together.count;
-        handled += together.count as u64;
         // Freed outside of the lock.
         let done = self.settle_together(&mut mailbox, together, reply_places);
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
@@ -436,21 +423,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if wake {
             self.changed.notify_all();
         }
-        // Outside of the mailbox's lock: a link's lock is held while its target's mailbox is locked, and the target
-        // may be this kernel or one before it.
-        let mut into_cycles = 0;
-        // Before those that go through the host: values that were passed on the device are of earlier rounds.
-        port.pass_on(&mut |completion| match completion {
-            Completion::Passed { output, count } => self.outlets[output].1.count_passed(count),
-            Completion::Emit { token, output, value } => {
-                self.outlets[output].1.put_passed(token, value, &mut into_cycles);
-            }
-            _ => unreachable!("results have been popped"),
-        });
-        for (token, output, value) in emitted.iter() {
-            self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
-        }
-        port.all_is_out();
+        let into_cycles = self.pass_on(port.as_mut(), emitted);
         let credits = (ended + ended * growth) as i64 - into_cycles as i64;
         if let Some(cycle) = &cycle {
             cycle.release(credits);
@@ -465,6 +438,57 @@ impl<In: Message, Out: Message> Core<In, Out> {
             cycle.resume_sources();
         }
         moved
+    }
+
+    /// Takes what is complete from the port: results that came singly into `finished`, values into `emitted`.
+    fn pop(
+        &self,
+        port: &mut dyn Port,
+        finished: &mut Vec<(Token, Result<Out, Fault>)>,
+        emitted: &mut Emitted,
+    ) -> Popped<In, Out> {
+        let plain = self.plain();
+        finished.clear();
+        let mut together = Together::default();
+        let (mut arrived, mut link_over) = (Vec::new(), 0);
+        port.pop(&mut |completion| match completion {
+            Completion::Emit { token, output, value } => emitted.push(token, output, value),
+            Completion::Arrived { token, message } => arrived.push((token, plain.message(message))),
+            Completion::LinkOver { most } => link_over += most,
+            Completion::Run { first, replies, more } => {
+                if self.facts.has_reply {
+                    together.replies.reserve(if together.count == 0 { replies.count + more } else { 0 });
+                    plain.extend(&mut together.replies, replies);
+                }
+                together.add(first, replies.count);
+            }
+            other => {
+                // What was together comes before it.
+                together.separate(plain, finished);
+                collect(plain, other, finished);
+            }
+        });
+        Popped { together, arrived, link_over }
+    }
+
+    /// Gives what was emitted to the links and queues, and returns how many cycles of links it went into. Outside of the
+    /// mailbox's lock: a link's lock is held while its target's mailbox is locked, and the target may be this kernel or one
+    /// before it.
+    fn pass_on(&self, port: &mut dyn Port, emitted: &Emitted) -> usize {
+        let mut into_cycles = 0;
+        // Before those that go through the host: values that were passed on the device are of earlier rounds.
+        port.pass_on(&mut |completion| match completion {
+            Completion::Passed { output, count } => self.outlets[output].1.count_passed(count),
+            Completion::Emit { token, output, value } => {
+                self.outlets[output].1.put_passed(token, value, &mut into_cycles);
+            }
+            _ => unreachable!("results have been popped"),
+        });
+        for (token, output, value) in emitted.iter() {
+            self.outlets[output].1.put_bytes(token, value, &mut into_cycles);
+        }
+        port.all_is_out();
+        into_cycles
     }
 
     /// Gives results to waiting callers, faults to the supervisor.

@@ -145,38 +145,30 @@ impl<In: Message, Out: Message> Core<In, Out> {
         wait: Wait,
     ) -> Result<(), SendError<In>> {
         loop {
-            match self.enqueue(slot) {
+            let (returned, cause) = match self.enqueue(slot) {
                 Ok(()) => return Ok(()),
+                Err(Refusal::Refused(returned, cause)) => (returned, cause),
                 Err(Refusal::Dropped(slot)) => {
                     let error = self.dropped_error();
                     self.bury(slot, DeadLetterReason::DroppedNewest);
                     return Err(SendError::Dropped(error));
                 }
-                Err(Refusal::Refused(returned, cause)) => {
-                    let message = match cause {
-                        Cause::Full => match (self.facts.backpressure, wait) {
-                            (Backpressure::Block, Wait::Until(_)) if inside() == self.facts.id => {
-                                return Err(SendError::Refused(returned.payload, self.self_error("send")));
-                            }
-                            (Backpressure::Block, Wait::Until(deadline)) => {
-                                if self.make_room(deadline) {
-                                    slot = returned;
-                                    continue;
-                                }
-                                return Err(SendError::TimedOut(
-                                    returned.payload,
-                                    self.stalled_error("send to"),
-                                ));
-                            }
-                            _ => SendError::Full(returned.payload),
-                        },
-                        Cause::NotActive(_) => SendError::NotActive(returned.payload),
-                        Cause::Failed(error) => SendError::Failed(returned.payload, error),
-                        Cause::Terminated => SendError::Terminated(returned.payload),
-                    };
-                    return Err(message);
+            };
+            match (cause, wait) {
+                (Cause::Full, Wait::Until(deadline)) if self.facts.backpressure == Backpressure::Block => {
+                    if inside() == self.facts.id {
+                        return Err(SendError::Refused(returned.payload, self.self_error("send")));
+                    }
+                    if !self.make_room(deadline) {
+                        return Err(SendError::TimedOut(returned.payload, self.stalled_error("send to")));
+                    }
                 }
+                (Cause::Full, _) => return Err(SendError::Full(returned.payload)),
+                (Cause::NotActive(_), _) => return Err(SendError::NotActive(returned.payload)),
+                (Cause::Failed(error), _) => return Err(SendError::Failed(returned.payload, error)),
+                (Cause::Terminated, _) => return Err(SendError::Terminated(returned.payload)),
             }
+            slot = returned;
         }
     }
 

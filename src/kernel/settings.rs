@@ -213,6 +213,25 @@ impl Settings {
         within(kernel, "output_capacity", self.output_capacity, 1..=MOST_CAPACITY)?;
         within(kernel, "loop_budget", self.loop_budget(), 1..=u32::MAX)?;
         within(kernel, "outputs", self.outputs.len(), 0..=MOST_OUTPUTS)?;
+        self.check_kind(kernel, kind)?;
+        if self.instances.is_none() && self.instance_field.is_some() {
+            return Err(invalid(kernel, "instance_field: without instances no message is for one"));
+        }
+        if let Some(count) = self.instances {
+            within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
+        }
+        if let RestartPolicy::OneForOne { max, .. } = self.restart
+            && max != u32::MAX
+        {
+            within(kernel, "restart.max", max, 1..=MOST_RESTARTS)?;
+        }
+        self.check_outputs(kernel, kind)?;
+        self.check_tables(kernel, kind)?;
+        self.check_native_state(kernel)
+    }
+
+    /// Are all settings of those that a kernel of this kind has?
+    fn check_kind(&self, kernel: &str, kind: KernelKind) -> Result<()> {
         if kind == KernelKind::Host {
             let unused =
                 [("initial_state", self.initial_state.is_some()), ("instances", self.instances.is_some())];
@@ -232,9 +251,6 @@ impl Settings {
                 return Err(invalid(kernel, format!("{setting}: {why}")));
             }
         }
-        if self.instances.is_none() && self.instance_field.is_some() {
-            return Err(invalid(kernel, "instance_field: without instances no message is for one"));
-        }
         if self.background && kind == KernelKind::Host {
             return Err(invalid(kernel, "background: a host kernel has a thread of its own already"));
         }
@@ -246,14 +262,16 @@ impl Settings {
                 return Err(invalid(kernel, format!("cuda_source has a null byte, at byte {at}")));
             }
         }
-        if let Some(count) = self.instances {
-            within(kernel, "instances", count, 1..=MOST_INSTANCES)?;
+        if self.accelerator.is_some() && kind != KernelKind::Wgsl {
+            return Err(invalid(
+                kernel,
+                "on: only WGSL handlers run on an accelerator; others are the CPU's",
+            ));
         }
-        if let RestartPolicy::OneForOne { max, .. } = self.restart
-            && max != u32::MAX
-        {
-            within(kernel, "restart.max", max, 1..=MOST_RESTARTS)?;
-        }
+        Ok(())
+    }
+
+    fn check_outputs(&self, kernel: &str, kind: KernelKind) -> Result<()> {
         for (index, output) in self.outputs.iter().enumerate() {
             let setting = format!("output `{}`", output.name);
             within(kernel, &format!("{setting} per message"), output.max_per_message, 1..=MOST_PER_MESSAGE)?;
@@ -290,6 +308,10 @@ impl Settings {
                 ));
             }
         }
+        Ok(())
+    }
+
+    fn check_tables(&self, kernel: &str, kind: KernelKind) -> Result<()> {
         for (index, (name, _)) in self.tables.iter().enumerate() {
             if kind != KernelKind::Wgsl {
                 return Err(invalid(kernel, format!("table `{name}`: only WGSL handlers have tables")));
@@ -303,12 +325,11 @@ impl Settings {
         {
             return Err(invalid(kernel, format!("share: no buffer is bound to a table `{name}`")));
         }
-        if self.accelerator.is_some() && kind != KernelKind::Wgsl {
-            return Err(invalid(
-                kernel,
-                "on: only WGSL handlers run on an accelerator; others are the CPU's",
-            ));
-        }
+        Ok(())
+    }
+
+    /// Is the initial state one of the type that a native function has?
+    fn check_native_state(&self, kernel: &str) -> Result<()> {
         if let (Some(native), Some((given, _))) = (self.native_state, &self.initial_state)
             && native != *given
         {

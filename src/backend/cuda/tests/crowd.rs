@@ -197,7 +197,7 @@ fn a_dispatch_behind_a_kernel_in_a_queue_of_the_drivers_has_it_leave() {
         let device = device().expect("the emulation is there");
         let (kernel, cells) = (numbers(&device), device.allocate(4 * 256).expect("there is memory"));
         // The first one has kernels leave in any case.
-        kernel.dispatch(&[cells.clone()], [1, 1, 1]).expect("it runs");
+        kernel.dispatch(std::slice::from_ref(&cells), [1, 1, 1]).expect("it runs");
         let mut busy = Kernel::launch(&device, echo());
         busy.run(&[message(0, 0, 1)]);
         let dispatch = std::thread::spawn(move || kernel.dispatch(&[cells], [1, 1, 1]).map(drop));

@@ -1,7 +1,7 @@
 //! What is asked of a runtime before there is one: by the program, and from outside of it.
 
 use super::runtime::Runtime;
-use crate::backend::{self, BackendKind, Choice, DeviceOptions};
+use crate::backend::{self, Accelerator, BackendKind, Choice, DeviceOptions};
 use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -61,6 +61,26 @@ impl RuntimeBuilder {
     pub fn adapter(mut self, which: impl Into<String>) -> Self {
         self.adapter = Some(which.into());
         self
+    }
+
+    /// The accelerator that device kernels run on, unless one of them [says otherwise](crate::RingKernel::on): sets
+    /// [`backend`](Self::backend) and [`adapter`](Self::adapter).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::{Accelerator, Runtime};
+    ///
+    /// for accelerator in Accelerator::all() {
+    ///     let chosen = Runtime::builder().on(&accelerator).choice()?.accelerator;
+    ///     assert_eq!((chosen.backend, chosen.index), (accelerator.backend, accelerator.index));
+    /// }
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn on(self, accelerator: &Accelerator) -> Self {
+        let builder = self.backend(accelerator.backend);
+        // Two interfaces may lead to one accelerator, which then has one UUID: the index says which.
+        builder.adapter(accelerator.index.to_string())
     }
 
     /// How compiled handlers are kept; [`CacheSettings`] says how unless set.

@@ -160,6 +160,8 @@ pub(super) struct Engine<Out> {
     pub(super) cut_short: bool,
     /// Messages in a row that the background driver found fast.
     pub(super) trusted: u64,
+    /// Rounds and lots that callers ran of a handler on probation.
+    pub(super) rounds: u32,
     pub(super) memory: Memory,
 }
 
@@ -227,6 +229,7 @@ impl<Out> Engine<Out> {
             reply_places: 0,
             cut_short: false,
             trusted: 0,
+            rounds: 0,
             memory,
         }
     }

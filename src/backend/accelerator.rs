@@ -77,20 +77,16 @@ pub struct WorkgroupLimits {
 ///
 /// # Example
 ///
-/// Its index chooses it for a runtime; so does its UUID, its PCI address, or a part of its name that no other one has. A runtime that has
-/// another one can still use it, for [a kernel](crate::RingKernel::on) and [its buffers](crate::Runtime::buffer_on).
+/// [`RuntimeBuilder::on`](crate::RuntimeBuilder::on) has a runtime use it; so does its index, its UUID, its PCI address, or a
+/// part of its name that no other one has, as an [adapter](crate::RuntimeBuilder::adapter). A runtime that has another one
+/// can still use it, for [a kernel](crate::RingKernel::on) and [its buffers](crate::Runtime::buffer_on).
 ///
 /// ```
-/// use ringwork::Runtime;
+/// use ringwork::{Accelerator, BackendKind, Runtime};
 ///
-/// for accelerator in ringwork::backends().iter().flat_map(|backend| &backend.accelerators) {
-///     let chosen = Runtime::builder()
-///         .backend(accelerator.backend)
-///         .adapter(accelerator.index.to_string())
-///         .choice()?
-///         .accelerator;
-///     assert_eq!((chosen.backend, chosen.index), (accelerator.backend, accelerator.index));
-/// }
+/// let cpu = Accelerator::by_index(BackendKind::Cpu, 0)?;
+/// let runtime = Runtime::builder().on(&cpu).build()?;
+/// println!("{cpu} is taken: {}", runtime.why());
 /// # Ok::<(), ringwork::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

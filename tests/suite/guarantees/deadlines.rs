@@ -113,7 +113,7 @@ fn a_native_handler_that_becomes_slow_leaves_its_senders_threads() {
             begun.elapsed()
         };
         // As above, the first.
-        let takes: Vec<_> = (0..20).map(|_| lot()).collect();
+        let takes: Vec<_> = (0..32).map(|_| lot()).collect();
         assert!(
             takes.iter().any(|took| *took < Duration::from_millis(10)),
             "all ran on the thread that sent them: {takes:?}"

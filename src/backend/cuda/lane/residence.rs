@@ -212,8 +212,8 @@ impl Lane {
         if !run.is_running {
             return;
         }
-        // Relaxed, both: signs that may come late.
-        let beat = self.host.words(STOP_AT, HEARTBEAT + 1)[HEARTBEAT].load(Ordering::Relaxed);
+        let beat = self.heartbeat();
+        // Relaxed: as that.
         let begun = self.host.words(LEAVE_AT, 5)[BEGUN].load(Ordering::Relaxed);
         if beat == 0 && run.started.elapsed() > WAY {
             // It may be behind others in a queue, or there is less room than it seemed.
@@ -333,9 +333,16 @@ impl Lane {
         self.stop_word().fetch_max(STOP, Ordering::Relaxed);
     }
 
-    /// Has it been on the device for as long as it may while others wait?
+    /// Has it been on the device for as long as it may while others wait? One that waits to begin has not.
     pub fn had_turn(&self) -> bool {
-        lock(&self.run).started.elapsed() >= TURN
+        let is_long_ago = lock(&self.run).started.elapsed() >= TURN;
+        is_long_ago && self.heartbeat() != 0
+    }
+
+    /// Another number from time to time; 0 until the kernel has begun.
+    fn heartbeat(&self) -> u32 {
+        // Relaxed: a sign that may come late.
+        self.host.words(STOP_AT, HEARTBEAT + 1)[HEARTBEAT].load(Ordering::Relaxed)
     }
 
     /// Has the kernel leave the device; `false` if it is still there at the deadline. What the stop word of the port says

@@ -75,7 +75,7 @@ failures=0
 # When all has to be over.
 end=
 # What the results are of, where they go, and what the suites said.
-package= work= out= file= gpu= device= is_emulated= on_cuda= on_wgpu=
+package= work= out= file= gpu= device= smi= is_emulated= on_cuda= on_wgpu=
 
 # told STATUS NAME TEXT: remembers how a step ended.
 told() {
@@ -90,6 +90,7 @@ step() {
     local limit=$1 name=$2 from=$SECONDS status=0
     shift 2
     if [ -n "$end" ] && [ $((end - SECONDS)) -lt "$limit" ]; then limit=$((end - SECONDS)); fi
+    : > "$work/output"
     if [ "$limit" -lt 5 ]; then
         told "NOT RUN" "$name" "no time is left"
         return
@@ -124,9 +125,8 @@ write_results() {
         printf '* %s\n' "$(tr '\n' ',' < "$package/BUILD" | sed 's/,$//; s/,/, /g')"
         printf '* %s; %s; %s processors\n' "$(uname -sr)" \
             "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)"
-        if command -v nvidia-smi > /dev/null; then
-            nvidia-smi --query-gpu=name,driver_version,pcie.link.gen.current,pcie.link.width.current,clocks.sm,clocks.mem,power.limit \
-                --format=csv,noheader | sed 's/^/* nvidia-smi (name, driver, PCIe generation and width, clocks, power limit): /'
+        if [ -n "$smi" ]; then
+            printf '* nvidia-smi (name, driver, PCIe generation and width, clocks, power limit): %s\n' "$smi"
         fi
         printf '* suite on CUDA: %s\n* suite on wgpu: %s\n\n' "${on_cuda:-not run}" "${on_wgpu:-not run}"
         printf '| step | how it ended | |\n|---|---|---|\n'
@@ -184,6 +184,10 @@ run() {
     gpu=${gpu%% (sm_*}
     file=$(printf %s "$gpu" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' '-' | tr -s '-').md
     if [[ $gpu == *emulation* ]]; then is_emulated=yes; fi
+    if command -v nvidia-smi > /dev/null; then
+        local fields=name,driver_version,pcie.link.gen.current,pcie.link.width.current,clocks.sm,clocks.mem,power.limit
+        smi=$(timeout 10 nvidia-smi --query-gpu=$fields --format=csv,noheader | tr '\n' ';') || true
+    fi
 
     # What says most comes first, and what may bring the device down last.
     local yardsticks=$package/yardsticks
@@ -204,7 +208,8 @@ run() {
             *llvmpipe* | *SwiftShader*) adapter="$adapter: software, not a GPU" ;;
         esac
         step 420 "conformance, wgpu" env RINGWORK_BACKEND=wgpu "$package/suite"
-        on_wgpu="$(counts), on $adapter"
+        on_wgpu=$(counts)
+        on_wgpu=${on_wgpu:+$on_wgpu, on $adapter}
         printf 'on %s\n' "$adapter"
     else
         told "NOT RUN" "conformance, wgpu" "$(sed -n '/^wgpu/,/^$/p' "$work/doctor" | tr -s '\n ' ' ')"

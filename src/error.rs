@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Anything that can go wrong outside of a failed send.
 ///
 /// The kind is asked with predicates, so that new kinds never break a caller's `match`; the text says which
-/// kernel (but for what came of a [`SendError`], whose sender knows), which setting, what was found and what to do.
+/// kernel (unless it was made from a [`SendError`], which has no name), which setting, what was found and what to do.
 ///
 /// # Example
 ///

@@ -55,7 +55,7 @@
 //!    waiting callers at once, with its cause; the state is as before the message (tables keep what it wrote), the
 //!    message is a dead letter, and the [restart policy](RestartPolicy) decides what comes next: unless one is set, the
 //!    kernel fails.
-//! 7. **Memory is bounded** by the capacities asked for. The one exception are links that lead back: where handlers
+//! 7. **Memory is bounded** by the capacities asked for. The one exception is links that lead back: where handlers
 //!    send more messages into their own cycle than they take out of it, the cycle holds them.
 //!
 //! # Time-outs
@@ -92,9 +92,9 @@
 //!
 //! Messages over a link go through the host, unless both kernels are on one wgpu or CUDA device; then they may stay there
 //! ([`Telemetry::arrived`] counts them), through wgpu in the next kernel's round of the same submission, on CUDA in its ring.
-//! They do if the first kernel has one output with one link and, through wgpu, does not reply; if the next one has no tables
-//! and, on CUDA, no instances, [blocks or rejects](Backpressure) when it is full, and is in no cycle of links; and as long as
-//! it is free and has room for all that may come. Of several CUDA kernels that link to one, one at a time sends this way.
+//! They do if the first kernel has one output with one link and, through wgpu, does not reply; if the next one has no tables,
+//! has no instances on CUDA, [blocks or rejects](Backpressure) when it is full, and is in no cycle of links; and as long as it
+//! is free and has room for all that may come. Of several CUDA kernels that link to one, one at a time sends this way.
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
 //! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the

@@ -22,7 +22,8 @@ struct Hand<In: Message, Out: Message> {
     core: Arc<Core<In, Out>>,
     /// Token of the last message received; emitted values carry it.
     token: Token,
-    /// Values that may still go into cycles of links, whatever room there is: as many as were declared for one message.
+    /// Values that may go into cycles of links, whatever room there is: those that were declared for each message that came,
+    /// less those that have gone.
     free: usize,
 }
 
@@ -245,7 +246,11 @@ impl<In: Message, Out: Message> Hand<In, Out> {
         let ended = core.commit(&mut mailbox);
         let next = if mailbox.runs() { mailbox.pop() } else { None };
         let leads_back = |(_, outlet): &(String, Arc<dyn AnyOutlet>)| outlet.leads_back();
-        self.free = if next.is_some() { core.outlets.iter().map(leads_back).sum() } else { 0 };
+        if next.is_some() {
+            let declared: usize = core.outlets.iter().map(leads_back).sum();
+            // What is saved up is bounded, too.
+            self.free = (self.free + declared).min(declared.max(mailbox.capacity()));
+        }
         let next = next.map(|slot| {
             self.token = slot.meta.token;
             let envelope = core.envelope(&slot.meta, slot.payload);
@@ -271,7 +276,7 @@ impl<In: Message, Out: Message> Hand<In, Out> {
         }
         let mailbox = lock(&self.core.mailbox);
         let has_room = mailbox.cycle.as_ref().is_none_or(|cycle| cycle.has_room());
-        if !has_room && mailbox.queued() > 0 {
+        if !has_room && mailbox.queued() > 0 && !is_over(&mailbox) {
             return Err(Error::new(
                 ErrorKind::Deadlock,
                 format!(

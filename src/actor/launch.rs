@@ -275,7 +275,8 @@ fn plan_wgsl<In, Out>(
     let why = if program.has_state() {
         Some("a handler with a state runs for one message after the other")
     } else {
-        (!program.writes_tables).then_some("the handler writes no table")
+        let writes = program.tables.iter().any(|table| table.writable);
+        (!writes).then_some("the handler writes no table")
     };
     if let Some(why) = why.filter(|_| settings.unordered_writes) {
         return Err(invalid(name, format!("unordered_writes: {why}")));

@@ -274,7 +274,7 @@ impl Runtime {
     /// Runs compute entry points over buffers of this runtime; each call makes one with a history of its own. It does not
     /// keep the runtime alive, and takes no work after the runtime's [`shutdown`](Self::shutdown). It always runs on the
     /// runtime's own device; to compute on a certain GPU, build a runtime for it, with
-    /// [`backend`](RuntimeBuilder::backend) and [`adapter`](RuntimeBuilder::adapter).
+    /// [`backend`](RuntimeBuilder::backend) and [`adapter`](RuntimeBuilder::adapter), or [`on`](RuntimeBuilder::on).
     pub fn orchestrator(&self) -> ComputeOrchestrator {
         let (services, devices) = (self.0.services.clone(), self.0.devices.clone());
         ComputeOrchestrator::new(Arc::new(Submissions { services, devices }))

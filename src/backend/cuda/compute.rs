@@ -1,7 +1,7 @@
 //! Entry points on CUDA: a kernel of as many blocks as there are workgroups, on a stream of its own.
 
 use super::driver::{self, Block};
-use super::gpu::{DeviceMemory, Gpu, Shared};
+use super::gpu::{DeviceMemory, Gpu, Shared, WAY_OF_DISPATCH};
 use super::kernel::Code;
 use super::layout::Table;
 use super::room::Part;
@@ -69,7 +69,7 @@ impl Turn {
     /// As in [`begin`](Self::begin).
     unsafe fn end(&self, gpu: &Gpu) -> Result<Option<Duration>, driver::Refusal> {
         // SAFETY: the stream exists as long as this.
-        unsafe { gpu.wait(self.stream.0)? };
+        unsafe { gpu.wait(self.stream.0, WAY_OF_DISPATCH)? };
         let Some([begun, ended]) = self.events else { return Ok(None) };
         // SAFETY: as above, and the events, to which the stream has come.
         unsafe { driver::time_between(begun.0, ended.0).map(Some) }
@@ -114,8 +114,8 @@ impl DeviceKernel for CudaKernel {
         gpu.dispatches.fetch_add(1, Ordering::Relaxed);
         let mut begin = || {
             let function = self.code.function.0;
-            // SAFETY: the function takes this parameter; the buffers, the code and the words live as long as this call,
-            // which waits for the stream.
+            // SAFETY: the function takes this parameter; the buffers, the code and the words are kept until the stream is
+            // over, below, or the device is lost: then nobody is given their memory again before its context is reset.
             unsafe {
                 turn.begin(|| driver::launch_grid(function, groups, block, turn.stream.0, &mut dispatch))
             }
@@ -123,9 +123,13 @@ impl DeviceKernel for CudaKernel {
         // The first time it may wait for kernels, to have local memory for all of its threads.
         let is_warm = self.code.is_warm.load(Ordering::Relaxed);
         let has_begun = if is_warm { begin() } else { gpu.quietly(begin) };
+        // In any case: what was refused may have come behind the launch.
         // SAFETY: as above.
-        let done = has_begun.and_then(|()| unsafe { turn.end(gpu) });
-        self.code.is_warm.store(true, Ordering::Relaxed);
+        let ended = unsafe { turn.end(gpu) };
+        if has_begun.is_ok() {
+            self.code.is_warm.store(true, Ordering::Relaxed);
+        }
+        let done = has_begun.and(ended);
         gpu.dispatches.fetch_sub(1, Ordering::Relaxed);
         gpu.give_room_of(self.part);
         let host = DispatchTime { duration: begun.elapsed(), clock: DispatchClock::Host };

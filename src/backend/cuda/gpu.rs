@@ -23,8 +23,11 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Between the loss of a device and the reset of its context: whoever had looked at the loss just before makes the call by
 /// then that he was about to make.
 const ASIDE: Duration = Duration::from_millis(20);
-/// What is not over by then may be behind a kernel that stays, in one of the driver's queues, which streams share.
+/// What takes no time by itself, and is not over by then, may be behind a kernel that stays, in one of the driver's queues,
+/// which streams share.
 pub(super) const WAY: Duration = Duration::from_millis(10);
+/// As that, of a dispatch, which may just take long: kernels that leave beside one come back behind it.
+pub(super) const WAY_OF_DISPATCH: Duration = Duration::from_secs(1);
 /// How often a dispatch looks whether there is room for it.
 const ROOM_STEP: Duration = Duration::from_micros(100);
 /// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
@@ -211,7 +214,7 @@ impl Gpu {
         let own = open.iter_mut().find(|other| std::ptr::eq(other.gpu.as_ptr(), self));
         own.into_iter().for_each(|own| own.is_lost = true);
         drop(open);
-        let lanes: Vec<_> = lock(&self.lanes).iter().filter_map(Weak::upgrade).collect();
+        let lanes = self.lanes();
         // On a thread that holds no port.
         self.watch.tell_all(lanes);
         error
@@ -249,7 +252,7 @@ impl Gpu {
     pub fn has_room_for(&self, who: Who, part: Part) -> bool {
         let has_room = lock(&self.room).enter(who, part, Instant::now());
         if !has_room {
-            self.make_way();
+            self.watch.make_room(false, || self.lanes());
         }
         has_room
     }
@@ -277,18 +280,22 @@ impl Gpu {
         }
     }
 
-    /// Asks kernels to leave, those with nothing to do first: something waits, as it seems for them.
-    pub fn make_way(&self) {
-        self.watch.make_room(|| lock(&self.lanes).iter().filter_map(Weak::upgrade).collect());
+    fn lanes(&self) -> Vec<Arc<Lane>> {
+        lock(&self.lanes).iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Waits for all that was given to a stream, and has kernels leave that may be in its way.
+    /// Asks kernels to leave: something waits, as it seems for one of them.
+    pub fn make_way(&self) {
+        self.watch.make_room(true, || self.lanes());
+    }
+
+    /// Waits for all that was given to a stream. What is not over after this patience has kernels make way.
     ///
     /// # Safety
     ///
     /// The stream exists, and its context is this thread's.
-    pub unsafe fn wait(&self, stream: CUstream) -> Result<(), Refusal> {
-        let (begun, mut patience) = (Instant::now(), WAY);
+    pub unsafe fn wait(&self, stream: CUstream, mut patience: Duration) -> Result<(), Refusal> {
+        let begun = Instant::now();
         // SAFETY: the caller's.
         while !unsafe { driver::is_over(stream) }? {
             if self.is_lost() {
@@ -335,7 +342,7 @@ impl Gpu {
         // Let go of behind the gate: it may be the last of a kernel.
         let lanes: Vec<_>;
         let _gate = self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        lanes = lock(&self.lanes).iter().filter_map(Weak::upgrade).collect();
+        lanes = self.lanes();
         let begun = Instant::now();
         let mut running: Vec<_> = lanes.iter().filter(|lane| lane.is_running()).collect();
         running.iter().for_each(|lane| lane.ask_to_stop());
@@ -467,7 +474,7 @@ impl Gpu {
             // SAFETY: so many bytes are the memory's; the stream is this device's.
             unsafe {
                 driver::clear(memory.address, memory.size, copies.stream.0)?;
-                self.wait(copies.stream.0)
+                self.wait(copies.stream.0, WAY)
             }
         })
     }
@@ -493,7 +500,7 @@ impl Gpu {
                     copies.staging.bytes().copy_from_nonoverlapping(part.as_ptr(), part.len());
                     let from = copies.staging.bytes().cast();
                     driver::upload(to.address + at as u64, from, part.len(), copies.stream.0)?;
-                    self.wait(copies.stream.0)?;
+                    self.wait(copies.stream.0, WAY)?;
                 }
             }
             Ok(())
@@ -509,7 +516,7 @@ impl Gpu {
                 unsafe {
                     let to = copies.staging.bytes().cast();
                     driver::download(to, from.address + at as u64, part.len(), copies.stream.0)?;
-                    self.wait(copies.stream.0)?;
+                    self.wait(copies.stream.0, WAY)?;
                     part.as_mut_ptr().copy_from_nonoverlapping(copies.staging.bytes(), part.len());
                 }
             }

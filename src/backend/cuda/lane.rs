@@ -7,7 +7,7 @@
 mod residence;
 
 use super::driver::{self, Block, CUstream};
-use super::gpu::{DeviceMemory, Gpu, Shared};
+use super::gpu::{DeviceMemory, Gpu, Shared, WAY};
 use super::host::HostMemory;
 use super::kernel::Code;
 use super::layout::{LANES, Layout, ROUTE_WORDS, ROUTES};
@@ -217,6 +217,12 @@ impl Lane {
         self.tail.load(Ordering::Relaxed)
     }
 
+    /// How often it has been launched.
+    #[cfg(test)]
+    pub fn launches(&self) -> u32 {
+        lock(&self.run).epoch
+    }
+
     /// Where the next record is.
     pub fn next_position(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
@@ -379,7 +385,7 @@ impl Lane {
     pub fn settle(&self) -> Result<()> {
         self.gpu.bind()?;
         // SAFETY: the stream is this kernel's.
-        unsafe { self.gpu.wait(self.stream.0) }
+        unsafe { self.gpu.wait(self.stream.0, WAY) }
             .map_err(|refusal| self.gpu.refused("a resident kernel", refusal))
     }
 

@@ -19,8 +19,9 @@ struct Watched {
     lanes: Vec<Arc<Lane>>,
     /// Whose ports are gone: kept until their kernels have left.
     orphans: Vec<(Arc<Lane>, Vec<Token>)>,
-    /// All kernels, if one of them waits for room on the device.
+    /// All kernels, if something waits for some of them to leave, and whether any of them may be in its way.
     crowd: Vec<Arc<Lane>>,
+    any_is_in_the_way: bool,
     /// To be told that the device is lost.
     lost: Vec<Arc<Lane>>,
     is_closed: bool,
@@ -73,10 +74,12 @@ impl Watch {
         self.changed.notify_one();
     }
 
-    /// Asks kernels to leave because another one waits for room. Not done by whoever found that out: it holds locks. Many
+    /// Asks kernels to leave because something waits: for room, which any of them makes, and those with nothing to do come
+    /// first; or for those that are in its way, which may be any. Not done by whoever found that out: it holds locks. Many
     /// may find that out before this looks, and one is enough.
-    pub fn make_room(&self, all: impl FnOnce() -> Vec<Arc<Lane>>) {
+    pub fn make_room(&self, any_is_in_the_way: bool, all: impl FnOnce() -> Vec<Arc<Lane>>) {
         let mut watched = lock(&self.watched);
+        watched.any_is_in_the_way |= any_is_in_the_way;
         if watched.crowd.is_empty() {
             // They stay until they have been looked at: the last of a kernel that has gone meanwhile gives its memory
             // back, which is not for here.
@@ -109,6 +112,7 @@ impl Watch {
                 last_news = Instant::now();
             }
             let crowd = std::mem::take(&mut watched.crowd);
+            let any_is_in_the_way = std::mem::take(&mut watched.any_is_in_the_way);
             let lost = std::mem::take(&mut watched.lost);
             let lanes = watched.lanes.clone();
             let orphans: Vec<_> = watched.orphans.iter().map(|(lane, _)| lane.clone()).collect();
@@ -138,7 +142,7 @@ impl Watch {
                 last_news = Instant::now();
             }
             // Outside of the lock: whoever is told may come back at once. Dropped here, too, with all that they keep.
-            thin_out(&crowd);
+            thin_out(&crowd, any_is_in_the_way);
             drop((left, crowd));
             for lane in news.into_iter().chain(lost) {
                 lane.control.call_ready(lane.gpu.is_lost());
@@ -152,10 +156,12 @@ impl Watch {
     }
 }
 
-/// Asks those to leave that have nothing to do; if there are none, those that had their turn.
-fn thin_out(crowd: &[Arc<Lane>]) {
-    let running: Vec<_> = crowd.iter().filter(|lane| lane.is_running()).collect();
-    let idle = running.iter().any(|lane| lane.is_idle());
-    let asked = running.into_iter().filter(|lane| if idle { lane.is_idle() } else { lane.had_turn() });
-    asked.for_each(|lane| lane.ask_to_stop());
+/// Asks those to leave that have nothing to do; if there are none, or if any is in the way, those that had their turn.
+fn thin_out(crowd: &[Arc<Lane>], any_is_in_the_way: bool) {
+    let (idle, busy): (Vec<_>, Vec<_>) =
+        crowd.iter().filter(|lane| lane.is_running()).partition(|lane| lane.is_idle());
+    idle.iter().for_each(|lane| lane.ask_to_stop());
+    if idle.is_empty() || any_is_in_the_way {
+        busy.iter().filter(|lane| lane.had_turn()).for_each(|lane| lane.ask_to_stop());
+    }
 }

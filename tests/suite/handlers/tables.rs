@@ -253,6 +253,18 @@ fn two_kernels_share_a_table() {
 }
 
 #[test]
+fn a_handler_that_writes_by_atomics_may_be_called_unordered() {
+    let text = "@group(1) @binding(0) var<storage, read_write> sums: array<atomic<u32>>;
+        fn on_message(m: At) { atomicAdd(&sums[0], m.index); }";
+    let runtime = runtime();
+    let sums = runtime.buffer(&[0u32]).unwrap();
+    let kernel = RingKernel::<At, ()>::wgsl("sum", text).bind("sums", &sums).unordered_writes();
+    let kernel = started(&runtime, kernel);
+    kernel.ask_many((0..100).map(|index| At { index, value: 0 }), LONG).unwrap();
+    assert_eq!(sums.to_vec().unwrap(), [4950]);
+}
+
+#[test]
 fn unordered_writes_may_run_in_parallel() {
     let text = "@group(1) @binding(0) var<storage, read_write> squares: array<u32>;
         fn on_message(m: At) { squares[m.index] = m.index * m.index; }";

@@ -215,13 +215,14 @@ impl Lane {
         let beat = self.heartbeat();
         // Relaxed: as that.
         let begun = self.host.words(LEAVE_AT, 5)[BEGUN].load(Ordering::Relaxed);
-        if beat == 0 && run.started.elapsed() > WAY {
-            // It may be behind others in a queue, or there is less room than it seemed.
-            self.gpu.make_way();
-        }
         let may_be_silent = if beat == 0 {
             // Dispatches may have the whole device.
-            self.gpu.dispatches.load(Ordering::Relaxed) > 0
+            let is_dispatched = self.gpu.dispatches.load(Ordering::Relaxed) > 0;
+            if !is_dispatched && run.started.elapsed() > WAY {
+                // It may be behind others in a queue, or there is less room than it seemed.
+                self.gpu.make_way();
+            }
+            is_dispatched
         } else {
             // As far as is known, a handler runs.
             !self.counts_loops && begun != self.next.load(Ordering::Relaxed) as u32

@@ -193,15 +193,22 @@ RT_FN bool rt_find_route(const RtLaunch& launch, rt_u64 position, rt_u32 number,
   if (number == 0 || position < launch.routed) return false;
   const rt_u64* from = launch.routes + number % RT_ROUTES * RT_ROUTE_GRANULES;
   while (route.number != number) {
-    // It was written before the slot that has its number, and is complete as soon as it can be seen.
+    // It was written before the slot that has its number, and is complete as soon as it can be seen. All loads are under way
+    // at the same time.
+    rt_u64 granules[RT_ROUTE_GRANULES];
+#pragma unroll
+    for (rt_u32 i = 0; i < RT_ROUTE_GRANULES; i++) granules[i] = rt_load_granule(from + i);
     rt_u32 words[RT_ROUTE_GRANULES];
     bool is_whole = true;
+#pragma unroll
     for (rt_u32 i = 0; i < RT_ROUTE_GRANULES; i++) {
-      const rt_u64 granule = rt_acquire_granule(from + i);
-      words[i] = (rt_u32)granule;
-      is_whole = is_whole && (rt_u32)(granule >> 32) == number;
+      words[i] = (rt_u32)granules[i];
+      is_whole = is_whole && (rt_u32)(granules[i] >> 32) == number;
     }
-    if (is_whole) memcpy(&route, words, sizeof(route));
+    if (!is_whole) continue;
+    // Pairs with the host's release of each granule: the ring that it leads to has been cleared.
+    rt_fence();
+    memcpy(&route, words, sizeof(route));
   }
   return true;
 }

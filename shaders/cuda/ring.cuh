@@ -118,12 +118,6 @@ RT_FN rt_u64 rt_load_granule(const rt_u64* from) {
   asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
   return value;
 }
-// Acquire pairs with the host's release of each granule of a route: the ring that it leads to has been cleared.
-RT_FN rt_u64 rt_acquire_granule(const rt_u64* from) {
-  rt_u64 value;
-  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
-  return value;
-}
 RT_FN void rt_store_granule(rt_u64* to, rt_u64 value) {
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
@@ -139,7 +133,8 @@ RT_FN void rt_store_word(rt_u32* to, rt_u32 value) {
 RT_FN void rt_publish_word(rt_u32* to, rt_u32 value) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
-// Orders what a handler does with its tables: before a message is taken and before its record is written.
+// Orders what a handler does with its tables: before a message is taken and before its record is written. And a route before
+// what it leads to.
 RT_FN void rt_fence() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 RT_FN void rt_sleep(rt_u32 ns) { asm volatile("nanosleep.u32 %0;" ::"r"(ns)); }
 RT_FN rt_u64 rt_now() {

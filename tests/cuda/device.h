@@ -42,7 +42,6 @@ struct Emulation {
   void (*trap)();
   unsigned long long (*now)();
   unsigned long long (*load)(const unsigned long long* from);
-  unsigned long long (*acquire)(const unsigned long long* from);
   void (*store)(unsigned long long* to, unsigned long long value);
   unsigned (*look)(const unsigned* from);
   void (*publish)(unsigned* to, unsigned value);
@@ -78,7 +77,6 @@ static inline int __popc(unsigned value) { return __builtin_popcount(value); }
 // The part of the ring driver that is in PTX on a GPU.
 #define RT_FN static inline
 RT_FN unsigned long long rt_load_granule(const unsigned long long* from) { return emulation->load(from); }
-RT_FN unsigned long long rt_acquire_granule(const unsigned long long* from) { return emulation->acquire(from); }
 RT_FN void rt_store_granule(unsigned long long* to, unsigned long long value) { emulation->store(to, value); }
 RT_FN unsigned rt_load_word(const unsigned* from) { return emulation->look(from); }
 RT_FN void rt_store_word(unsigned* to, unsigned value) { __atomic_store_n(to, value, __ATOMIC_RELAXED); }

@@ -189,7 +189,6 @@ struct Emulation {
   void (*trap)();
   unsigned long long (*now)();
   unsigned long long (*load)(const unsigned long long* from);
-  unsigned long long (*acquire)(const unsigned long long* from);
   void (*store)(unsigned long long* to, unsigned long long value);
   unsigned (*look)(const unsigned* from);
   void (*publish)(unsigned* to, unsigned value);
@@ -209,14 +208,14 @@ void flush() {
 }
 
 // A granule as the device sees it.
-template <int ORDER> unsigned long long look_at(const unsigned long long* from) {
+unsigned long long look_at(const unsigned long long* from) {
   if (emulated::current->index[0] == 0) {
     look_for_the_end();
     if (!launch->pending.empty() && draw() % 4 == 0) emit_some(0);
   }
   // What was in the memory before anybody wrote to it.
   if (is_deaf()) return 0;
-  const unsigned long long value = __atomic_load_n(from, ORDER);
+  const unsigned long long value = __atomic_load_n(from, __ATOMIC_RELAXED);
   if (!KNOWS_FENCES) {
     // An idle kernel looks on and on: the last ones are kept, more than a batch has. All are there while it runs.
     auto& all = launch->looked_at;
@@ -278,8 +277,7 @@ const Emulation emulation = {
       clock_gettime(CLOCK_MONOTONIC, &now);
       return (unsigned long long)now.tv_sec * 1000000000ull + (unsigned long long)now.tv_nsec;
     },
-    look_at<__ATOMIC_RELAXED>,
-    look_at<__ATOMIC_ACQUIRE>,
+    look_at,
     [](unsigned long long* to, unsigned long long value) {
       launch->naps = 0;
       if (!seeds().torn) return emit({to, value});

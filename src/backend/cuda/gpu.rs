@@ -293,13 +293,17 @@ impl Gpu {
     ///
     /// # Safety
     ///
-    /// The stream exists, and its context is this thread's.
+    /// The stream exists, unless the device is lost, and its context is this thread's.
     pub unsafe fn wait(&self, stream: CUstream, mut patience: Duration) -> Result<(), Refusal> {
         let begun = Instant::now();
-        // SAFETY: the caller's.
-        while !unsafe { driver::is_over(stream) }? {
+        loop {
+            // First: the stream of a lost device may be gone with its context.
             if self.is_lost() {
                 return Err(Refusal(CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE));
+            }
+            // SAFETY: the caller's.
+            if unsafe { driver::is_over(stream) }? {
+                return Ok(());
             }
             if begun.elapsed() >= patience {
                 self.make_way();
@@ -307,7 +311,6 @@ impl Gpu {
             }
             rest(begun);
         }
-        Ok(())
     }
 
     /// Takes room where there is more than enough: what is done quietly.

@@ -416,7 +416,7 @@ impl Lane {
             let words = [to[0], to[1], at[0], at[1], next, shift, granules, number];
             let first = number as usize % ROUTES * ROUTE_WORDS;
             for (granule, word) in self.routes()[first..].iter().zip(words) {
-                // Release pairs with the acquire in `rt_find_route`: who sees where the ring is finds it cleared.
+                // Release pairs with the fence in `rt_find_route`: who sees where the ring is finds it cleared.
                 granule.store(u64::from(number) << 32 | u64::from(word), Ordering::Release);
             }
             outbound.newest = Some((route.clone(), number));

@@ -24,6 +24,29 @@ fn an_error_shows_its_text_and_for_programmers_its_kind() {
 }
 
 #[test]
+fn kernels_and_what_belongs_to_them_show_their_names() {
+    let runtime = runtime();
+    let echo = RingKernel::<Reply, Reply>::wgsl("echo", ECHO);
+    assert_eq!(format!("{echo:?}"), r#"RingKernel { name: "echo", kind: "wgsl", .. }"#);
+    let echo = runtime.launch(echo).unwrap();
+    assert_eq!(format!("{:?}", echo.iter()), format!("Replies({echo:?})"));
+    echo.activate().unwrap();
+    let pending = echo.request(Reply::default()).unwrap();
+    let shown = format!("{pending:?}");
+    assert!(["Pending(ready)", "Pending(waiting)"].contains(&shown.as_str()), "{shown}");
+    pending.wait(LONG).unwrap();
+    let host = RingKernel::host("host", |context: &mut Context<(), String>| {
+        while context.receive().is_some() {
+            let shown = format!("{context:?}");
+            context.reply(shown);
+        }
+    });
+    let host = runtime.launch(host).unwrap();
+    host.activate().unwrap();
+    assert_eq!(host.ask((), LONG).unwrap(), r#"Context { kernel: "host", .. }"#);
+}
+
+#[test]
 fn a_send_that_failed_gives_the_message_back_and_says_why() {
     type Row = (SendError<u32>, &'static str, &'static str, Option<u32>, fn(&Error) -> bool);
     let failed: [Row; 7] = [

@@ -1,6 +1,6 @@
 //! What the driver does beside kernels that stay: how many there can be, and which calls wait for them.
 
-use crate::gpu::{Gpu, Mapped, checked, compile};
+use crate::gpu::{Gpu, Mapped, Once, checked, compile};
 use crate::report::Report;
 use cudarc::driver::sys as cuda;
 use std::ffi::c_void;
@@ -63,18 +63,10 @@ impl Staying {
     }
 }
 
-#[repr(C)]
-struct OnceParameter {
-    input: u64,
-    output: u64,
-    words: u32,
-    unused: u32,
-}
-
 /// How many kernels with a stream each are there at the same time, and whether one that ends comes to its turn beside them.
 fn many(gpu: &Gpu, report: &mut Report) -> Result<(), String> {
     let (input, output) = (Mapped::new()?, Mapped::new()?);
-    let mut parameter = OnceParameter { input: input.device, output: output.device, words: 1, unused: 0 };
+    let mut parameter = Once { input: input.device, output: output.device, words: 1, unused: 0 };
     let (once, stay) = (gpu.function(c"once")?, gpu.function(c"stay")?);
     // The first launch of a function may wait for others.
     // SAFETY: the kernel takes this parameter, and mapped memory is never freed.

@@ -13,6 +13,15 @@ pub fn checked(result: cuda::CUresult, what: &str) -> Result<(), String> {
     if result == cuda::CUresult::CUDA_SUCCESS { Ok(()) } else { Err(format!("{what}: {result:?}")) }
 }
 
+/// What the kernel `once` takes.
+#[repr(C)]
+pub struct Once {
+    pub input: u64,
+    pub output: u64,
+    pub words: u32,
+    pub unused: u32,
+}
+
 /// A device, current on the thread that has it.
 pub struct Gpu {
     pub name: String,

@@ -1,6 +1,6 @@
 //! One job at a time: through the library, by hand with a resident kernel, and with a launch for each.
 
-use crate::gpu::{Gpu, Mapped, checked};
+use crate::gpu::{Gpu, Mapped, Once, checked};
 use crate::report::Report;
 use crate::{Job, PATIENCE, active};
 use cudarc::driver::sys as cuda;
@@ -122,14 +122,6 @@ impl Way for PingPong<'_> {
     }
 }
 
-#[repr(C)]
-struct OnceParameter {
-    input: u64,
-    output: u64,
-    words: u32,
-    unused: u32,
-}
-
 /// A launch for each job; of the kernel itself, or of a graph that has it.
 struct Launch<'a> {
     gpu: &'a Gpu,
@@ -160,7 +152,7 @@ impl<'a> Launch<'a> {
 
     fn launch(&self) -> Result<(), String> {
         let (input, output) = (self.input.device, self.output.device);
-        let mut parameter = OnceParameter { input, output, words: 16, unused: 0 };
+        let mut parameter = Once { input, output, words: 16, unused: 0 };
         // SAFETY: the kernel takes this parameter, and mapped memory is never freed.
         unsafe { self.gpu.launch(self.function, &mut parameter) }
     }

@@ -80,16 +80,21 @@ fn an_ask_of_a_background_handler_that_was_fast_returns_at_its_deadline() {
     });
 }
 
+/// A native handler that was fast so far, and takes 10 ms for this job.
+fn moody(runtime: &ringwork::Runtime) -> (ringwork::Handle<Job, Answer>, Job) {
+    let kernel = runtime.launch(counter(Kind::Native, "moody", &Latch::new())).unwrap();
+    kernel.activate().unwrap();
+    for _ in 0..1000 {
+        kernel.ask(job(0), LONG).unwrap();
+    }
+    (kernel, Job { micros: 10_000, ..job(1) })
+}
+
 #[test]
 fn a_native_handler_that_becomes_slow_leaves_its_callers_threads() {
     bounded(|| {
-        let (runtime, latch) = (runtime(), Latch::new());
-        let kernel = runtime.launch(counter(Kind::Native, "moody", &latch)).unwrap();
-        kernel.activate().unwrap();
-        for _ in 0..1000 {
-            kernel.ask(job(0), LONG).unwrap();
-        }
-        let slow = Job { micros: 10_000, ..job(1) };
+        let runtime = runtime();
+        let (kernel, slow) = moody(&runtime);
         // The first few may run where they should not: that is how it shows itself to be slow.
         let after = (0..500).position(|_| kernel.ask(slow, Duration::from_millis(2)).is_err());
         assert!(after.is_some(), "it ran on its callers' threads, far past their deadlines, 500 times");
@@ -101,15 +106,11 @@ fn a_native_handler_that_becomes_slow_leaves_its_callers_threads() {
 #[test]
 fn a_native_handler_that_becomes_slow_leaves_its_senders_threads() {
     bounded(|| {
-        let (runtime, latch) = (runtime(), Latch::new());
-        let kernel = runtime.launch(counter(Kind::Native, "moody", &latch)).unwrap();
-        kernel.activate().unwrap();
-        for _ in 0..1000 {
-            kernel.ask(job(0), LONG).unwrap();
-        }
+        let runtime = runtime();
+        let (kernel, slow) = moody(&runtime);
         let lot = || {
             let begun = Instant::now();
-            kernel.send_many([Job { micros: 10_000, ..job(1) }; 2]).unwrap();
+            kernel.send_many([slow; 2]).unwrap();
             begun.elapsed()
         };
         // The first few may run on this thread, as above.

@@ -245,9 +245,8 @@ impl<In: Message, Out: Message> Hand<In, Out> {
         let mut mailbox = lock(&core.mailbox);
         let ended = core.commit(&mut mailbox);
         let next = if mailbox.runs() { mailbox.pop() } else { None };
-        let leads_back = |(_, outlet): &(String, Arc<dyn AnyOutlet>)| outlet.leads_back();
-        if next.is_some() {
-            let declared: usize = core.outlets.iter().map(leads_back).sum();
+        if next.is_some() && mailbox.cycle.is_some() {
+            let declared: usize = core.outlets.iter().map(|(_, outlet)| outlet.leads_back()).sum();
             // What is saved up is bounded, too.
             self.free = (self.free + declared).min(declared.max(mailbox.capacity()));
         }
@@ -389,8 +388,8 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
                 ),
             ));
         }
-        if outlet.leads_back() > 0 {
-            self.free = self.free.saturating_sub(1);
+        if self.free > 0 && outlet.leads_back() > 0 {
+            self.free -= 1;
         }
         Ok(())
     }

@@ -29,16 +29,18 @@ struct Staying {
 }
 
 impl Staying {
-    fn start(gpu: &Gpu, function: cuda::CUfunction) -> Result<Self, String> {
-        let (begun, stop) = (Mapped::new()?, Mapped::new()?);
-        let mut own = Self { stream: null_mut(), begun, stop };
-        let mut parameter = Stay { begun: begun.device, stop: stop.device };
-        // SAFETY: writes one handle; the kernel takes this parameter, and mapped memory is never freed.
-        unsafe {
-            checked(cuda::cuStreamCreate(&mut own.stream, 1), "cuStreamCreate")?;
-            gpu.launch_on(own.stream, function, &mut parameter)?;
-        }
+    /// All that it needs, which the driver may not give while others stay.
+    fn new() -> Result<Self, String> {
+        let mut own = Self { stream: null_mut(), begun: Mapped::new()?, stop: Mapped::new()? };
+        // SAFETY: writes one handle.
+        checked(unsafe { cuda::cuStreamCreate(&mut own.stream, 1) }, "cuStreamCreate")?;
         Ok(own)
+    }
+
+    fn start(&self, gpu: &Gpu, function: cuda::CUfunction) -> Result<(), String> {
+        let mut parameter = Stay { begun: self.begun.device, stop: self.stop.device };
+        // SAFETY: the stream exists; the kernel takes this parameter, and mapped memory is never freed.
+        unsafe { gpu.launch_on(self.stream, function, &mut parameter) }
     }
 
     fn is_there(&self) -> bool {
@@ -53,8 +55,12 @@ impl Staying {
         self.is_there()
     }
 
-    fn end(self) -> Result<(), String> {
+    fn stop(&self) {
         self.stop.words()[0].store(1, Ordering::Relaxed);
+    }
+
+    /// Waits for its end; it has been told to.
+    fn end(self) -> Result<(), String> {
         // SAFETY: the stream exists, and is not used afterwards.
         unsafe {
             checked(cuda::cuStreamSynchronize(self.stream), "cuStreamSynchronize")?;
@@ -72,23 +78,32 @@ fn many(gpu: &Gpu, report: &mut Report) -> Result<(), String> {
     // SAFETY: the kernel takes this parameter, and mapped memory is never freed.
     unsafe { gpu.launch(once, &mut parameter)? };
     gpu.wait()?;
-    let kernels: Result<Vec<_>, _> = (0..MANY).map(|_| Staying::start(gpu, stay)).collect();
-    let (kernels, begun) = (kernels?, Instant::now());
-    let there = kernels.iter().filter(|kernel| kernel.comes(begun)).count();
-    let (mut event, launched) = (null_mut(), Instant::now());
-    // SAFETY: writes one handle; the rest is as above.
-    let is_over = unsafe {
-        checked(cuda::cuEventCreate(&mut event, 0), "cuEventCreate")?;
-        gpu.launch(once, &mut parameter)?;
-        checked(cuda::cuEventRecord(event, gpu.stream), "cuEventRecord")?;
-        loop {
-            let is_over = cuda::cuStreamQuery(gpu.stream) == cuda::CUresult::CUDA_SUCCESS;
-            if is_over || launched.elapsed() > SOON {
-                break is_over;
+    let mut event = null_mut();
+    // SAFETY: writes one handle.
+    checked(unsafe { cuda::cuEventCreate(&mut event, 0) }, "cuEventCreate")?;
+    let kernels = (0..MANY).map(|_| Staying::new()).collect::<Result<Vec<_>, _>>()?;
+    let mut measure = || {
+        kernels.iter().try_for_each(|kernel| kernel.start(gpu, stay))?;
+        let begun = Instant::now();
+        let there = kernels.iter().filter(|kernel| kernel.comes(begun)).count();
+        let launched = Instant::now();
+        // SAFETY: as above, and the event exists.
+        unsafe {
+            gpu.launch(once, &mut parameter)?;
+            checked(cuda::cuEventRecord(event, gpu.stream), "cuEventRecord")?;
+            loop {
+                let is_over = cuda::cuStreamQuery(gpu.stream) == cuda::CUresult::CUDA_SUCCESS;
+                if is_over || launched.elapsed() > SOON {
+                    return Ok((there, is_over));
+                }
             }
         }
     };
+    let measured: Result<_, String> = measure();
+    // Also if something was refused, and all before one of them is waited for: those that have begun may be in the way.
+    kernels.iter().for_each(Staying::stop);
     kernels.into_iter().try_for_each(Staying::end)?;
+    let (there, is_over) = measured?;
     gpu.wait()?;
     // SAFETY: the stream has come to it.
     checked(unsafe { cuda::cuEventDestroy_v2(event) }, "cuEventDestroy")?;
@@ -111,8 +126,10 @@ type Call<'a> = Box<dyn FnOnce() -> Result<(), String> + Send + 'a>;
 
 /// Does the call come back while a kernel stays, and how long does somebody wait meanwhile who asks after the kernel?
 fn beside(gpu: &Gpu, name: &str, call: Call<'_>, report: &mut Report) -> Result<(), String> {
-    let kernel = Staying::start(gpu, gpu.function(c"stay")?)?;
+    let kernel = Staying::new()?;
+    kernel.start(gpu, gpu.function(c"stay")?)?;
     if !kernel.comes(Instant::now()) {
+        kernel.stop();
         return Err("a kernel does not begin".to_owned());
     }
     let (stop, stream) = (kernel.stop, kernel.stream);

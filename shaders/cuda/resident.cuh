@@ -404,6 +404,17 @@ RT_FN rt_u32 rt_batch(const RtLaunch& launch, rt_u64 head, rt_u32 ready, const r
 #endif
 }
 
+// Waits for the bell, if there is one that says that the host has written no message behind those that were taken; `false` if
+// there is none, or it says something else. The first thread's.
+RT_FN bool rt_doze(const RtLaunch& launch, rt_u64 head) {
+  if (!launch.bell || rt_load_word(launch.bell) != (rt_u32)head) return false;
+  const rt_u64 begun = rt_now();
+  do {
+    rt_sleep(100u);
+  } while (rt_load_word(launch.bell) == (rt_u32)head && rt_now() - begun < RT_DOZE_NS);
+  return true;
+}
+
 // Two blocks of a multiprocessor: without a number NVRTC spills registers to memory so that there is room for more, and what
 // is wanted here is that a message is handled soon.
 extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES, 2) rt_resident(RtLaunch launch) {
@@ -470,7 +481,9 @@ extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES, 2) rt_resident(
         if (empty == 64u) idle_since = now;
         if (now - idle_since > launch.idle_ns) leave = RT_EXIT_IDLE;
       }
-      if (empty > RT_SPINS) rt_sleep(empty > RT_SPINS * 16u ? 1000u : 100u);
+      const bool has_dozed = is_first && empty > RT_LISTENS && rt_doze(launch, head);
+      if (empty > RT_SPINS && !has_dozed) rt_sleep(empty > RT_SPINS * 16u ? 1000u : 100u);
+      __syncwarp();
     }
   }
   if (is_first) {

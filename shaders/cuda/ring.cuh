@@ -1,8 +1,8 @@
 // The rings between the host and a resident kernel, which `resident.cuh`, behind this, runs: what both sides see, and how
 // the kernel gets at it.
 //
-// Compiled by NVRTC behind the text of a handler, which declares RtMessage, RtState, RtReply, RtPrivates, RtTable and
-// rt_run, and behind a head that is made for each kernel and defines
+// Compiled by NVRTC behind `bus.cuh`, behind the text of a handler, which declares RtMessage, RtState, RtReply, RtPrivates,
+// RtTable and rt_run, and behind a head that is made for each kernel and defines
 //
 //   RT_SHAPE                                 one of the three below
 //   RT_MESSAGE_WORDS, RT_REPLY_WORDS, RT_STATE_WORDS   sizes in words, as the host has them
@@ -36,15 +36,9 @@
 // The slots of a kernel that may emit so have one more granule: the number of a route, or 0 if what the message emits goes
 // through the host. The host keeps routes in a table of granules whose stamps are the route's number.
 
-typedef unsigned int rt_u32;
-typedef unsigned long long rt_u64;
-
 #define RT_STATELESS 0
 #define RT_SERIAL 1
 #define RT_INSTANCES 2
-
-#define RT_LANES 32u
-#define RT_ALL_LANES 0xffffffffu
 
 // What a record begins with: a fault's code, 1 or 2, or this.
 #define RT_RECORD_DONE 4u
@@ -85,10 +79,11 @@ struct RtLaunch {
   const rt_u64* linked;     // the other ring of slots, which kernels write; null: there is none
   const rt_u64* routes;     // mapped: the table of routes
   rt_u64 routed;            // what messages before this position emit goes through the host, whatever their slots say
+  const rt_u32* bell;       // on the device: the ingress writes where the next message will be; null: nobody does
   RtTable tables[4];
 };
 static_assert(sizeof(RtTable) == 16, "a table is an address and a length");
-static_assert(sizeof(RtLaunch) == 168, "the host writes it");
+static_assert(sizeof(RtLaunch) == 176, "the host writes it");
 
 // A route, as it is in the table.
 struct RtRoute {
@@ -106,47 +101,6 @@ struct RtOutput {
 };
 #if RT_OUTPUTS > 0
 static __constant__ const RtOutput rt_outputs[RT_OUTPUTS] = RT_OUTPUT_PLACES;
-#endif
-
-#ifndef RT_HOST
-// Looks at an empty ring before it sleeps between two of them.
-#define RT_SPINS 1024u
-#define RT_FN static __device__ __forceinline__
-// One granule, at system scope; relaxed: it carries all that it says.
-RT_FN rt_u64 rt_load_granule(const rt_u64* from) {
-  rt_u64 value;
-  asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
-  return value;
-}
-RT_FN void rt_store_granule(rt_u64* to, rt_u64 value) {
-  asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
-}
-RT_FN rt_u32 rt_load_word(const rt_u32* from) {
-  rt_u32 value;
-  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
-  return value;
-}
-RT_FN void rt_store_word(rt_u32* to, rt_u32 value) {
-  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
-}
-// Release pairs with the host's acquire of the epoch: what this launch wrote is there for whoever has seen it.
-RT_FN void rt_publish_word(rt_u32* to, rt_u32 value) {
-  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
-}
-// Orders what a handler does with its tables: before a message is taken and before its record is written. And a route before
-// what it leads to.
-RT_FN void rt_fence() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
-RT_FN void rt_sleep(rt_u32 ns) { asm volatile("nanosleep.u32 %0;" ::"r"(ns)); }
-RT_FN rt_u64 rt_now() {
-  rt_u64 ns;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
-  return ns;
-}
-// Shared memory whose size the launch says: for as many messages as its block takes at once.
-RT_FN rt_u32* rt_shared() {
-  extern __shared__ uint4 rt_of_the_launch[];
-  return (rt_u32*)rt_of_the_launch;
-}
 #endif
 
 RT_FN rt_u32 rt_lap(const RtLaunch& launch, rt_u64 position) {

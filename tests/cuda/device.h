@@ -46,6 +46,8 @@ struct Emulation {
   unsigned (*look)(const unsigned* from);
   void (*publish)(unsigned* to, unsigned value);
   void (*flush)();
+  // How long a kernel waits for its bell.
+  unsigned long long (*doze)();
 };
 static const Emulation* emulation;
 
@@ -87,3 +89,5 @@ RT_FN unsigned long long rt_now() { return emulation->now(); }
 // Shared memory whose size the launch says.
 RT_FN unsigned* rt_shared() { return (unsigned*)emulation->shared(); }
 #define RT_SPINS 8u
+#define RT_LISTENS 2u
+#define RT_DOZE_NS emulation->doze()

@@ -43,7 +43,7 @@ enum {
 struct Seeds {
   bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false, time_limit = false, no_registration = false,
        reset_complains = false, reset_fails = false, one_queue = false;
-  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, claims = 0, memory = 2048;
+  unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, claims = 0, memory = 2048, doze = 20;
   Seeds() {
     const char* text = getenv("RINGWORK_EMULATION");
     std::string rest = text ? text : "";
@@ -76,6 +76,7 @@ struct Seeds {
       number("units=", units);
       number("claims=", claims);
       number("memory=", memory);
+      number("doze=", doze);
     }
   }
 };
@@ -193,6 +194,7 @@ struct Emulation {
   unsigned (*look)(const unsigned* from);
   void (*publish)(unsigned* to, unsigned value);
   void (*flush)();
+  unsigned long long (*doze)();
 };
 
 // Does nothing that the host writes from now on reach this kernel, nor what it wrote before?
@@ -299,6 +301,7 @@ const Emulation emulation = {
       __atomic_store_n(to, value, __ATOMIC_RELEASE);
     },
     [] { flush(); },
+    []() -> unsigned long long { return seeds().doze * 1000ull; },
 };
 
 // ---- multiprocessors

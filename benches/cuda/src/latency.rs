@@ -244,6 +244,48 @@ fn terminate(runtime: &Runtime, name: &str) -> Result<(), String> {
     kernel.terminate(PATIENCE).map(drop).map_err(|error| error.to_string())
 }
 
+/// Kernels that look into their rings themselves, of those that are there at the same time; the others have the ingress look.
+const ALONE: usize = 16;
+
+/// Many kernels, asked in turn: how long one takes that has had nothing to do, while all others have nothing to do either.
+pub fn in_turn(runtime: &Runtime, quick: bool, report: &mut Report) -> Result<(), String> {
+    let rounds = if quick { 5 } else { 500 };
+    report.heading(
+        "`ask` to kernels in turn, while all others have nothing to do",
+        &["kernels", "p50 µs", "p90 µs", "p99 µs", "p99.9 µs", "most µs", "jobs"],
+    );
+    for number in [1, ALONE, ALONE + 1, 32, 64, 92] {
+        let launch =
+            |index| active(runtime, RingKernel::<Job, Job>::wgsl(format!("turn {index}"), crate::HANDLER));
+        let kernels: Vec<_> = (0..number).map(launch).collect::<Result<_, _>>()?;
+        let mut samples = [Vec::new(), Vec::new()];
+        for round in 0..=rounds {
+            for (index, kernel) in kernels.iter().enumerate() {
+                let job = Job { words: [round * 1000 + index as u32; 16] };
+                let begun = Instant::now();
+                let answer = kernel.ask(job, PATIENCE).map_err(|error| error.to_string())?;
+                let time = begun.elapsed();
+                if answer.words != job.words.map(|word| word + 1) {
+                    return Err(format!("a wrong answer to {job:?}: {answer:?}"));
+                }
+                // In the first round they are started.
+                if round > 0 {
+                    samples[usize::from(index >= ALONE)].push(time);
+                }
+            }
+        }
+        let [own, listening] = &mut samples;
+        report.times(&format!("{number}"), own);
+        if !listening.is_empty() {
+            report.times(&format!("{number}: those beyond {ALONE}, which listen to the ingress"), listening);
+        }
+        for kernel in kernels {
+            kernel.terminate(PATIENCE).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
 /// From kernel to kernel over a link: a message through a chain of so many, against one through one.
 pub fn hop(runtime: &Runtime, quick: bool, report: &mut Report) -> Result<(), String> {
     const LINKS: usize = 8;

@@ -150,7 +150,8 @@ fn run() -> Result<Report, String> {
             "torture" => torture::run(&runtime, arguments.messages, &mut report),
             "latency" => latency::measure(&runtime, &gpu, quick, &mut report),
             "throughput" => throughput::measure(&runtime, quick, &mut report),
-            "kernels" => throughput::kernels(&runtime, quick, &mut report),
+            "kernels" => throughput::kernels(&runtime, quick, &mut report)
+                .and_then(|()| latency::in_turn(&runtime, quick, &mut report)),
             "links" => latency::hop(&runtime, quick, &mut report),
             // The last one: what this program has on the device is lost with it.
             _ => faults::run(&runtime, &mut report),

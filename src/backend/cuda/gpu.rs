@@ -6,6 +6,7 @@
 
 use super::driver::{self, CUcontext, CUdevice, CUdeviceptr, CUresult, CUstream, Refusal};
 use super::host::{self, HostMemory, Mapped, Remains};
+use super::ingress::{self, ALONE, Ingress};
 use super::kernel::Code;
 use super::lane::{Lane, rest};
 use super::nvrtc::NoCode;
@@ -56,6 +57,8 @@ pub(super) struct Gpu {
     is_lost: AtomicBool,
     lost: Mutex<Option<Error>>,
     lanes: Mutex<Vec<Weak<Lane>>>,
+    /// Of those kernels that listen.
+    pub ingress: Mutex<Weak<Ingress>>,
     /// Held to start a kernel, exclusively by what is done quietly.
     pub gate: RwLock<()>,
     /// What kernels take of the device.
@@ -146,6 +149,7 @@ impl Gpu {
             is_lost: AtomicBool::new(false),
             lost: Mutex::default(),
             lanes: Mutex::default(),
+            ingress: Mutex::default(),
             gate: RwLock::new(()),
             room: Mutex::new(Room::new(units)),
             dispatches: AtomicUsize::new(0),
@@ -248,13 +252,68 @@ impl Gpu {
         lanes.push(Arc::downgrade(lane));
     }
 
+    /// For one more kernel to keep: what kernels may listen to, if there are many. It is made of the code that is given.
+    ///
+    /// # Errors
+    ///
+    /// As [`code`](Self::code), and those of memory.
+    pub fn ingress(
+        self: &Arc<Self>,
+        image: impl FnOnce(&str) -> std::result::Result<Vec<u8>, NoCode>,
+    ) -> Result<Option<Arc<Ingress>>> {
+        if lock(&self.lanes).iter().filter(|lane| lane.strong_count() > 0).count() < ALONE {
+            return Ok(None);
+        }
+        let known = || lock(&self.ingress).upgrade();
+        if let Some(ingress) = known() {
+            return Ok(Some(ingress));
+        }
+        let refused = "the CUDA compiler refused the ingress";
+        let code = self.code(ingress::text(), "the ingress", c"rt_ingress", image, refused)?;
+        let made = Ingress::new(self, code)?;
+        // Somebody else may have made one meanwhile.
+        let mut ingress = lock(&self.ingress);
+        let ingress = match ingress.upgrade() {
+            Some(other) => other,
+            None => {
+                *ingress = Arc::downgrade(&made);
+                made
+            }
+        };
+        Ok(Some(ingress))
+    }
+
+    /// What a kernel that is about to start may listen to, if many are there.
+    pub fn ingress_beside_many(&self) -> Option<Arc<Ingress>> {
+        if self.blocks() > ALONE { lock(&self.ingress).upgrade() } else { None }
+    }
+
     /// Takes room for one more block, if there is some. If not, the watch asks kernels to leave.
     pub fn has_room_for(&self, who: Who, part: Part) -> bool {
         let has_room = lock(&self.room).enter(who, part, Instant::now());
         if !has_room {
             self.watch.make_room(false, || self.lanes());
+            // Beside a few kernels nobody needs it.
+            if self.blocks() <= ALONE + 1 {
+                self.dismiss_ingress();
+            }
         }
         has_room
+    }
+
+    /// Takes room for one more block if nobody has to leave for it.
+    pub fn finds_room_for(&self, part: Part) -> bool {
+        lock(&self.room).enter_if_free(part, Instant::now())
+    }
+
+    /// Blocks of kernels that are there.
+    pub fn blocks(&self) -> usize {
+        lock(&self.room).blocks()
+    }
+
+    fn dismiss_ingress(&self) {
+        let ingress = lock(&self.ingress).upgrade();
+        ingress.filter(|ingress| ingress.is_running()).iter().for_each(|ingress| ingress.ask_to_stop());
     }
 
     /// Takes room for a block of a dispatch, which else would not begin while resident kernels have something to do: waits
@@ -287,6 +346,7 @@ impl Gpu {
     /// Asks kernels to leave: something waits, as it seems for one of them.
     pub fn make_way(&self) {
         self.watch.make_room(true, || self.lanes());
+        self.dismiss_ingress();
     }
 
     /// Waits for all that was given to a stream. What is not over after this patience has kernels make way.
@@ -344,17 +404,21 @@ impl Gpu {
     fn if_quiet<R>(&self, work: impl FnOnce(bool) -> R) -> R {
         // Let go of behind the gate: it may be the last of a kernel.
         let lanes: Vec<_>;
+        let ingress: Option<_>;
         let _gate = self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        lanes = self.lanes();
+        (lanes, ingress) = (self.lanes(), lock(&self.ingress).upgrade());
         let begun = Instant::now();
         let mut running: Vec<_> = lanes.iter().filter(|lane| lane.is_running()).collect();
         running.iter().for_each(|lane| lane.ask_to_stop());
-        while !running.is_empty() && begun.elapsed() < QUIET && !self.is_lost() {
+        let is_listening = || ingress.as_ref().is_some_and(|ingress| ingress.is_running());
+        ingress.iter().for_each(|ingress| ingress.ask_to_stop());
+        while (!running.is_empty() || is_listening()) && begun.elapsed() < QUIET && !self.is_lost() {
             std::thread::sleep(Duration::from_micros(20));
             running.retain(|lane| lane.is_running());
         }
-        let result = work(running.is_empty() && !self.is_lost());
-        if running.is_empty() && !self.is_lost() {
+        let is_quiet = || running.is_empty() && !is_listening() && !self.is_lost();
+        let result = work(is_quiet());
+        if is_quiet() {
             lock(&self.spare).shrink(MOST_SPARE);
         }
         result

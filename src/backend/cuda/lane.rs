@@ -6,9 +6,12 @@
 
 mod residence;
 
+pub(super) use residence::IDLE;
+
 use super::driver::{self, Block, CUstream};
 use super::gpu::{DeviceMemory, Gpu, Shared, WAY};
 use super::host::HostMemory;
+use super::ingress::{Bell, Ingress};
 use super::kernel::Code;
 use super::layout::{LANES, Layout, ROUTE_WORDS, ROUTES};
 use super::link::{Links, Next};
@@ -93,6 +96,7 @@ pub(super) struct Lane {
     /// Who wants it off the device for now.
     holds: AtomicUsize,
     pub links: Links,
+    bell: Bell,
     run: Mutex<Run>,
     /// Dropped last: the memory above goes back to it.
     pub gpu: Arc<Gpu>,
@@ -121,10 +125,11 @@ fn fitting(gpu: &Gpu, code: &Code, layout: &Layout, warps: u32) -> Result<(u32, 
 
 impl Lane {
     /// Everything a kernel needs, with its states as the spec has them, for a block of so many warps, or of fewer if so
-    /// many took too much of a multiprocessor. It is not started.
+    /// many took too much of a multiprocessor. It is not started. Where there are many kernels it may listen to an ingress.
     pub fn new(
         gpu: &Arc<Gpu>,
         code: Arc<Code>,
+        ingress: Option<Arc<Ingress>>,
         layout: Layout,
         warps: u32,
         spec: &LaunchSpec,
@@ -157,6 +162,7 @@ impl Lane {
             next: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
             links: Links::new(onward),
+            bell: Bell::new(ingress),
             run: Mutex::new(Run {
                 is_running: false,
                 epoch: 0,
@@ -223,6 +229,18 @@ impl Lane {
         lock(&self.run).epoch
     }
 
+    /// Has it a bell?
+    #[cfg(test)]
+    pub fn listens(&self) -> bool {
+        self.bell.address() != 0
+    }
+
+    /// Has its bell, if it has one, say this, whatever is so.
+    #[cfg(test)]
+    pub fn mislead(&self, tail: u64) {
+        self.bell.ring(tail);
+    }
+
     /// Where the next record is.
     pub fn next_position(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
@@ -230,7 +248,12 @@ impl Lane {
 
     /// Gives the next places to somebody else than the port; under the lock that keeps the port from giving messages.
     pub fn give_out(&self, places: usize) {
-        self.tail.store(self.tail() + places as u64, Ordering::Relaxed);
+        self.set_tail(self.tail() + places as u64);
+    }
+
+    fn set_tail(&self, tail: u64) {
+        self.tail.store(tail, Ordering::Relaxed);
+        self.bell.ring(tail);
     }
 
     /// Is there a record in this place, whatever is before it?
@@ -259,7 +282,7 @@ impl Lane {
             count += 1;
         }
         // Relaxed, and once for all: it is no index that the device sees.
-        self.tail.store(tail + count as u64, Ordering::Relaxed);
+        self.set_tail(tail + count as u64);
         count
     }
 

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What comes behind a handler's text: its rings, and the resident driver.
 const DRIVER: &str = concat!(
+    "#line 1 \"ringwork/bus.cuh\"\n",
+    include_str!("../../../shaders/cuda/bus.cuh"),
     "#line 1 \"ringwork/ring.cuh\"\n",
     include_str!("../../../shaders/cuda/ring.cuh"),
     "#line 1 \"ringwork/resident.cuh\"\n",
@@ -74,11 +76,12 @@ pub(super) struct Launch {
     pub linked: u64,
     pub routes: u64,
     pub routed: u64,
+    pub bell: u64,
     pub tables: [Table; crate::compile::MOST_TABLES],
 }
 
 // `ring.cuh` asserts the same size, and has the same fields in the same order, none of them padded.
-const _: () = assert!(size_of::<Launch>() == 168 && offset_of!(Launch, tables) == 104);
+const _: () = assert!(size_of::<Launch>() == 176 && offset_of!(Launch, tables) == 112);
 
 /// Words of a route, as `RtRoute`; the last one is its number.
 pub(super) const ROUTE_WORDS: usize = 8;

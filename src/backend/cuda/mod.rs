@@ -15,6 +15,7 @@ mod compute;
 mod driver;
 mod gpu;
 mod host;
+mod ingress;
 mod kernel;
 mod lane;
 mod layout;
@@ -74,20 +75,25 @@ impl CudaDevice {
             Some(twin) => format!("kernel `{}`: cuda_source does not compile", twin.kernel),
             None => format!("{SOURCE}:1:1: the CUDA compiler refused what this handler became"),
         };
-        let build = |text: &str| {
+        let image = |text: &str, is_handler: bool| {
             let (architecture, compiler) = (&self.gpu.architecture, nvrtc::version());
             let build = || nvrtc::compile(text, SOURCE, architecture);
+            let (question, compiler) = ([text, architecture], compiler.as_deref());
             match &spec.code {
-                Code::Handler(handler) => handler.gpu_code(&[text, architecture], compiler.as_deref(), build),
+                Code::Handler(handler) if is_handler => handler.gpu_code(&question, compiler, build),
+                Code::Handler(handler) => handler.driver_code(&question, compiler, build),
                 Code::Native(_) => build(),
             }
         };
+        let build = |text: &str| image(text, true);
         let code = self.gpu.code(layout.text(handler), SOURCE, c"rt_resident", build, &refused)?;
+        // Kernels do without it if need be. A device that is lost says so again below.
+        let ingress = self.gpu.ingress(|text| image(text, false)).unwrap_or_default();
         let warps = match self.warps {
             Some(warps) => warps.min(layout.most_warps),
             None => layout.warps(),
         };
-        let lane = Lane::new(&self.gpu, code, layout, warps, spec)?;
+        let lane = Lane::new(&self.gpu, code, ingress, layout, warps, spec)?;
         Ok(Box::new(port::CudaPort::new(lane)))
     }
 }

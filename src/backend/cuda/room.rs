@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// Kernels on the device at once; it takes 128 grids, and those above wait until one ends.
-const MOST_RESIDENT: usize = 96;
+pub(super) const MOST_RESIDENT: usize = 96;
 /// Who found no room comes first for so long: longer than it takes others to leave, and it may have given up.
 const PRECEDENCE: Duration = Duration::from_millis(50);
 /// A whole multiprocessor.
@@ -78,6 +78,20 @@ impl Room {
         self.first = std::mem::take(&mut self.other_waits).then_some((other, now + PRECEDENCE));
         self.enter_anyway(part);
         true
+    }
+
+    /// Enters one more block if there is room for it, and nobody waits for that; who is refused does not come back for it.
+    pub fn enter_if_free(&mut self, part: Part, now: Instant) -> bool {
+        let is_free = self.first.is_none_or(|(_, until)| now >= until) && self.has_room(part);
+        if is_free {
+            self.enter_anyway(part);
+        }
+        is_free
+    }
+
+    /// Blocks that are there.
+    pub fn blocks(&self) -> usize {
+        self.kernels
     }
 
     pub fn enter_anyway(&mut self, part: Part) {

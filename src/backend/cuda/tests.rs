@@ -5,6 +5,7 @@ mod absent;
 #[path = "../../../tests/cuda/build.rs"]
 mod build;
 mod crowd;
+mod ingress;
 mod kit;
 mod links;
 mod memory;

@@ -76,6 +76,22 @@ impl Handler {
         let Some((store, handler)) = &self.kept else { return build() };
         gpu_code(store, handler, question, compiler, build)
     }
+
+    /// As [`gpu_code`](Self::gpu_code), for what is the same for all handlers.
+    ///
+    /// # Errors
+    ///
+    /// What `build` says.
+    #[cfg(feature = "cuda")]
+    pub fn driver_code<E>(
+        &self,
+        question: &[&str],
+        compiler: Option<&str>,
+        build: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<u8>, E> {
+        let Some((store, _)) = &self.kept else { return build() };
+        gpu_code(store, &KeyBuilder::new("no handler").finish(), question, compiler, build)
+    }
 }
 
 /// The code of a GPU for what has this key: what is kept under all that went into it, or else it is built.

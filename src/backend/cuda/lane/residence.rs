@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// A kernel with nothing to do leaves after so long: looking into an empty ring takes a part of the device, and of the
 /// bus. To start it again costs some microseconds.
-const IDLE: Duration = Duration::from_millis(100);
+pub(in crate::backend::cuda) const IDLE: Duration = Duration::from_millis(100);
 /// Where others wait for room on the device, a busy one stays at least so long.
 const TURN: Duration = Duration::from_millis(10);
 /// How often the driver is asked whether a kernel is still there.
@@ -109,6 +109,7 @@ impl Lane {
         debug_assert_ne!(run.is_running, is_running);
         run.is_running = is_running;
         if !is_running {
+            self.bell.give_back();
             self.gpu.give_room_of(self.part);
         }
     }
@@ -196,7 +197,7 @@ impl Lane {
         }
         // SAFETY: the stream is this kernel's.
         match unsafe { driver::is_over(self.stream.0) } {
-            Ok(false) => {}
+            Ok(false) => self.bell.tend(),
             Ok(true) => {
                 self.note_exit(run);
                 if run.is_running {
@@ -260,6 +261,9 @@ impl Lane {
         if !self.gpu.has_room_for(Who::Kernel, self.part) {
             return;
         }
+        if let Some(ingress) = self.gpu.ingress_beside_many() {
+            self.bell.take(ingress, self.tail());
+        }
         if let Err(refusal) = self.begin(run, GO_ON) {
             self.gpu.lose("a resident kernel does not start", &refusal);
         }
@@ -311,11 +315,13 @@ impl Lane {
             linked,
             routes: self.host.address(if self.layout.is_routed { self.routes_at() } else { STOP_AT }),
             routed: run.routed,
+            bell: self.bell.address(),
             tables,
         };
         // SAFETY: the code takes this parameter; what it points to is this lane's, which stays until the kernel has left.
         let started = unsafe { driver::launch(self.code.function.0, self.block, self.stream.0, &mut launch) };
         if let Err(refusal) = started {
+            self.bell.give_back();
             self.gpu.give_room_of(self.part);
             return Err(refusal);
         }

@@ -301,13 +301,15 @@ fn what_ends_after_a_stop_was_given_up_on_is_told() {
         let (told, tells) = std::sync::mpsc::channel();
         kernel.control.on_ready(Box::new(move |_| _ = told.send(())));
         let until = Until { token: None, limits: Limits::NONE, patience: None };
-        for number in 0..5 {
+        let mut given_up = 0;
+        for number in 0..50 {
             kernel.push(&[message(0, 4, number)]);
             assert_eq!(kernel.port.progress(&until), Progress::UnderWay);
             // The first thing that is told is that it has begun, after which nobody is told anything unless he asks.
             tells.recv_timeout(super::kit::LONG).expect("it begins");
             kernel.control.stop.store(STOP_AFTER_MESSAGE, Ordering::Relaxed);
-            assert!(!kernel.port.recall(Some(Instant::now())), "its handler runs");
+            // On a busy machine it may be through by now.
+            given_up += u32::from(!kernel.port.recall(Some(Instant::now())));
             let mut ends = kernel.pop();
             while ends.is_empty() {
                 tells.recv_timeout(super::kit::LONG).expect("its end is told");
@@ -315,7 +317,11 @@ fn what_ends_after_a_stop_was_given_up_on_is_told() {
             }
             assert_eq!(ends.len(), 1);
             kernel.control.stop.store(0, Ordering::Relaxed);
+            if given_up == 5 {
+                break;
+            }
         }
+        assert!(given_up > 0, "its handler runs for a while");
     }
 }
 

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Counts its messages; action 1 uses up its budget, 4 takes 100 ms unless it has to stop, 5 says which thread runs it.
+/// Counts its messages; action 1 uses up its budget, 4 takes 100 ms and 6 takes a second unless
+/// they have to stop, 5 says which thread runs it.
 const TEXT: &str = "
     struct RtTable { void* data; unsigned long long bytes; };
     #define RT_HAS_MESSAGE 1
@@ -21,8 +22,9 @@ const TEXT: &str = "
         state.count = state.count * (RT_STATE_WORDS > 0) + 1;
         state.sum = state.sum * 31 + message.number;
         if (message.action == 1) { return 1; }
-        const unsigned long long begun = message.action == 4 ? rt_now() : 0;
-        while (message.action == 4 && rt_now() - begun < 100000000ull) {
+        const unsigned long long takes = message.action == 4 ? 100000000ull : message.action == 6 ? 1000000000ull : 0;
+        const unsigned long long begun = takes > 0 ? rt_now() : 0;
+        while (takes > 0 && rt_now() - begun < takes) {
             if (rt_load_word((const unsigned*)stop) >= 2) return 3;
         }
         reply.number = message.number;
@@ -117,7 +119,7 @@ fn what_ran_beside_a_message_that_was_interrupted_never_runs_again() {
         // In the round of the last ones there is one that takes long, among others that do not.
         let count = 191;
         let messages: Vec<_> =
-            (0..count).map(|number| message(number, if number == 180 { 4 } else { 0 }, number)).collect();
+            (0..count).map(|number| message(number, if number == 180 { 6 } else { 0 }, number)).collect();
         assert_eq!(kernel.push(&messages), messages.len());
         let mut ends = wait_until_waiting(&mut kernel, 0);
         std::thread::sleep(Duration::from_millis(10));

@@ -1,5 +1,6 @@
 //! What is asked of a runtime before there is one: by the program, and from outside of it.
 
+use super::dead_letters::{self, DeadLetterLog};
 use super::runtime::Runtime;
 use crate::backend::{self, Accelerator, BackendKind, Choice, DeviceOptions};
 use crate::compile::{CACHE_VARIABLE, Cache, CacheSettings};
@@ -22,12 +23,24 @@ fn variable(name: &str) -> Result<Option<String>> {
 }
 
 /// Configures a [`Runtime`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct RuntimeBuilder {
     backend: BackendKind,
     adapter: Option<String>,
     cache: CacheSettings,
+    dead_letters: usize,
+}
+
+impl Default for RuntimeBuilder {
+    fn default() -> Self {
+        Self {
+            backend: BackendKind::default(),
+            adapter: None,
+            cache: CacheSettings::default(),
+            dead_letters: dead_letters::CAPACITY,
+        }
+    }
 }
 
 impl RuntimeBuilder {
@@ -89,6 +102,25 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Dead letters that are kept until they are [taken](Runtime::take_dead_letters), from 0 to 1,048,576; unless set, 256.
+    /// Each keeps its message. All are [counted](crate::Telemetry::dead_letters), whatever this is.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ringwork::Runtime;
+    ///
+    /// let runtime = Runtime::builder().dead_letter_capacity(10_000).build()?;
+    /// for letter in runtime.take_dead_letters() {
+    ///     println!("{} of {}: {}", letter.id, letter.kernel, letter.cause);
+    /// }
+    /// # Ok::<(), ringwork::Error>(())
+    /// ```
+    pub fn dead_letter_capacity(mut self, letters: usize) -> Self {
+        self.dead_letters = letters;
+        self
+    }
+
     /// What device kernels of this runtime would run on, and why. No device is opened: one that is chosen here may
     /// still turn out not to open.
     ///
@@ -144,11 +176,17 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// [invalid](Error::is_invalid) if `RINGWORK_BACKEND` is set to something else than a backend's name, if the
-    /// [adapter](Self::adapter) or `RINGWORK_CACHE` is empty, or for a setting of the cache (the error names it, its
+    /// [adapter](Self::adapter) or `RINGWORK_CACHE` is empty, or for a setting out of its bounds (the error names it, its
     /// value and its bound); [unavailable](Error::is_unavailable) if this build does not have the backend.
     pub fn build(self) -> Result<Runtime> {
         let (wanted, options) = self.resolve()?;
+        let bounds = dead_letters::CAPACITIES;
+        if !bounds.contains(&self.dead_letters) {
+            let (found, least, most) = (self.dead_letters, bounds.start(), bounds.end());
+            let text = format!("dead_letter_capacity is {found}, but must be {least} to {most}");
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         let cache = Cache::new(&self.cache, std::env::var_os(CACHE_VARIABLE).as_deref())?;
-        Ok(Runtime::assemble(wanted, options, cache))
+        Ok(Runtime::assemble(wanted, options, cache, DeadLetterLog::new(self.dead_letters)))
     }
 }

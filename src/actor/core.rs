@@ -381,8 +381,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// A message as bytes: its own if it is plain data, else postcard's.
+    /// A message as bytes, for a dead letter: its own if it is plain data, else postcard's.
     pub(super) fn encode(&self, message: &In) -> Option<Vec<u8>> {
+        if !self.facts.services.dead_letters.keeps_any() {
+            return None;
+        }
         match &self.facts.plain {
             Some(plain) => Some(plain.bytes(message).to_vec()),
             None => postcard::to_stdvec(message).ok(),

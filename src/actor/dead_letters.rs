@@ -3,6 +3,7 @@
 use super::telemetry::DeadLetterReason;
 use crate::sync::{Mutex, lock};
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use uuid::Uuid;
 
 /// A message that ended without being handled.
@@ -24,17 +25,34 @@ pub struct DeadLetter {
     pub payload: Option<Vec<u8>>,
 }
 
-/// Dead letters kept; older ones are only counted.
-const KEPT: usize = 256;
+/// Dead letters kept, unless set; older ones are only counted.
+pub(super) const CAPACITY: usize = 256;
+/// … and how many may be asked for.
+pub(super) const CAPACITIES: RangeInclusive<usize> = 0..=1 << 20;
 
 /// The last dead letters.
-#[derive(Default)]
-pub(crate) struct DeadLetterLog(Mutex<VecDeque<DeadLetter>>);
+pub(crate) struct DeadLetterLog {
+    capacity: usize,
+    letters: Mutex<VecDeque<DeadLetter>>,
+}
 
 impl DeadLetterLog {
+    /// Of so many at most.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity, letters: Mutex::default() }
+    }
+
+    /// Are any kept?
+    pub(crate) fn keeps_any(&self) -> bool {
+        self.capacity > 0
+    }
+
     pub(crate) fn add(&self, letter: DeadLetter) {
-        let mut letters = lock(&self.0);
-        if letters.len() == KEPT {
+        if !self.keeps_any() {
+            return;
+        }
+        let mut letters = lock(&self.letters);
+        if letters.len() == self.capacity {
             letters.pop_front();
         }
         letters.push_back(letter);
@@ -42,6 +60,6 @@ impl DeadLetterLog {
 
     /// Takes them out, oldest first.
     pub(crate) fn take(&self) -> Vec<DeadLetter> {
-        lock(&self.0).drain(..).collect()
+        lock(&self.letters).drain(..).collect()
     }
 }

@@ -3,7 +3,7 @@
 use super::ask::Pending;
 use super::core::Core;
 use super::lifecycle::KernelState;
-use super::receive::{Output, receive, receive_by, receive_to_the_end, try_receive};
+use super::receive::{Output, receive, receive_many, receive_to_the_end, try_receive};
 use super::send::{Options, Wait};
 use super::telemetry::Telemetry;
 use super::{Termination, admin};
@@ -409,10 +409,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ///
     /// As [`recv_timeout`](Self::recv_timeout); [invalid](Error::is_invalid) if `most` is 0.
     pub fn recv_many(&self, most: usize, timeout: Duration) -> Result<Vec<Out>> {
-        if most == 0 {
-            return Err(Error::new(ErrorKind::Invalid, "recv_many of at most 0 replies: it must be more"));
-        }
-        receive_by(&self.0.replies, &self.0, Some(timeout), |queue| queue.pop_many(most))
+        receive_many(&self.0.replies, &self.0, (most, "replies"), timeout)
     }
 
     /// Receives replies until the kernel has ended and none is left: also those that come while it is terminated.

@@ -2,6 +2,7 @@
 //! does it.
 
 use super::core::{Core, Engine, Facts, Memory};
+use super::dead_letters::DeadLetterLog;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
@@ -99,7 +100,7 @@ fn kernel(
     let services = Services {
         pool: Pool::new(),
         prefix: TokenPrefix::random(),
-        dead_letters: Default::default(),
+        dead_letters: DeadLetterLog::new(1),
         registry: Default::default(),
     };
     let facts = Facts {

@@ -4,7 +4,7 @@ use super::any_kernel::AnyKernel;
 use super::core::Core;
 use super::lifecycle::KernelState;
 use super::services::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Outlet, Queue, Tagged, Woken};
 use crate::message::Message;
 use crate::sync::{deadline_in, lock, passed};
@@ -101,6 +101,19 @@ pub(super) fn receive_by<T, K: Feeder + ?Sized, R>(
     }
 }
 
+/// Waits until there is a value, and takes up to so many; `of` says what they are.
+pub(super) fn receive_many<T, K: Feeder + ?Sized>(
+    queue: &Queue<T>,
+    kernel: &Arc<K>,
+    (most, of): (usize, &str),
+    timeout: Duration,
+) -> Result<Vec<T>> {
+    if most == 0 {
+        return Err(Error::new(ErrorKind::Invalid, format!("recv_many of at most 0 {of}: it must be more")));
+    }
+    receive_by(queue, kernel, Some(timeout), |queue| queue.pop_many(most))
+}
+
 /// Waits for a value until the kernel has ended: also while it is being terminated, when others are told at once.
 pub(super) fn receive_to_the_end<T, K: Feeder + ?Sized>(queue: &Queue<T>, kernel: &Arc<K>) -> Option<T> {
     loop {
@@ -179,6 +192,15 @@ impl<T: Message + Clone> Output<T> {
     /// As [`recv`](Self::recv), and [timed out](Error::is_timed_out).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T> {
         receive(self.outlet.queue(), &self.kernel, Some(timeout)).map(|(_, value)| value)
+    }
+
+    /// Receives up to `most` values, waiting for the first one for at most `timeout`; never empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_timeout`](Self::recv_timeout); [invalid](Error::is_invalid) if `most` is 0.
+    pub fn recv_many(&self, most: usize, timeout: Duration) -> Result<Vec<T>> {
+        receive_many(self.outlet.queue(), &self.kernel, (most, "values"), timeout)
     }
 
     /// Receives values until the kernel has ended and none is left: also those that come while it is terminated.

@@ -3,7 +3,7 @@
 use super::admin::PATIENCE;
 use super::builder::RuntimeBuilder;
 use super::core::{Core, inside};
-use super::dead_letters::DeadLetter;
+use super::dead_letters::{DeadLetter, DeadLetterLog};
 use super::devices::Devices;
 use super::handle::Handle;
 use super::launch::{self, Launched};
@@ -49,12 +49,17 @@ impl std::fmt::Debug for Runtime {
 
 impl Runtime {
     /// What a builder builds.
-    pub(super) fn assemble(wanted: BackendKind, options: DeviceOptions, cache: Cache) -> Self {
+    pub(super) fn assemble(
+        wanted: BackendKind,
+        options: DeviceOptions,
+        cache: Cache,
+        dead_letters: DeadLetterLog,
+    ) -> Self {
         Self(Arc::new(Inner {
             services: Arc::new(Services {
                 pool: Pool::new(),
                 prefix: TokenPrefix::random(),
-                dead_letters: Default::default(),
+                dead_letters,
                 registry: Default::default(),
             }),
             devices: Arc::new(Devices::new(wanted, options, cache)),
@@ -346,8 +351,9 @@ impl Runtime {
         self.0.devices.cache().clear()
     }
 
-    /// Takes the last dead letters of all kernels, oldest first: 256 at most. If more came since they were taken, the oldest
-    /// are gone; [`Telemetry::dead_letters`] still counts them.
+    /// Takes the last dead letters of all kernels, oldest first: 256 at most, unless
+    /// [the builder](RuntimeBuilder::dead_letter_capacity) was told another number. If more came since they were taken, the
+    /// oldest are gone; [`Telemetry::dead_letters`] still counts them.
     pub fn take_dead_letters(&self) -> Vec<DeadLetter> {
         self.0.services.dead_letters.take()
     }

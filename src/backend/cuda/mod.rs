@@ -4,8 +4,9 @@
 //! itself; where nobody waits, the device's [watch](watch) does. How the rings work is in `shaders/cuda/ring.cuh`, and
 //! the driver that runs on the device is `resident.cuh` beside it. A kernel leaves the device when it has nothing to
 //! do, when it is asked to, and when the device has to be [quiet](gpu::Gpu::quietly), and comes back when there is
-//! something to do. It is a block of as many warps as its shape, its ring and the device have [room](room) for. What it
-//! emits goes into the ring of the kernel at its [link]'s end, where there is room for all that may come.
+//! something to do. Where many are at the same time, an [ingress](ingress) looks for most of them. A kernel is a block of as
+//! many warps as its shape, its ring and the device have [room](room) for. What it emits goes into the ring of the kernel at
+//! its [link]'s end, where there is room for all that may come.
 //!
 //! The host's side calls CUDA through `cudarc`, which loads driver and NVRTC when they are first asked for; without them
 //! the backend is unavailable, and says why.

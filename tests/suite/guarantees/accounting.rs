@@ -2,8 +2,8 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Backpressure, DeadLetterReason, SendError};
-use std::time::Duration;
+use ringwork::{Backpressure, DeadLetterReason, Runtime, SendError};
+use std::time::{Duration, Instant};
 
 #[test]
 fn every_way_to_send_is_counted_once() {
@@ -127,4 +127,50 @@ fn a_host_kernel_that_returns_dead_letters_what_is_queued() {
         assert_eq!(books.dead_letters.get(DeadLetterReason::KernelEnded), 5);
         assert!(matches!(kernel.send(job(6)), Err(SendError::Terminated(_))));
     });
+}
+
+#[test]
+fn as_many_dead_letters_are_kept_as_the_runtime_was_built_for() {
+    for (capacity, kept) in [(None, 7), (Some(0), 0), (Some(3), 3), (Some(1 << 20), 7)] {
+        each_kind(move |kind| {
+            let builder = Runtime::builder();
+            let builder = match capacity {
+                Some(capacity) => builder.dead_letter_capacity(capacity),
+                None => builder,
+            };
+            let (runtime, latch) = (builder.build().unwrap(), Latch::new());
+            let kernel = counter(kind, "small", &latch)
+                .queue_capacity(1)
+                .backpressure(Backpressure::DropNewest)
+                .output_capacity(1);
+            let kernel = runtime.launch(kernel).unwrap();
+            kernel.activate().unwrap();
+            let dropped = || kernel.telemetry().dead_letters.get(DeadLetterReason::DroppedNewest);
+            let (mut number, mut last) = (0, Vec::new());
+            // It stalls with its first reply, which nobody receives.
+            let begun = Instant::now();
+            while dropped() < 7 {
+                assert!(begun.elapsed() < LONG, "{:?}", kernel.telemetry());
+                if matches!(kernel.send(job(number)), Err(SendError::Dropped(_))) {
+                    last.push(number);
+                }
+                number += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let letters = runtime.take_dead_letters();
+            let numbers: Vec<_> = letters
+                .iter()
+                .map(|letter| {
+                    let payload = letter.payload.as_ref().expect("the message is kept");
+                    payload[payload.len() - size_of::<Job>()..].to_vec()
+                })
+                .collect();
+            let wanted: Vec<_> = last[7 - kept..].iter().map(|number| job_bytes(job(*number))).collect();
+            assert_eq!(numbers, wanted, "the last ones, oldest first");
+            kernel.terminate(Duration::ZERO).unwrap();
+        });
+    }
+    let error = Runtime::builder().dead_letter_capacity((1 << 20) + 1).build().unwrap_err();
+    assert!(error.is_invalid(), "{error:?}");
+    assert_eq!(error.to_string(), "dead_letter_capacity is 1048577, but must be 0 to 1048576");
 }

@@ -20,12 +20,28 @@ fn an_output_that_is_not_linked_is_received() {
     assert_eq!(output.clone().recv().unwrap().number, 3);
     let short = output.recv().and_then(|_| output.recv_timeout(Duration::from_millis(5)));
     assert_eq!(short.unwrap_err().to_string(), "receive from kernel `k` timed out after 5ms");
-    kernel.send_many((5..8).map(item)).unwrap();
-    eventually(&runtime, "the last three", || kernel.telemetry().handled == 8);
+    // Some at once: never none, never more than are wanted.
+    kernel.send_many((5..25).map(item)).unwrap();
+    let mut many = Vec::new();
+    while many.len() < 20 {
+        let some = output.recv_many(7.min(20 - many.len()), LONG).unwrap();
+        assert!((1..=7).contains(&some.len()));
+        many.extend(some.into_iter().map(|item| item.number));
+    }
+    assert!(many.into_iter().eq(5..25));
+    let none = output.recv_many(7, Duration::from_millis(5)).unwrap_err();
+    assert!(none.is_timed_out(), "{none:?}");
+    let none = output.recv_many(0, LONG).unwrap_err();
+    assert_eq!(none.to_string(), "recv_many of at most 0 values: it must be more");
+    assert!(none.is_invalid());
+    kernel.send_many((25..28).map(item)).unwrap();
+    eventually(&runtime, "the last three", || kernel.telemetry().handled == 28);
     kernel.terminate(LONG).unwrap();
+    assert_eq!(output.recv_many(1, LONG).unwrap()[0].number, 25);
     let rest: Vec<_> = output.iter().map(|item| item.number).collect();
-    assert_eq!(rest, [5, 6, 7], "what was emitted can still be received after the end");
-    assert_eq!(kernel.telemetry().emitted, 8);
+    assert_eq!(rest, [26, 27], "what was emitted can still be received after the end");
+    assert!(output.recv_many(1, LONG).unwrap_err().is_terminated());
+    assert_eq!(kernel.telemetry().emitted, 28);
 }
 
 #[test]

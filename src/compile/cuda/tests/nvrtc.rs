@@ -289,6 +289,7 @@ fn nvrtc_compiles_whole_kernels() {
         assert!(!is_required(), "RINGWORK_CUDA_SOURCES is not set; ci/cubins.sh sets it");
         return println!("SKIPPED: RINGWORK_CUDA_SOURCES is not set; ci/cubins.sh sets it");
     };
+    let mut has_ingress = false;
     for (folder, may_spill) in [("realistic", false), ("suite", true)] {
         let files = Path::new(&sources).join(folder).read_dir().expect("the suite left its texts");
         let mut files: Vec<_> = files.map(|file| file.expect("it is there").path()).collect();
@@ -297,6 +298,7 @@ fn nvrtc_compiles_whole_kernels() {
         let (mut most, mut spilling) = ([0; 3], Vec::new());
         for file in &files {
             let text = std::fs::read_to_string(file).expect("text of ours");
+            has_ingress |= text.contains("rt_ingress");
             let name = file.file_stem().unwrap_or_default().to_string_lossy();
             let compile = |architecture| {
                 let compiled = nvrtc.compile(&text, architecture);
@@ -315,6 +317,7 @@ fn nvrtc_compiles_whole_kernels() {
         println!("{folder}: {count} kernels, at most {most:?} registers, {} with spills", spilling.len());
         assert!(may_spill || spilling.is_empty(), "{folder}: {spilling:?} spill");
     }
+    assert!(has_ingress, "the suite launches enough kernels for an ingress");
 }
 
 /// Generated handlers, each compiled three times.

@@ -1,7 +1,7 @@
 // The ingress: one warp that looks for many kernels whether the host has written messages for them.
 //
 // A look into a ring in host memory is a trip over the bus. Some kernels that look on and on are no burden; a hundred are one.
-// So most of them listen to a bell, a word in device memory that says where their next message will be: the low word of its
+// So those that come when some are there listen to a bell, a word in device memory that says where their next message will be: the low word of its
 // position, as the host has written it into a list, which the ingress copies from on and on. A kernel whose bell says that
 // there is nothing for it stays off the bus.
 //

@@ -481,9 +481,10 @@ extern "C" __global__ void __launch_bounds__(RT_WARPS* RT_LANES, 2) rt_resident(
         if (empty == 64u) idle_since = now;
         if (now - idle_since > launch.idle_ns) leave = RT_EXIT_IDLE;
       }
-      const bool has_dozed = is_first && empty > RT_LISTENS && rt_doze(launch, head);
+      const rt_u32 dozed = is_first && empty > RT_LISTENS && rt_doze(launch, head) ? 1u : 0u;
+      // Of all lanes: those that sleep while the first one is awake would keep it waiting.
+      const bool has_dozed = __shfl_sync(RT_ALL_LANES, dozed, 0) != 0;
       if (empty > RT_SPINS && !has_dozed) rt_sleep(empty > RT_SPINS * 16u ? 1000u : 100u);
-      __syncwarp();
     }
   }
   if (is_first) {

@@ -57,8 +57,10 @@ pub(super) struct Gpu {
     is_lost: AtomicBool,
     lost: Mutex<Option<Error>>,
     lanes: Mutex<Vec<Weak<Lane>>>,
-    /// Of those kernels that listen.
-    pub ingress: Mutex<Weak<Ingress>>,
+    /// Where there have been many kernels.
+    pub ingress: Mutex<Option<Arc<Ingress>>>,
+    /// Held by whoever makes it.
+    making: Mutex<()>,
     /// Held to start a kernel, exclusively by what is done quietly.
     pub gate: RwLock<()>,
     /// What kernels take of the device.
@@ -150,6 +152,7 @@ impl Gpu {
             lost: Mutex::default(),
             lanes: Mutex::default(),
             ingress: Mutex::default(),
+            making: Mutex::default(),
             gate: RwLock::new(()),
             room: Mutex::new(Room::new(units)),
             dispatches: AtomicUsize::new(0),
@@ -252,40 +255,37 @@ impl Gpu {
         lanes.push(Arc::downgrade(lane));
     }
 
-    /// For one more kernel to keep: what kernels may listen to, if there are many. It is made of the code that is given.
+    /// For one more kernel: if there are many, makes what they may listen to, of the code that is given, unless it is there.
     ///
     /// # Errors
     ///
     /// As [`code`](Self::code), and those of memory.
-    pub fn ingress(
+    pub fn prepare_ingress(
         self: &Arc<Self>,
         image: impl FnOnce(&str) -> std::result::Result<Vec<u8>, NoCode>,
-    ) -> Result<Option<Arc<Ingress>>> {
-        if lock(&self.lanes).iter().filter(|lane| lane.strong_count() > 0).count() < ALONE {
-            return Ok(None);
+    ) -> Result<()> {
+        let count = lock(&self.lanes).iter().filter(|lane| lane.strong_count() > 0).count();
+        if count < ALONE {
+            return Ok(());
         }
-        let known = || lock(&self.ingress).upgrade();
-        if let Some(ingress) = known() {
-            return Ok(Some(ingress));
+        let _making = lock(&self.making);
+        if self.ingress().is_some() {
+            return Ok(());
         }
         let refused = "the CUDA compiler refused the ingress";
         let code = self.code(ingress::text(), "the ingress", c"rt_ingress", image, refused)?;
         let made = Ingress::new(self, code)?;
-        // Somebody else may have made one meanwhile.
-        let mut ingress = lock(&self.ingress);
-        let ingress = match ingress.upgrade() {
-            Some(other) => other,
-            None => {
-                *ingress = Arc::downgrade(&made);
-                made
-            }
-        };
-        Ok(Some(ingress))
+        *lock(&self.ingress) = Some(made.clone());
+        made.warm_up(self)
+    }
+
+    fn ingress(&self) -> Option<Arc<Ingress>> {
+        lock(&self.ingress).clone()
     }
 
     /// What a kernel that is about to start may listen to, if many are there.
     pub fn ingress_beside_many(&self) -> Option<Arc<Ingress>> {
-        if self.blocks() > ALONE { lock(&self.ingress).upgrade() } else { None }
+        if self.blocks() > ALONE { self.ingress() } else { None }
     }
 
     /// Takes room for one more block, if there is some. If not, the watch asks kernels to leave.
@@ -312,8 +312,8 @@ impl Gpu {
     }
 
     fn dismiss_ingress(&self) {
-        let ingress = lock(&self.ingress).upgrade();
-        ingress.filter(|ingress| ingress.is_running()).iter().for_each(|ingress| ingress.ask_to_stop());
+        let ingress = self.ingress().filter(|ingress| ingress.is_running(self));
+        ingress.iter().for_each(|ingress| ingress.ask_to_stop());
     }
 
     /// Takes room for a block of a dispatch, which else would not begin while resident kernels have something to do: waits
@@ -404,13 +404,13 @@ impl Gpu {
     fn if_quiet<R>(&self, work: impl FnOnce(bool) -> R) -> R {
         // Let go of behind the gate: it may be the last of a kernel.
         let lanes: Vec<_>;
-        let ingress: Option<_>;
         let _gate = self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        (lanes, ingress) = (self.lanes(), lock(&self.ingress).upgrade());
+        lanes = self.lanes();
+        let ingress = self.ingress();
         let begun = Instant::now();
         let mut running: Vec<_> = lanes.iter().filter(|lane| lane.is_running()).collect();
         running.iter().for_each(|lane| lane.ask_to_stop());
-        let is_listening = || ingress.as_ref().is_some_and(|ingress| ingress.is_running());
+        let is_listening = || ingress.as_ref().is_some_and(|ingress| ingress.is_running(self));
         ingress.iter().for_each(|ingress| ingress.ask_to_stop());
         while (!running.is_empty() || is_listening()) && begun.elapsed() < QUIET && !self.is_lost() {
             std::thread::sleep(Duration::from_micros(20));
@@ -602,7 +602,12 @@ impl Drop for Gpu {
             spare.host.push(copies.staging.into_mapped());
             copies.stream
         });
+        let ingress = lock(&self.ingress).take().and_then(Arc::into_inner);
         if !self.is_lost() && driver::bind(self.context.0).is_ok() {
+            if let Some((host, device)) = ingress.and_then(|ingress| ingress.into_memory(self)) {
+                spare.host.push(host);
+                spare.device.push((0, device));
+            }
             // SAFETY: nobody copies any more; what is spare is nobody's; no kernel runs, for each keeps its device.
             unsafe {
                 stream.into_iter().for_each(|stream| driver::destroy_stream(stream.0));

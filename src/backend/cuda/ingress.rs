@@ -1,8 +1,8 @@
 //! The ingress: one warp that looks, for many kernels, whether the host has written messages for them.
 //!
 //! A kernel with nothing to do looks into its ring in host memory on and on, each time over the bus, which a few of them
-//! do not burden. Those beyond [`ALONE`] that are on the device at the same time have a bell each: where their next
-//! message will be, in a list that the host writes and the ingress copies into device memory, where they look instead.
+//! do not burden. Those that come when more than [`ALONE`] are there have a bell each: where their next message will be, in a
+//! list that the host writes and the ingress copies into device memory, where they look instead.
 //!
 //! All of it is a hint. A kernel looks into its ring now and then whatever its bell says, and at once if it says anything
 //! but that there is nothing: without an ingress, or with a bell that somebody else had before, a message comes later by
@@ -10,9 +10,9 @@
 //!
 //! The CUDA side is `ingress.cuh`.
 
-use super::driver::{self, Block, CUstream};
+use super::driver::{self, Block, CUdeviceptr, CUstream};
 use super::gpu::{DeviceMemory, Gpu, Shared};
-use super::host::HostMemory;
+use super::host::{HostMemory, Mapped};
 use super::kernel::Code;
 use super::lane::{IDLE, rest};
 use super::layout::{GO_ON, LANES, STOP};
@@ -23,12 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Kernels on the device that look for themselves: a look is a trip of about a microsecond over the bus, for a slot or two.
+/// Beside so many kernels, which are there as far as is known, each further one listens: a look is a trip of about a microsecond over the bus, for a slot or two.
 pub(super) const ALONE: usize = 16;
 /// One for each kernel that may be on the device.
 const BELLS: usize = MOST_RESIDENT;
-/// It is at no work that it could not leave.
-const LEAVES: Duration = Duration::from_secs(5);
+/// It leaves in microseconds, unless it has not begun.
+const LEAVES: Duration = Duration::from_millis(100);
 
 /// Places in its host memory: what the host writes, what the device writes, the list.
 const STOP_AT: usize = 0;
@@ -64,56 +64,55 @@ pub(super) fn text() -> String {
 }
 
 /// A kernel's bell, which it has while it is on the device, if it listens then.
+#[derive(Default)]
 pub(super) struct Bell {
-    /// Where there are many kernels, some keep the ingress for all.
-    _kept: Option<Arc<Ingress>>,
     taken: Mutex<Option<(Arc<Ingress>, usize)>>,
     /// Is there one? Cheaper to ask than to lock.
     is_taken: AtomicBool,
 }
 
 impl Bell {
-    /// None yet. The kernel keeps this.
-    pub fn new(kept: Option<Arc<Ingress>>) -> Self {
-        Self { _kept: kept, taken: Mutex::new(None), is_taken: AtomicBool::new(false) }
-    }
-
-    /// The kernel is about to start, and listens to this; its next message will be there. The gate is held, the context is
-    /// this thread's.
-    pub fn take(&self, ingress: Arc<Ingress>, tail: u64) {
+    /// The kernel is about to start, and listens to this. It is to be [rung](Self::ring) then. The gate is held, the context
+    /// is this thread's.
+    pub fn take(&self, gpu: &Gpu, ingress: Arc<Ingress>) {
+        ingress.tend(gpu);
         let bell = lock(&ingress.run).free.pop();
         *lock(&self.taken) = bell.map(|bell| (ingress, bell));
-        // Relaxed: what is rung before that is seen is rung below, or to no purpose, and without harm.
+        // Relaxed: whoever does not see that yet has written a message of which the kernel hears a little later.
         self.is_taken.store(true, Ordering::Relaxed);
-        self.ring(tail);
-        self.tend();
     }
 
-    fn taken<R>(&self, work: impl FnOnce(&Ingress, usize) -> R) -> Option<R> {
-        let is_taken = self.is_taken.load(Ordering::Relaxed);
-        is_taken.then(|| lock(&self.taken).as_ref().map(|(ingress, bell)| work(ingress, *bell))).flatten()
+    fn taken(&self) -> Option<(Arc<Ingress>, usize)> {
+        if self.is_taken.load(Ordering::Relaxed) { lock(&self.taken).clone() } else { None }
     }
 
     /// The kernel's next message will be there. What it is told before may reach the device behind this.
     pub fn ring(&self, tail: u64) {
-        // Relaxed: a hint.
-        self.taken(|ingress, bell| ingress.list()[bell].store(tail as u32, Ordering::Relaxed));
+        if let Some((ingress, bell)) = self.taken() {
+            // Relaxed: a hint.
+            ingress.list()[bell].store(tail as u32, Ordering::Relaxed);
+        }
     }
 
-    /// Looks after the ingress, if the kernel listens. The gate is held, the context is this thread's.
-    pub fn tend(&self) {
-        self.taken(|ingress, _| ingress.tend());
+    /// Looks after the ingress, if the kernel listens, and after what the bell says. The gate is held, the context is this
+    /// thread's.
+    pub fn tend(&self, gpu: &Gpu, tail: u64) {
+        if let Some((ingress, _)) = self.taken() {
+            ingress.tend(gpu);
+            self.ring(tail);
+        }
     }
 
     /// Where the kernel listens, on the device; 0 if it does not.
     pub fn address(&self) -> u64 {
-        self.taken(|ingress, bell| ingress.bells.address + 4 * bell as u64).unwrap_or(0)
+        self.taken().map_or(0, |(ingress, bell)| ingress.bells.address + 4 * bell as u64)
     }
 
     /// The kernel has left, or has not started.
     pub fn give_back(&self) {
         self.is_taken.store(false, Ordering::Relaxed);
-        if let Some((ingress, bell)) = lock(&self.taken).take() {
+        let taken = lock(&self.taken).take();
+        if let Some((ingress, bell)) = taken {
             lock(&ingress.run).free.push(bell);
         }
     }
@@ -127,7 +126,7 @@ struct Run {
     free: Vec<usize>,
 }
 
-/// See the module. Kernels that may have bells keep it.
+/// See the module. The device keeps it.
 pub(super) struct Ingress {
     code: Arc<Code>,
     host: HostMemory,
@@ -135,8 +134,6 @@ pub(super) struct Ingress {
     stream: Shared<CUstream>,
     part: Part,
     run: Mutex<Run>,
-    /// Dropped last: the memory above goes back to it.
-    gpu: Arc<Gpu>,
 }
 
 const BLOCK: Block = Block { threads: LANES, shared: 0 };
@@ -148,33 +145,28 @@ impl Ingress {
         // SAFETY: the code is loaded.
         let blocks = unsafe { driver::blocks(code.function.0, BLOCK) };
         let part = Part::of(blocks.map_err(|refusal| gpu.refused("the room for the ingress", refusal))?);
-        let ingress = Arc::new(Self {
+        Ok(Arc::new(Self {
             code,
             host: gpu.host_memory(BYTES)?,
             bells: gpu.device_memory(4 * BELLS)?,
             stream: gpu.stream()?,
             part,
             run: Mutex::new(Run { is_running: false, epoch: 0, free: (0..BELLS).collect() }),
-            gpu: gpu.clone(),
-        });
-        ingress.warm_up()?;
-        Ok(ingress)
+        }))
     }
 
-    /// Runs the code for the first time, as [`Lane`](super::lane::Lane)s do.
-    fn warm_up(&self) -> Result<()> {
-        if self.code.is_warm.load(Ordering::Relaxed) {
+    /// Runs the code for the first time, as [`Lane`](super::lane::Lane)s do. It leaves at once; if it does not, kernels look
+    /// for themselves until it has.
+    pub fn warm_up(&self, gpu: &Gpu) -> Result<()> {
+        if self.code.is_warm.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        self.gpu.quietly(|| {
-            self.gpu.bind()?;
-            self.gpu.take_room_for(self.part);
-            let begun = self.begin(&mut lock(&self.run), STOP);
-            begun.map_err(|refusal| self.gpu.refused("the ingress does not start", refusal))
-        })?;
-        self.wait();
-        self.code.is_warm.store(true, Ordering::Relaxed);
-        self.gpu.loss().map_or(Ok(()), Err)
+        gpu.quietly(|| {
+            gpu.bind()?;
+            gpu.take_room_for(self.part);
+            let begun = self.begin(gpu, &mut lock(&self.run), STOP);
+            begun.map_err(|refusal| gpu.refused("the ingress does not start", refusal))
+        })
     }
 
     fn stop_word(&self) -> &AtomicU32 {
@@ -190,21 +182,29 @@ impl Ingress {
     }
 
     /// Starts it if it is not there, and can be.
-    fn tend(&self) {
+    fn tend(&self, gpu: &Gpu) {
         let mut run = lock(&self.run);
-        self.note_exit(&mut run);
         // SAFETY: the stream is this one's.
-        let may_start = || matches!(unsafe { driver::is_over(self.stream.0) }, Ok(true));
-        if run.is_running || !may_start() || !self.gpu.finds_room_for(self.part) {
-            return;
-        }
-        if let Err(refusal) = self.begin(&mut run, GO_ON) {
-            self.gpu.refused("the ingress does not start", refusal);
+        let is_over = match unsafe { driver::is_over(self.stream.0) } {
+            Ok(is_over) => is_over,
+            Err(refusal) => {
+                gpu.refused("the ingress", refusal);
+                return;
+            }
+        };
+        self.note_exit(gpu, &mut run);
+        if is_over && run.is_running {
+            gpu.lose("the ingress", &"it came to an end by itself");
+        } else if is_over
+            && gpu.finds_room_for(self.part)
+            && let Err(refusal) = self.begin(gpu, &mut run, GO_ON)
+        {
+            gpu.refused("the ingress does not start", refusal);
         }
     }
 
     /// Starts it, for which there is room, with this stop word.
-    fn begin(&self, run: &mut Run, stop: u32) -> Result<(), driver::Refusal> {
+    fn begin(&self, gpu: &Gpu, run: &mut Run, stop: u32) -> Result<(), driver::Refusal> {
         run.epoch = run.epoch.wrapping_add(1).max(1);
         self.stop_word().store(stop, Ordering::Relaxed);
         let mut launch = Launch {
@@ -216,27 +216,27 @@ impl Ingress {
             epoch: run.epoch,
             zero: 0,
         };
-        // SAFETY: the code takes this parameter; what it points to is this one's, which waits for the kernel to leave.
+        // SAFETY: the code takes this parameter; what it points to is this one's, which stays until the kernel has left.
         let started = unsafe { driver::launch(self.code.function.0, BLOCK, self.stream.0, &mut launch) };
         match started {
             Ok(()) => run.is_running = true,
-            Err(_) => self.gpu.give_room_of(self.part),
+            Err(_) => gpu.give_room_of(self.part),
         }
         started
     }
 
-    fn note_exit(&self, run: &mut Run) {
+    fn note_exit(&self, gpu: &Gpu, run: &mut Run) {
         // Acquire pairs with the device's release: all that it wrote is there.
         let has_left = self.left().load(Ordering::Acquire) == run.epoch;
-        if run.is_running && (has_left || self.gpu.is_lost()) {
+        if run.is_running && (has_left || gpu.is_lost()) {
             run.is_running = false;
-            self.gpu.give_room_of(self.part);
+            gpu.give_room_of(self.part);
         }
     }
 
-    pub fn is_running(&self) -> bool {
+    pub fn is_running(&self, gpu: &Gpu) -> bool {
         let mut run = lock(&self.run);
-        self.note_exit(&mut run);
+        self.note_exit(gpu, &mut run);
         run.is_running
     }
 
@@ -252,28 +252,32 @@ impl Ingress {
         self.list()[0].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until it has left, which it was asked to.
-    fn wait(&self) {
+    /// Bells that no kernel has.
+    #[cfg(test)]
+    pub fn free(&self) -> usize {
+        lock(&self.run).free.len()
+    }
+
+    /// What it had, for the device itself, which goes and whose context is this thread's: its memory, if its kernel has left.
+    pub fn into_memory(self, gpu: &Gpu) -> Option<(Mapped, CUdeviceptr)> {
+        self.ask_to_stop();
         let begun = Instant::now();
-        while self.is_running() {
-            if begun.elapsed() > LEAVES {
-                self.gpu.lose("the ingress", &"it does not leave");
-            }
+        while self.is_running(gpu) && begun.elapsed() < LEAVES {
+            // Asked for nothing but that a driver that gathers launches makes this one, too.
+            // SAFETY: the stream exists.
+            _ = unsafe { driver::is_over(self.stream.0) };
             rest(begun);
         }
-    }
-}
-
-impl Drop for Ingress {
-    fn drop(&mut self) {
-        self.ask_to_stop();
-        self.wait();
-        if self.gpu.bind().is_ok() {
-            // SAFETY: the last one to use it.
-            unsafe {
-                _ = driver::wait(self.stream.0);
-                driver::destroy_stream(self.stream.0);
-            }
+        if self.is_running(gpu) {
+            // It may come to write to it.
+            std::mem::forget(self.host);
+            return None;
         }
+        // SAFETY: the last one to use it.
+        unsafe {
+            _ = driver::wait(self.stream.0);
+            driver::destroy_stream(self.stream.0);
+        }
+        Some((self.host.into_mapped(), self.bells.address))
     }
 }

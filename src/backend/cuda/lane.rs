@@ -11,7 +11,7 @@ pub(super) use residence::IDLE;
 use super::driver::{self, Block, CUstream};
 use super::gpu::{DeviceMemory, Gpu, Shared, WAY};
 use super::host::HostMemory;
-use super::ingress::{Bell, Ingress};
+use super::ingress::Bell;
 use super::kernel::Code;
 use super::layout::{LANES, Layout, ROUTE_WORDS, ROUTES};
 use super::link::{Links, Next};
@@ -125,11 +125,10 @@ fn fitting(gpu: &Gpu, code: &Code, layout: &Layout, warps: u32) -> Result<(u32, 
 
 impl Lane {
     /// Everything a kernel needs, with its states as the spec has them, for a block of so many warps, or of fewer if so
-    /// many took too much of a multiprocessor. It is not started. Where there are many kernels it may listen to an ingress.
+    /// many took too much of a multiprocessor. It is not started.
     pub fn new(
         gpu: &Arc<Gpu>,
         code: Arc<Code>,
-        ingress: Option<Arc<Ingress>>,
         layout: Layout,
         warps: u32,
         spec: &LaunchSpec,
@@ -162,7 +161,7 @@ impl Lane {
             next: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
             links: Links::new(onward),
-            bell: Bell::new(ingress),
+            bell: Bell::default(),
             run: Mutex::new(Run {
                 is_running: false,
                 epoch: 0,

@@ -4,7 +4,7 @@
 //! itself; where nobody waits, the device's [watch](watch) does. How the rings work is in `shaders/cuda/ring.cuh`, and
 //! the driver that runs on the device is `resident.cuh` beside it. A kernel leaves the device when it has nothing to
 //! do, when it is asked to, and when the device has to be [quiet](gpu::Gpu::quietly), and comes back when there is
-//! something to do. Where many are at the same time, an [ingress](ingress) looks for most of them. A kernel is a block of as
+//! something to do. For those that come when many are there an [ingress](ingress) looks. A kernel is a block of as
 //! many warps as its shape, its ring and the device have [room](room) for. What it emits goes into the ring of the kernel at
 //! its [link]'s end, where there is room for all that may come.
 //!
@@ -89,12 +89,12 @@ impl CudaDevice {
         let build = |text: &str| image(text, true);
         let code = self.gpu.code(layout.text(handler), SOURCE, c"rt_resident", build, &refused)?;
         // Kernels do without it if need be. A device that is lost says so again below.
-        let ingress = self.gpu.ingress(|text| image(text, false)).unwrap_or_default();
+        _ = self.gpu.prepare_ingress(|text| image(text, false));
         let warps = match self.warps {
             Some(warps) => warps.min(layout.most_warps),
             None => layout.warps(),
         };
-        let lane = Lane::new(&self.gpu, code, ingress, layout, warps, spec)?;
+        let lane = Lane::new(&self.gpu, code, layout, warps, spec)?;
         Ok(Box::new(port::CudaPort::new(lane)))
     }
 }

@@ -197,7 +197,7 @@ impl Lane {
         }
         // SAFETY: the stream is this kernel's.
         match unsafe { driver::is_over(self.stream.0) } {
-            Ok(false) => self.bell.tend(),
+            Ok(false) => self.bell.tend(&self.gpu, self.tail()),
             Ok(true) => {
                 self.note_exit(run);
                 if run.is_running {
@@ -262,7 +262,8 @@ impl Lane {
             return;
         }
         if let Some(ingress) = self.gpu.ingress_beside_many() {
-            self.bell.take(ingress, self.tail());
+            self.bell.take(&self.gpu, ingress);
+            self.bell.ring(self.tail());
         }
         if let Err(refusal) = self.begin(run, GO_ON) {
             self.gpu.lose("a resident kernel does not start", &refusal);

@@ -275,8 +275,10 @@ impl Gpu {
         let refused = "the CUDA compiler refused the ingress";
         let code = self.code(ingress::text(), "the ingress", c"rt_ingress", image, refused)?;
         let made = Ingress::new(self, code)?;
-        *lock(&self.ingress) = Some(made.clone());
-        made.warm_up(self)
+        made.warm_up(self)?;
+        // From now on kernels may start it.
+        *lock(&self.ingress) = Some(made);
+        Ok(())
     }
 
     fn ingress(&self) -> Option<Arc<Ingress>> {

@@ -23,7 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Beside so many kernels, which are there as far as is known, each further one listens: a look is a trip of about a microsecond over the bus, for a slot or two.
+/// Beside so many kernels, which are there as far as is known, each further one listens: a look into a ring is a trip of about a
+/// microsecond over the bus.
 pub(super) const ALONE: usize = 16;
 /// One for each kernel that may be on the device.
 const BELLS: usize = MOST_RESIDENT;
@@ -158,7 +159,7 @@ impl Ingress {
     /// Runs the code for the first time, as [`Lane`](super::lane::Lane)s do. It leaves at once; if it does not, kernels look
     /// for themselves until it has.
     pub fn warm_up(&self, gpu: &Gpu) -> Result<()> {
-        if self.code.is_warm.swap(true, Ordering::Relaxed) {
+        if self.code.is_warm.load(Ordering::Relaxed) {
             return Ok(());
         }
         gpu.quietly(|| {
@@ -166,7 +167,9 @@ impl Ingress {
             gpu.take_room_for(self.part);
             let begun = self.begin(gpu, &mut lock(&self.run), STOP);
             begun.map_err(|refusal| gpu.refused("the ingress does not start", refusal))
-        })
+        })?;
+        self.code.is_warm.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn stop_word(&self) -> &AtomicU32 {

@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Backpressure, DeadLetterReason, Runtime, SendError};
+use ringwork::{Backpressure, DeadLetterReason, Handle, Runtime, SendError};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -54,16 +54,19 @@ fn what_terminate_returns_is_in_the_books_and_in_order() {
     });
 }
 
+/// A kernel that drops what comes when it has a message and a reply that nobody has received.
+fn full_at_once(runtime: &Runtime, kind: Kind, latch: &Latch) -> Handle<Job, Answer> {
+    let kernel = counter(kind, "small", latch).queue_capacity(1).backpressure(Backpressure::DropNewest);
+    let kernel = runtime.launch(kernel.output_capacity(1)).unwrap();
+    kernel.activate().unwrap();
+    kernel
+}
+
 #[test]
 fn a_dead_letter_tells_what_it_was_and_why() {
     each_kind(|kind| {
         let (runtime, latch) = (runtime(), Latch::new());
-        let kernel = counter(kind, "small", &latch)
-            .queue_capacity(1)
-            .backpressure(Backpressure::DropNewest)
-            .output_capacity(1);
-        let kernel = runtime.launch(kernel).unwrap();
-        kernel.activate().unwrap();
+        let kernel = full_at_once(&runtime, kind, &latch);
         kernel.send(job(0)).unwrap();
         eventually("the first is handled", || kernel.telemetry().unread_replies == 1);
         let mut taken = 0;
@@ -139,12 +142,7 @@ fn as_many_dead_letters_are_kept_as_the_runtime_was_built_for() {
                 None => builder,
             };
             let (runtime, latch) = (builder.build().unwrap(), Latch::new());
-            let kernel = counter(kind, "small", &latch)
-                .queue_capacity(1)
-                .backpressure(Backpressure::DropNewest)
-                .output_capacity(1);
-            let kernel = runtime.launch(kernel).unwrap();
-            kernel.activate().unwrap();
+            let kernel = full_at_once(&runtime, kind, &latch);
             let dropped = || kernel.telemetry().dead_letters.get(DeadLetterReason::DroppedNewest);
             let (mut number, mut last) = (0, Vec::new());
             // It stalls with its first reply, which nobody receives.

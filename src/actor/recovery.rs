@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A kernel whose device is lost tries so many devices before it fails.
-const REVIVALS: usize = 5;
+pub(super) const REVIVALS: usize = 5;
 
 impl<In: Message, Out: Message> Core<In, Out> {
     /// The port's device is gone: hands out what had come back, and goes on with another device if the kernel's policy

@@ -11,6 +11,7 @@ mod life;
 mod port;
 
 use super::core::{Core, Engine, Facts, Memory};
+use super::dead_letters::DeadLetterLog;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
@@ -76,7 +77,7 @@ impl World {
         let services = Services {
             pool: Pool::new(),
             prefix: TokenPrefix::random(),
-            dead_letters: Default::default(),
+            dead_letters: DeadLetterLog::new(1),
             registry: Default::default(),
         };
         Self { services: Arc::new(services), next_id: std::cell::Cell::new(1) }

@@ -4,8 +4,12 @@
 //! [quietly](Gpu::quietly): all kernels leave the device first, and come back afterwards; their states and messages stay
 //! where they are meanwhile.
 
-use super::driver::{self, CUcontext, CUdevice, CUdeviceptr, CUresult, CUstream, Refusal};
-use super::host::{self, HostMemory, Mapped, Remains};
+mod memory;
+
+pub(super) use memory::{DeviceMemory, MOST_SPARE};
+
+use super::driver::{self, CUcontext, CUdevice, CUresult, CUstream, Refusal};
+use super::host::Remains;
 use super::ingress::{self, ALONE, Ingress};
 use super::kernel::Code;
 use super::lane::{Lane, rest};
@@ -14,6 +18,7 @@ use super::room::{Part, Room, Who};
 use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
+use memory::{Copies, STAGING, Spare};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, Weak};
@@ -31,11 +36,6 @@ pub(super) const WAY: Duration = Duration::from_millis(10);
 pub(super) const WAY_OF_DISPATCH: Duration = Duration::from_secs(1);
 /// How often a dispatch looks whether there is room for it.
 const ROOM_STEP: Duration = Duration::from_micros(100);
-/// Bytes of host memory, and of device memory, that are kept to be used again. What is above goes when the device is quiet
-/// the next time; all of it, if there is too little for something else.
-pub(super) const MOST_SPARE: usize = 64 << 20;
-/// Bytes that are copied at once.
-const STAGING: usize = 1 << 20;
 /// Codes that are kept while nobody runs them.
 const MOST_CODES: usize = 64;
 
@@ -76,34 +76,6 @@ pub(super) struct Gpu {
     #[cfg(test)]
     pub loaded: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub watch: Arc<Watch>,
-}
-
-/// Memory to be used again, with its size.
-#[derive(Default)]
-struct Spare {
-    host: Vec<Mapped>,
-    device: Vec<(usize, CUdeviceptr)>,
-}
-
-impl Spare {
-    /// Frees the oldest memory, until there is no more of either kind than this. No kernel is on the device.
-    fn shrink(&mut self, most: usize) {
-        while self.host.iter().map(Mapped::size).sum::<usize>() > most {
-            // SAFETY: what is spare is nobody's.
-            unsafe { self.host.remove(0).free() };
-        }
-        while self.device.iter().map(|(size, _)| size).sum::<usize>() > most {
-            let (_, address) = self.device.remove(0);
-            // SAFETY: as above.
-            unsafe { driver::free_device(address) };
-        }
-    }
-}
-
-/// For copies between host and device, one at a time.
-struct Copies {
-    stream: Shared<CUstream>,
-    staging: HostMemory,
 }
 
 /// A device that somebody has opened.
@@ -275,8 +247,6 @@ impl Gpu {
         let refused = "the CUDA compiler refused the ingress";
         let code = self.code(ingress::text(), "the ingress", c"rt_ingress", image, refused)?;
         let made = Ingress::new(self, code)?;
-        made.warm_up(self)?;
-        // From now on kernels may start it.
         *lock(&self.ingress) = Some(made);
         Ok(())
     }
@@ -390,18 +360,6 @@ impl Gpu {
         self.if_quiet(|_| work())
     }
 
-    /// Asks the driver for memory. If there is too little, what is spare is freed, and it is asked once more: unless a kernel
-    /// would not leave, for freeing may wait for it.
-    fn allocate<R>(&self, ask: impl Fn() -> Result<R, Refusal>) -> Result<R, Refusal> {
-        self.if_quiet(|is_quiet| match ask() {
-            Err(refusal) if refusal.is_shortage() && is_quiet => {
-                lock(&self.spare).shrink(0);
-                ask()
-            }
-            answer => answer,
-        })
-    }
-
     /// As [`quietly`](Self::quietly), for work that is told whether all kernels have left.
     fn if_quiet<R>(&self, work: impl FnOnce(bool) -> R) -> R {
         // Let go of behind the gate: it may be the last of a kernel.
@@ -471,126 +429,12 @@ impl Gpu {
         Ok(code)
     }
 
-    /// Bytes of host and device memory that are kept to be used again.
-    #[cfg(test)]
-    pub fn spare_bytes(&self) -> [usize; 2] {
-        let spare = lock(&self.spare);
-        [spare.host.iter().map(Mapped::size).sum(), spare.device.iter().map(|(size, _)| size).sum()]
-    }
-
     #[cfg(test)]
     fn has_loaded(&self) {
         let loaded = lock(&self.loaded).take();
         if let Some(loaded) = loaded {
             loaded();
         }
-    }
-
-    /// Host memory that the device sees; zeroed.
-    pub fn host_memory(self: &Arc<Self>, bytes: usize) -> Result<HostMemory> {
-        let size = bytes.max(host::PAGE).next_power_of_two();
-        let spare = {
-            let mut spare = lock(&self.spare);
-            spare.host.iter().position(|has| has.size() == size).map(|at| spare.host.swap_remove(at))
-        };
-        let mapped = match spare {
-            Some(found) => found,
-            None => {
-                self.bind()?;
-                let doing = format!("{size} bytes of host memory");
-                let mapped = self.allocate(|| Mapped::new(size));
-                if let Err(loss) = self.bind() {
-                    // The context may have been reset meanwhile, and what was registered behind that be another device's to
-                    // write to: it stays.
-                    std::mem::forget(mapped);
-                    return Err(loss);
-                }
-                mapped
-                    .map_err(|refusal| self.refused(&doing, refusal))?
-                    .ok_or_else(|| driver::unavailable(format!("{doing}: there are not as many")))?
-            }
-        };
-        Ok(HostMemory::new(self, mapped))
-    }
-
-    /// Keeps host memory, which nobody uses any more, to be used again.
-    pub fn keep(&self, memory: Mapped) {
-        lock(&self.spare).host.push(memory);
-    }
-
-    /// Memory of the device; zeroed.
-    pub fn device_memory(self: &Arc<Self>, bytes: usize) -> Result<DeviceMemory> {
-        let size = bytes.max(256).next_multiple_of(256);
-        let spare = {
-            let mut spare = lock(&self.spare);
-            spare.device.iter().position(|(has, _)| *has == size).map(|at| spare.device.swap_remove(at))
-        };
-        self.bind()?;
-        let address = match spare {
-            Some((_, address)) => address,
-            None => self
-                .allocate(|| driver::device_memory(size))
-                .map_err(|refusal| self.refused(&format!("{size} bytes of device memory"), refusal))?,
-        };
-        let memory = DeviceMemory { gpu: Arc::downgrade(self), address, size };
-        self.clear(&memory)?;
-        Ok(memory)
-    }
-
-    /// Zeroes memory that no kernel uses meanwhile.
-    pub fn clear(self: &Arc<Self>, memory: &DeviceMemory) -> Result<()> {
-        self.copy(|copies| {
-            // SAFETY: so many bytes are the memory's; the stream is this device's.
-            unsafe {
-                driver::clear(memory.address, memory.size, copies.stream.0)?;
-                self.wait(copies.stream.0, WAY)
-            }
-        })
-    }
-
-    fn copy<R>(self: &Arc<Self>, work: impl FnOnce(&Copies) -> Result<R, Refusal>) -> Result<R> {
-        self.bind()?;
-        let mut copies = lock(&self.copies);
-        if copies.is_none() {
-            *copies = Some(Copies { stream: self.stream()?, staging: self.host_memory(STAGING)? });
-        }
-        let copies = copies.as_ref().expect("just made");
-        work(copies).map_err(|refusal| self.refused("a copy", refusal))
-    }
-
-    /// Copies to the device. No kernel uses these bytes meanwhile.
-    pub fn upload(self: &Arc<Self>, to: &DeviceMemory, offset: usize, from: &[u8]) -> Result<()> {
-        assert!(offset + from.len() <= to.size, "a copy is inside its memory");
-        self.copy(|copies| {
-            for (part, at) in from.chunks(STAGING).zip((offset..).step_by(STAGING)) {
-                // SAFETY: the staging memory is this copy's, which is over before the next one begins; the device's has
-                // the room, as asserted.
-                unsafe {
-                    copies.staging.bytes().copy_from_nonoverlapping(part.as_ptr(), part.len());
-                    let from = copies.staging.bytes().cast();
-                    driver::upload(to.address + at as u64, from, part.len(), copies.stream.0)?;
-                    self.wait(copies.stream.0, WAY)?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Copies from the device. No kernel uses these bytes meanwhile.
-    pub fn download(self: &Arc<Self>, from: &DeviceMemory, offset: usize, into: &mut [u8]) -> Result<()> {
-        assert!(offset + into.len() <= from.size, "a copy is inside its memory");
-        self.copy(|copies| {
-            for (part, at) in into.chunks_mut(STAGING).zip((offset..).step_by(STAGING)) {
-                // SAFETY: as in `upload`.
-                unsafe {
-                    let to = copies.staging.bytes().cast();
-                    driver::download(to, from.address + at as u64, part.len(), copies.stream.0)?;
-                    self.wait(copies.stream.0, WAY)?;
-                    part.as_mut_ptr().copy_from_nonoverlapping(copies.staging.bytes(), part.len());
-                }
-            }
-            Ok(())
-        })
     }
 }
 
@@ -622,19 +466,5 @@ impl Drop for Gpu {
         }
         // One that was lost is remembered, for its context.
         lock(&OPEN).retain(|other| other.is_lost || !std::ptr::eq(other.gpu.as_ptr(), self));
-    }
-}
-
-/// Memory of the device. As [`HostMemory`].
-pub(super) struct DeviceMemory {
-    gpu: Weak<Gpu>,
-    pub address: CUdeviceptr,
-    size: usize,
-}
-
-impl Drop for DeviceMemory {
-    fn drop(&mut self) {
-        let Some(gpu) = self.gpu.upgrade().filter(|gpu| !gpu.is_lost()) else { return };
-        lock(&gpu.spare).device.push((self.size, self.address));
     }
 }

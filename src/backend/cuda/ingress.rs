@@ -6,7 +6,7 @@
 //!
 //! All of it is a hint. A kernel looks into its ring now and then whatever its bell says, and at once if it says anything
 //! but that there is nothing: without an ingress, or with a bell that somebody else had before, a message comes later by
-//! microseconds. So nothing here has to be in order with anything else, and what fails is done without.
+//! microseconds. So nothing here has to be in order with anything else, and an ingress that cannot be made is done without.
 //!
 //! The CUDA side is `ingress.cuh`.
 
@@ -83,15 +83,18 @@ impl Bell {
         self.is_taken.store(true, Ordering::Relaxed);
     }
 
+    /// For work that takes longer than the port's may wait.
     fn taken(&self) -> Option<(Arc<Ingress>, usize)> {
-        if self.is_taken.load(Ordering::Relaxed) { lock(&self.taken).clone() } else { None }
+        lock(&self.taken).clone()
     }
 
     /// The kernel's next message will be there. What it is told before may reach the device behind this.
     pub fn ring(&self, tail: u64) {
-        if let Some((ingress, bell)) = self.taken() {
+        if self.is_taken.load(Ordering::Relaxed)
+            && let Some((ingress, bell)) = &*lock(&self.taken)
+        {
             // Relaxed: a hint.
-            ingress.list()[bell].store(tail as u32, Ordering::Relaxed);
+            ingress.list()[*bell].store(tail as u32, Ordering::Relaxed);
         }
     }
 
@@ -140,25 +143,33 @@ pub(super) struct Ingress {
 const BLOCK: Block = Block { threads: LANES, shared: 0 };
 
 impl Ingress {
-    /// One with this code. It is started when a kernel [takes a bell](Bell::take).
+    /// One with this code, which has run. It is started when a kernel [takes a bell](Bell::take).
     pub fn new(gpu: &Arc<Gpu>, code: Arc<Code>) -> Result<Arc<Self>> {
         gpu.bind()?;
         // SAFETY: the code is loaded.
         let blocks = unsafe { driver::blocks(code.function.0, BLOCK) };
         let part = Part::of(blocks.map_err(|refusal| gpu.refused("the room for the ingress", refusal))?);
-        Ok(Arc::new(Self {
+        let ingress = Self {
             code,
             host: gpu.host_memory(BYTES)?,
             bells: gpu.device_memory(4 * BELLS)?,
             stream: gpu.stream()?,
             part,
             run: Mutex::new(Run { is_running: false, epoch: 0, free: (0..BELLS).collect() }),
-        }))
+        };
+        if let Err(error) = ingress.warm_up(gpu) {
+            if gpu.bind().is_ok() {
+                // SAFETY: it has been given nothing, and is not used any more.
+                unsafe { driver::destroy_stream(ingress.stream.0) };
+            }
+            return Err(error);
+        }
+        Ok(Arc::new(ingress))
     }
 
     /// Runs the code for the first time, as [`Lane`](super::lane::Lane)s do. It leaves at once; if it does not, kernels look
     /// for themselves until it has.
-    pub fn warm_up(&self, gpu: &Gpu) -> Result<()> {
+    fn warm_up(&self, gpu: &Gpu) -> Result<()> {
         if self.code.is_warm.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -81,6 +81,7 @@ pub(crate) struct Core<In, Out> {
     pub(super) counts: Counts,
     pub(super) latency: Histogram,
     pub(super) facts: Facts<In, Out>,
+    pub(super) place: Mutex<Place>,
     pub(super) control: Arc<PortControl>,
 }
 
@@ -128,15 +129,27 @@ pub(super) struct Facts<In, Out> {
     pub(super) on_probation: bool,
     /// The port gives rounds of messages to a device, and is not there while they run.
     pub(super) dispatched: bool,
-    /// The device may work on several rounds of the kernel.
-    pub(super) overlaps: bool,
     /// How to get another port when the device is lost.
     pub(super) relaunch: Option<Relaunch>,
     /// The Rust type of its state, where one was given.
     pub(super) state: Option<&'static Layout>,
-    /// What runs the handler.
-    pub(super) engine: &'static str,
     pub(super) launched: Instant,
+}
+
+/// What runs the handler: another one once a device is lost, if the kernel goes on.
+pub(super) struct Place {
+    pub(super) engine: &'static str,
+    /// The device may work on several rounds of the kernel.
+    pub(super) overlaps: bool,
+}
+
+impl Place {
+    pub(super) fn of(port: Option<&dyn Port>) -> Self {
+        Self {
+            engine: port.map_or("host", |port| port.engine()),
+            overlaps: port.is_some_and(|port| port.overlaps()),
+        }
+    }
 }
 
 /// A message that was run, and its reply unless that went to the reply queue.
@@ -263,6 +276,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if facts.background_only || facts.on_probation || !has_port {
             bits |= gate::BACKGROUND;
         }
+        let place = Place::of(engine.port.as_deref());
         let core = Arc::new(Self {
             hot: Hot { gate: Gate::new(bits), spinners: AtomicU32::new(0), direct: AtomicU64::new(0) },
             engine: Guarded::new(engine),
@@ -279,6 +293,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             counts: Counts::default(),
             latency: Histogram::default(),
             facts,
+            place: Mutex::new(place),
             control,
         });
         let told = Arc::downgrade(&core);
@@ -427,7 +442,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
         }
         Telemetry {
-            engine: self.facts.engine,
+            engine: lock(&self.place).engine,
             accepted: accepted + direct,
             arrived,
             handled: queued + direct,

@@ -185,8 +185,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// One round: feed, run, hand out. The gate is held.
     fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until<'_>, most: usize) -> Round {
+        let is_caller = until.limits.slice.is_some();
         if engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
-            return self.lose(engine);
+            return self.lose(engine, is_caller);
         }
         // A device is given all it can take: what a round costs, it costs for one message too.
         let most = if self.facts.dispatched { usize::MAX } else { most };
@@ -195,7 +196,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             // Once more, now that it says that it is stalled: whoever loses the device looks for that afterwards.
             if stalled && engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
                 self.hot.gate.clear(gate::STALLED);
-                return self.lose(engine);
+                return self.lose(engine, is_caller);
             }
             return if stalled { Round::Stalled } else { Round::Empty };
         }
@@ -214,7 +215,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.hot.gate.clear(gate::AWAY);
         }
         if progress == Progress::Lost {
-            return self.lose(engine);
+            return self.lose(engine, is_caller);
         }
         if progress == Progress::Interrupted {
             engine.trusted = 0;
@@ -542,8 +543,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
             }
         }
         let mut before = gate.clear(gate::BUSY | gate::DIRECT);
-        if before & gate::ABANDONED != 0 && self.facts.dispatched && gate.seize() {
-            // Terminated while the port was held: nobody else takes it apart, and other kernels may send to it still.
+        if before & gate::ABANDONED != 0 && gate.seize() {
+            // Terminated while the port was held: nobody else takes it apart, and other kernels may send to it still, or
+            // wait for its buffers.
             // SAFETY: the gate was just taken.
             unsafe {
                 self.engine.with(|engine| {

@@ -20,7 +20,7 @@ pub(crate) const WANTED: u32 = 1 << 4;
 pub(crate) const BACKGROUND: u32 = 1 << 5;
 /// There is no room for what the next message may send; whoever makes some clears the bit.
 pub(crate) const STALLED: u32 = 1 << 6;
-/// Terminated while the port was held: its holder's results do not count, and it takes a device's port apart.
+/// Terminated while the port was held: its holder's results do not count, and it takes the port apart.
 pub(crate) const ABANDONED: u32 = 1 << 7;
 /// The holder runs messages that never were in the mailbox, and nobody has accounted for the one in hand.
 pub(crate) const DIRECT: u32 = 1 << 8;

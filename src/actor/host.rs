@@ -10,7 +10,7 @@ use super::mailbox::Mailbox;
 use super::telemetry::{self, DeadLetterReason};
 use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::kernel::{AnyOutlet, Context, Credits, HostFunction, HostPort, RestartPolicy, ended};
-use crate::message::{Envelope, Message, Token};
+use crate::message::{Envelope, IdSource, Message, Token};
 use crate::sync::{Ordering, SPIN, deadline_in, lock, passed, spin, wait_until};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 /// What a host kernel's `Context` stands on.
 struct Hand<In: Message, Out: Message> {
     core: Arc<Core<In, Out>>,
-    /// Token of the last message received; emitted values carry it.
-    token: Token,
+    /// Token of the last message received, which emitted values carry; before the first, each has its own.
+    token: Option<Token>,
     /// Values that may go into cycles of links, whatever room there is: those that were declared for each message that came,
     /// less those that have gone.
     free: usize,
@@ -57,7 +57,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn run_host(self: Arc<Self>, function: &HostFunction<In, Out>) {
         live_inside(self.facts.id);
         while self.wait_active() {
-            let mut context = Context::new(Box::new(Hand { core: self.clone(), token: 0, free: 0 }));
+            let mut context = Context::new(Box::new(Hand { core: self.clone(), token: None, free: 0 }));
             match catch_unwind(AssertUnwindSafe(|| function(&mut context))) {
                 Ok(()) => {
                     let ended = self.commit(&mut lock(&self.mailbox));
@@ -251,7 +251,7 @@ impl<In: Message, Out: Message> Hand<In, Out> {
             self.free = (self.free + declared).min(declared.max(mailbox.capacity()));
         }
         let next = next.map(|slot| {
-            self.token = slot.meta.token;
+            self.token = Some(slot.meta.token);
             let envelope = core.envelope(&slot.meta, slot.payload);
             mailbox.hand = Some(slot.meta);
             envelope
@@ -379,7 +379,7 @@ impl<In: Message, Out: Message> HostPort<In, Out> for Hand<In, Out> {
         let waited = self.wait_for_room(output, &**outlet);
         core.hot.gate.clear(gate::STALLED);
         waited?;
-        if !outlet.put_any(self.token, value) {
+        if !outlet.put_any(self.token.unwrap_or_else(IdSource::next), value) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(

@@ -34,29 +34,22 @@ const MOST_STATE: u32 = 1024;
 /// Bytes a message may have.
 const MOST_MESSAGE: u32 = 4096;
 
-/// How a kernel gets another port when its device is lost.
-pub(super) struct Relaunch {
-    /// Without the tables: whoever has a kernel's handle does not keep them.
-    spec: LaunchSpec,
-    has_tables: bool,
-    devices: Arc<Devices>,
-    pinned: Option<Accelerator>,
-}
+/// How a kernel gets another port when its device is lost: on the device that there is then, with these states of all
+/// instances.
+pub(super) type Relaunch = Box<dyn Fn(Arc<[u8]>) -> Result<Box<dyn Port>> + Send + Sync>;
 
-impl Relaunch {
-    /// A port on the device that there is now, with these states of all instances.
-    ///
-    /// # Errors
-    ///
-    /// If no device can be opened, or the kernel has tables: what was in them is lost with the old device.
-    pub(super) fn port(&self, states: Arc<[u8]>) -> Result<Box<dyn Port>> {
-        if self.has_tables {
+/// A kernel with tables has no other port: what was in them is lost with the device.
+fn relaunch(spec: &LaunchSpec, devices: &Arc<Devices>, pinned: Option<&Accelerator>) -> Relaunch {
+    let (has_tables, devices, pinned) = (!spec.tables.is_empty(), devices.clone(), pinned.cloned());
+    // Whoever has a kernel's handle does not keep its tables.
+    let spec = LaunchSpec { tables: Vec::new(), ..spec.clone() };
+    Box::new(move |states| {
+        if has_tables {
             let text = "its tables were in the memory of the device that is lost";
             return Err(Error::new(ErrorKind::DeviceLost, text));
         }
-        let device = self.devices.of(self.pinned.as_ref())?;
-        device.launch(LaunchSpec { states: Some(states), ..self.spec.clone() })
-    }
+        devices.of(pinned.as_ref())?.launch(LaunchSpec { states: Some(states), ..spec.clone() })
+    })
 }
 
 /// A kernel ready to be entered into the registry.
@@ -122,8 +115,7 @@ pub(super) fn launch<In: Message, Out: Message>(
     let background_only =
         settings.background || plan.as_ref().is_some_and(|plan| plan.background_only && !dispatched);
     let on_probation = plan.as_ref().is_some_and(|plan| plan.on_probation);
-    let mut engine_name = "host";
-    let mut relaunch = None;
+    let mut again = None;
     let engine = match (plan, plain, device) {
         (Some(plan), Some(plain), Some(device)) => {
             let instances = if let Shape::Instances { count, .. } = shape { count as usize } else { 1 };
@@ -153,26 +145,20 @@ pub(super) fn launch<In: Message, Out: Message>(
                     body();
                 }),
             };
-            if dispatched {
-                let pinned = settings.accelerator.clone();
-                let (has_tables, devices) = (!spec.tables.is_empty(), devices.clone());
-                let spec = LaunchSpec { tables: Vec::new(), ..spec.clone() };
-                relaunch = Some(Relaunch { spec, has_tables, devices, pinned });
-            }
+            again = dispatched.then(|| relaunch(&spec, devices, settings.accelerator.as_ref()));
             let leases = lease(&name, &*device, &plan.tables)?;
             let mut launched = device.launch(spec);
-            if let (Some(relaunch), Err(error)) = (&relaunch, &launched)
+            if let (Some(relaunch), Err(error)) = (&again, &launched)
                 && error.is_device_lost()
                 && leases.is_empty()
             {
                 // It was lost before, without anybody having noticed.
-                launched = relaunch.port(memory.fallback(RestartState::Initial));
+                launched = relaunch(memory.fallback(RestartState::Initial));
             }
             let mut port = launched?;
             if !leases.is_empty() {
                 port = Box::new(LeasedPort::new(port, leases, !dispatched));
             }
-            engine_name = port.engine();
             memory.arrange_restart(port.as_mut(), settings.restart)?;
             Engine::new(Some(port), memory)
         }
@@ -190,10 +176,8 @@ pub(super) fn launch<In: Message, Out: Message>(
         background_only,
         on_probation,
         dispatched,
-        overlaps: engine.port.as_ref().is_some_and(|port| port.overlaps()),
-        relaunch,
+        relaunch: again,
         state: settings.initial_state.as_ref().map(|(layout, _)| *layout).or(settings.native_state),
-        engine: engine_name,
         launched,
     };
     let mut mailbox = Mailbox::new(settings.queue_capacity, settings.backpressure);

@@ -3,6 +3,7 @@
 
 use super::core::{Core, Engine, Facts, Memory};
 use super::dead_letters::DeadLetterLog;
+use super::launch::Relaunch;
 use super::lifecycle::{Event, KernelState};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
@@ -11,7 +12,7 @@ use super::services::Services;
 use super::telemetry::DeadLetterReason;
 use crate::backend::{Completion, Entry, Port, PortControl, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{Backpressure, Inlet, Plain, Queue, RestartPolicy};
+use crate::kernel::{Backpressure, Inlet, Plain, Queue, RestartPolicy, RestartState};
 use crate::message::{Token, TokenPrefix};
 use crate::sync::{deadline_in, lock};
 use std::collections::VecDeque;
@@ -91,8 +92,9 @@ impl Port for Awkward {
     }
 }
 
-/// An active kernel on such a port; `dispatched` as a device's is.
+/// An active kernel on such a port; `dispatched` as a device's is, and with another when that is lost, if it may restart.
 fn kernel(
+    relaunch: Option<Relaunch>,
     dispatched: bool,
     is_lost: &Arc<AtomicBool>,
     meanwhile: impl FnOnce() + Send + 'static,
@@ -111,14 +113,15 @@ fn kernel(
         shape: Shape::Serial,
         has_reply: true,
         backpressure: Backpressure::Block,
-        restart: RestartPolicy::Never,
+        restart: match relaunch {
+            None => RestartPolicy::Never,
+            Some(_) => RestartPolicy::OneForOne { max: 10, within: LONG, state: RestartState::Initial },
+        },
         background_only: false,
         on_probation: false,
         dispatched,
-        overlaps: false,
-        relaunch: None,
+        relaunch,
         state: None,
-        engine: "awkward",
         launched: Instant::now(),
     };
     let control = Arc::new(PortControl::default());
@@ -150,7 +153,7 @@ fn a_run_that_is_given_up_loses_the_message_in_hand_and_not_the_one_before_it() 
         let end = std::thread::spawn(terminate).join().unwrap();
         assert!(end.detached, "a message is in hand: {end:?}");
     };
-    let kernel = kernel_itself.get_or_init(|| kernel(false, &Arc::default(), meanwhile));
+    let kernel = kernel_itself.get_or_init(|| kernel(None, false, &Arc::default(), meanwhile));
     let mut batch: VecDeque<_> = (1..4).map(|value| (Token::from(value), Number { value })).collect();
     assert!(kernel.hot.gate.enter_direct());
     kernel.send_direct_batch(&mut batch, &Options::default());
@@ -165,9 +168,30 @@ fn a_run_that_is_given_up_loses_the_message_in_hand_and_not_the_one_before_it() 
 }
 
 #[test]
+fn nobody_who_waits_for_a_time_waits_for_another_device_to_open() {
+    let opens = Duration::from_secs(3);
+    let relaunch: Relaunch = Box::new(move |_| {
+        std::thread::sleep(opens);
+        Err(Error::new(ErrorKind::Unavailable, "there is none"))
+    });
+    let is_lost = Arc::new(AtomicBool::new(true));
+    let kernel = kernel(Some(relaunch), true, &is_lost, || ());
+    let begun = Instant::now();
+    let error = kernel.ask(Number { value: 1 }, Duration::from_millis(20), &Options::default()).unwrap_err();
+    assert!(error.is_timed_out(), "{error:?}");
+    let in_time = deadline_in(Duration::from_millis(20));
+    let end = kernel.terminate(in_time, deadline_in(Duration::from_millis(120))).unwrap();
+    assert!(begun.elapsed() < opens / 2, "{:?}", begun.elapsed());
+    // Its time was over, but not begun it was not.
+    let numbers: Vec<u32> = end.returned.iter().map(|message| message.value).collect();
+    assert_eq!((numbers, end.abandoned), (vec![1], None));
+    assert_eq!(kernel.telemetry().pending, 0);
+}
+
+#[test]
 fn a_device_that_is_lost_while_its_kernel_drains_ends_the_drain_and_every_wait() {
     let is_lost = Arc::new(AtomicBool::new(false));
-    let kernel = kernel(true, &is_lost, || ());
+    let kernel = kernel(None, true, &is_lost, || ());
     for value in 0..3 {
         assert!(kernel.send(Number { value }, &Options::default(), Wait::Until(None)).is_ok());
     }
@@ -226,7 +250,7 @@ impl Entry for LostBehind {
 #[test]
 fn a_loss_while_another_kernel_opens_its_way_in_is_not_missed() {
     let is_lost = Arc::new(AtomicBool::new(false));
-    let kernel = kernel(true, &is_lost, || ());
+    let kernel = kernel(None, true, &is_lost, || ());
     let entry: Arc<dyn Entry> = Arc::new(LostBehind { kernel: Arc::downgrade(&kernel), is_lost });
     lock(&kernel.mailbox).entry = Some(entry.clone());
     // Somebody is in the middle of something with the port, and lets go of it when all is over.

@@ -1,6 +1,6 @@
 //! After a fault or the loss of a device: whether a kernel goes on, and with what.
 
-use super::core::{Core, Engine};
+use super::core::{Core, Engine, Place};
 use super::driver::Round;
 use super::gate;
 use super::lifecycle::KernelState;
@@ -17,8 +17,9 @@ pub(super) const REVIVALS: usize = 5;
 
 impl<In: Message, Out: Message> Core<In, Out> {
     /// The port's device is gone: hands out what had come back, and goes on with another device if the kernel's policy
-    /// says so; if not, the kernel has failed. The gate is held.
-    pub(super) fn lose(self: &Arc<Self>, engine: &mut Engine<Out>) -> Round {
+    /// says so; if not, the kernel has failed. The gate is held. To open a device may take a minute: a caller, who has a
+    /// deadline, leaves that to the background driver.
+    pub(super) fn lose(self: &Arc<Self>, engine: &mut Engine<Out>, is_caller: bool) -> Round {
         self.hand_out(engine);
         {
             let mut mailbox = lock(&self.mailbox);
@@ -41,13 +42,19 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.fail(&Error::new(ErrorKind::DeviceLost, text));
             return Round::Stopped;
         }
+        if is_caller {
+            // Nothing comes back, and no room helps. On release the background driver is told.
+            self.hot.gate.clear(gate::AWAY | gate::STALLED);
+            self.hot.gate.set(gate::BACKGROUND | gate::QUEUED);
+            return Round::Stopped;
+        }
         // Counted as a restart; too many of them fail the kernel.
         if !self.supervise(&cause) {
             return Round::Stopped;
         }
         let Some(relaunch) = &self.facts.relaunch else { return Round::Stopped };
         let revive = || {
-            let mut port = relaunch.port(engine.memory.fallback(state))?;
+            let mut port = relaunch(engine.memory.fallback(state))?;
             engine.memory.arrange_restart(port.as_mut(), self.facts.restart)?;
             Ok::<_, Error>(port)
         };
@@ -62,6 +69,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         match revived {
             Ok(port) => {
                 let entry = port.entry();
+                *lock(&self.place) = Place::of(Some(&*port));
                 engine.port = Some(port);
                 // What the old device had, and never confirmed, is queued again, first in line.
                 engine.reply_places = 0;
@@ -69,11 +77,15 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 // Release: as the port's. Its new one has nothing.
                 self.control.waiting.store(0, Ordering::Release);
                 let again = mailbox.requeue();
-                mailbox.entry = entry;
+                // Whoever terminated the kernel meanwhile has left the port to whoever holds it.
+                mailbox.entry = entry.filter(|_| self.hot.gate.load() & gate::ABANDONED == 0);
                 if let Some(cycle) = &mailbox.cycle {
                     cycle.release((again * mailbox.growth) as i64);
                 }
                 drop(mailbox);
+                if !self.facts.background_only {
+                    self.hot.gate.clear(gate::BACKGROUND);
+                }
                 self.hot.gate.set(gate::QUEUED);
                 // There is room again where something was awaited.
                 self.resume_upstream();

@@ -26,7 +26,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if gate.load() & gate::QUEUED == 0 {
             gate.set(gate::QUEUED);
         }
-        let beside = much && self.facts.overlaps;
+        let beside = much && lock(&self.place).overlaps;
         let may = (beside || gate.load() & gate::AWAY == 0) && Self::may_drive();
         if !may || !self.drive_as_caller(None, None, None) {
             self.rescue();

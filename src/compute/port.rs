@@ -187,12 +187,12 @@ impl Port for LeasedPort {
         self.port.detour();
     }
 
-    /// None: a round that brings messages over a link begins without anybody to tell the leases. So what goes over links to
-    /// a kernel with tables goes through the host on every device.
     fn overlaps(&self) -> bool {
         self.port.overlaps()
     }
 
+    /// None: a round that brings messages over a link begins without anybody to tell the leases. So what goes over links to
+    /// a kernel with tables goes through the host on every device.
     fn entry(&self) -> Option<Arc<dyn Entry>> {
         None
     }

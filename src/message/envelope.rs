@@ -70,7 +70,7 @@ impl From<Priority> for u8 {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope<T> {
-    /// Names this message. One that a handler emitted has the id of the message it came from; no others share one.
+    /// Names this message. One that a kernel emitted has the id of the message it came from; no others share one.
     pub id: Uuid,
     /// The id of the message that this one answers or belongs to.
     pub correlation_id: Option<Uuid>,

@@ -2,8 +2,9 @@
 
 use super::limits::To;
 use super::{ADD, AGAIN, LONG, Number, Sum, adder, check_books, eventually, everybody_hears_of, runtime};
-use crate::{KernelState, RestartPolicy, RestartState, RingKernel, message};
-use std::time::Instant;
+use crate::backend::BackendKind;
+use crate::{KernelState, RestartPolicy, RestartState, RingKernel, RuntimeBuilder, message};
+use std::time::{Duration, Instant};
 
 message! { pub struct Wide { pub words: [u32; 64] } }
 
@@ -24,6 +25,36 @@ fn a_loss_that_the_driver_answers_a_wait_with_is_heard_of_where_nobody_waits() {
     }
     eventually("the kernel goes on on another device", || kernel.telemetry().handled == 11);
     assert_eq!(kernel.telemetry().restarts, 1);
+    check_books(&kernel);
+}
+
+#[test]
+fn a_kernel_that_goes_on_on_the_cpu_says_so_and_ends_as_one_there() {
+    let Some(runtime) = runtime() else { return };
+    let text = "fn on_message(m: Number, s: ptr<function, Sum>) -> Sum {
+        loop { if m.value != 7u { break; } }
+        (*s).sum += m.value;
+        return *s;
+    }";
+    let kernel = RingKernel::<Number, Sum>::wgsl("endless", text).initial_state(Sum::default());
+    let kernel = runtime.launch(kernel.restart(AGAIN).loop_budget(u32::MAX)).unwrap();
+    kernel.activate().unwrap();
+    assert_eq!(kernel.ask(Number { value: 1 }, LONG).unwrap().sum, 1);
+    assert_eq!(kernel.telemetry().engine, "wgpu");
+    let device = runtime.device();
+    let cpu = RuntimeBuilder::default().backend(BackendKind::Cpu).build().unwrap();
+    runtime.put_device(cpu.device());
+    device.destroy();
+    assert_eq!(kernel.ask(Number { value: 2 }, LONG).unwrap().sum, 2);
+    let engine = kernel.telemetry().engine;
+    assert!(["jit", "interpreter"].contains(&engine), "{engine}");
+    for value in [7, 8, 9] {
+        kernel.send(Number { value }).unwrap();
+    }
+    eventually("the endless one has begun", || kernel.telemetry().depth == 2);
+    let end = kernel.terminate(Duration::from_millis(20)).unwrap();
+    let numbers: Vec<u32> = end.returned.iter().map(|message| message.value).collect();
+    assert_eq!((numbers, end.abandoned.is_some(), end.detached), (vec![8, 9], true, false));
     check_books(&kernel);
 }
 

@@ -53,6 +53,8 @@ pub(super) struct CpuPort {
     /// See [`Port::ran_beside`].
     beside: Vec<usize>,
     around: Arc<Around>,
+    /// See [`Port::is_cut_short`].
+    cut_short: bool,
     /// Nanoseconds a message takes, a moving average over the background driver's rounds; 0 if not known.
     cost: f64,
     round: usize,
@@ -93,6 +95,7 @@ impl CpuPort {
             threads,
             lanes: Lanes::default(),
             around: spec.around,
+            cut_short: false,
             cost: 0.0,
             beside: Vec::new(),
             round,
@@ -460,10 +463,12 @@ impl Port for CpuPort {
     }
 
     fn progress(&mut self, until: &Until<'_>) -> Progress {
-        if self.tables.is_empty() {
-            return self.run(until);
-        }
-        self.with_tables(|port| port.run(until))
+        let progress =
+            if self.tables.is_empty() { self.run(until) } else { self.with_tables(|port| port.run(until)) };
+        // Relaxed: whoever has been interrupted by the word has seen it. Not by the end of a caller's slice.
+        let is_stopped = self.control.stop.load(Ordering::Relaxed) >= STOP_NOW;
+        self.cut_short = progress == Progress::Interrupted && is_stopped;
+        progress
     }
 
     fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>)) {
@@ -494,7 +499,12 @@ impl Port for CpuPort {
         self.input.clear();
         self.output.clear();
         self.panics.clear();
+        self.cut_short = false;
         self.set_waiting(0);
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.cut_short
     }
 
     fn ran_beside(&self) -> Vec<usize> {

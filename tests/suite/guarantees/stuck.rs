@@ -5,6 +5,7 @@ use crate::common::{LONG, runtime};
 use ringwork::{
     Context, DeadLetterReason, Handle, KernelState, Options, RestartPolicy, RingKernel, Runtime, SendError,
 };
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A message that its handler never ends with: WGSL is endless by itself, the others wait at the latch.
@@ -273,6 +274,28 @@ fn a_handler_stuck_on_its_callers_own_thread_does_not_hold_up_terminate() {
                 assert_eq!((later.handled, later.dead_letters.total()), (300, 1), "the late result counts");
             });
         }
+    });
+}
+
+#[test]
+fn what_a_stuck_handler_held_is_free_when_it_ends_also_while_there_is_a_handle() {
+    bounded(|| {
+        let (runtime, latch, held) = (runtime(), Latch::new(), Arc::new(()));
+        let (freed, passes) = (Arc::downgrade(&held), latch.inner());
+        let kernel = RingKernel::native("holding", move |job: Job, _: &mut ()| {
+            let _held = &held;
+            passes.pass();
+            Answer { number: job.number, ..Answer::default() }
+        });
+        let kernel = runtime.launch(kernel.background()).unwrap();
+        kernel.activate().unwrap();
+        kernel.send(job(0)).unwrap();
+        latch.await_arrivals(1);
+        assert!(kernel.terminate(Duration::ZERO).unwrap().detached);
+        assert!(freed.upgrade().is_some(), "the handler still runs");
+        latch.open();
+        eventually("the handler is gone", || freed.upgrade().is_none());
+        check_books(&kernel.telemetry());
     });
 }
 

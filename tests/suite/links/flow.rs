@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::common::runtime;
-use ringwork::Backpressure;
+use ringwork::{Backpressure, Context};
 
 #[test]
 fn an_output_that_is_not_linked_is_received() {
@@ -42,6 +42,37 @@ fn an_output_that_is_not_linked_is_received() {
     assert_eq!(rest, [26, 27], "what was emitted can still be received after the end");
     assert!(output.recv_many(1, LONG).unwrap_err().is_terminated());
     assert_eq!(kernel.telemetry().emitted, 28);
+}
+
+#[test]
+fn what_a_host_kernel_sends_of_its_own_accord_has_ids_of_its_own() {
+    let runtime = runtime();
+    let source = RingKernel::host("source", |context: &mut Context<u32, ()>| {
+        for number in 0..3_u32 {
+            context.send("out", number).unwrap();
+        }
+        let message = context.receive().unwrap();
+        context.send("out", message.payload).unwrap();
+        context.send("out", message.payload).unwrap();
+        while context.receive().is_some() {}
+    });
+    let source = runtime.launch(source.host_output::<u32>("out")).unwrap();
+    let (told, ids) = std::sync::mpsc::channel();
+    let end = RingKernel::host("end", move |context: &mut Context<u32, ()>| {
+        while let Some(envelope) = context.receive() {
+            told.send((envelope.payload, envelope.id)).unwrap();
+        }
+    });
+    let end = runtime.launch(end).unwrap();
+    runtime.link(&source.output::<u32>("out").unwrap(), &end).unwrap();
+    end.activate().unwrap();
+    source.activate().unwrap();
+    source.send(9).unwrap();
+    let came: Vec<_> = (0..5).map(|_| ids.recv_timeout(LONG).unwrap()).collect();
+    assert!(came.iter().map(|(number, _)| *number).eq([0, 1, 2, 9, 9]));
+    let id = |at: usize| came[at].1;
+    assert!(id(0) != id(1) && id(0) != id(2) && id(1) != id(2), "{came:?}");
+    assert!(id(3) == id(4) && (0..3).all(|at| id(at) != id(3)), "of the message they came from: {came:?}");
 }
 
 #[test]

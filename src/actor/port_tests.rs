@@ -92,6 +92,15 @@ impl Port for Awkward {
     }
 }
 
+fn services() -> Services {
+    Services {
+        pool: Pool::new(),
+        prefix: TokenPrefix::random(),
+        dead_letters: DeadLetterLog::new(1),
+        registry: Default::default(),
+    }
+}
+
 /// An active kernel on such a port; `dispatched` as a device's is, and with another when that is lost, if it may restart.
 fn kernel(
     relaunch: Option<Relaunch>,
@@ -99,16 +108,10 @@ fn kernel(
     is_lost: &Arc<AtomicBool>,
     meanwhile: impl FnOnce() + Send + 'static,
 ) -> Arc<Kernel> {
-    let services = Services {
-        pool: Pool::new(),
-        prefix: TokenPrefix::random(),
-        dead_letters: DeadLetterLog::new(1),
-        registry: Default::default(),
-    };
     let facts = Facts {
         id: 1,
         name: "awkward".into(),
-        services: Arc::new(services),
+        services: Arc::new(services()),
         plain: Some(Plain::new()),
         shape: Shape::Serial,
         has_reply: true,
@@ -263,4 +266,16 @@ fn a_loss_while_another_kernel_opens_its_way_in_is_not_missed() {
         std::thread::yield_now();
     }
     assert_eq!(lock(&kernel.mailbox).awaited, 0);
+}
+
+#[test]
+fn a_launch_that_panics_keeps_no_name() {
+    let services = services();
+    let panicking = std::panic::AssertUnwindSafe(|| {
+        let _reserved = services.reserve("name").unwrap();
+        assert!(services.reserve("name").is_err_and(|error| error.is_invalid()));
+        std::panic::resume_unwind(Box::new("in a launch"));
+    });
+    assert!(std::panic::catch_unwind(panicking).is_err());
+    assert!(services.reserve("name").is_ok());
 }

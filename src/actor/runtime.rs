@@ -108,30 +108,16 @@ impl Runtime {
         let inner = &*self.0;
         launch::check_name(&kernel.name)?;
         let name = kernel.name.clone();
-        {
-            let mut registry = inner.services.registry();
-            registry.check_open()?;
-            if registry.is_taken(&name) {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    format!(
-                        "a kernel named `{name}` is running already; terminate it first, or take another name"
-                    ),
-                ));
-            }
-            registry.reserved.insert(name.clone());
-        }
+        let _reserved = inner.services.reserve(&name)?;
         // Compiled outside of the lock: other launches go on meanwhile.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let launched = launch::launch(kernel, id, inner.services.clone(), &inner.devices);
+        let Launched { core, host } = launch::launch(kernel, id, inner.services.clone(), &inner.devices)?;
         let mut registry = inner.services.registry();
-        registry.reserved.remove(&name);
-        let Launched { core, host } = launched?;
         registry.check_open()?;
         if let Some(function) = host {
             core.start_host(function)?;
         }
-        let before = registry.kernels.insert(name, core.clone());
+        let before = registry.kernels.insert(name.clone(), core.clone());
         drop(registry);
         // Outside of the lock, as in `unregister`.
         drop(before);

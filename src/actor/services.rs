@@ -31,6 +31,18 @@ pub(crate) struct Registry {
     pub closed: bool,
 }
 
+/// A name that is kept, until this is dropped: also by a panic.
+pub(super) struct Reserved<'a> {
+    services: &'a Services,
+    name: &'a str,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.services.registry().reserved.remove(self.name);
+    }
+}
+
 impl Registry {
     /// May kernels still be launched?
     pub(super) fn check_open(&self) -> Result<()> {
@@ -50,6 +62,24 @@ impl Registry {
 impl Services {
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         lock(&self.registry)
+    }
+
+    /// Keeps a name for a kernel that is being made.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if a kernel has it, `Terminated` after a shutdown.
+    pub(super) fn reserve<'a>(&'a self, name: &'a str) -> Result<Reserved<'a>> {
+        let mut registry = self.registry();
+        registry.check_open()?;
+        if registry.is_taken(name) {
+            let text = format!(
+                "a kernel named `{name}` is running already; terminate it first, or take another name"
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+        registry.reserved.insert(name.to_owned());
+        Ok(Reserved { services: self, name })
     }
 
     /// Forgets a kernel that has ended: its name is free.

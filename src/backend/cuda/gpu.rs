@@ -115,7 +115,8 @@ impl Gpu {
             // Whether it helped is seen below.
             _ = driver::reset(device);
         }
-        let context = driver::retain(device).map_err(failed)?;
+        let watch = Watch::start()?;
+        let context = driver::retain(device).map_err(failed).inspect_err(|_| watch.close())?;
         let gpu = Arc::new(Self {
             device,
             context: Shared(context),
@@ -134,7 +135,7 @@ impl Gpu {
             copies: Mutex::default(),
             #[cfg(test)]
             loaded: Mutex::default(),
-            watch: Watch::start(),
+            watch,
         });
         let usable = || if remains.is_some() { driver::try_memory() } else { Ok(()) };
         if let Err(refusal) = driver::bind(context).and_then(|()| usable()) {
@@ -398,26 +399,27 @@ impl Gpu {
         image: impl FnOnce(&str) -> std::result::Result<Vec<u8>, NoCode>,
         refused: &str,
     ) -> Result<Arc<Code>> {
-        let find = || {
-            let mut codes = lock(&self.codes);
+        // Moves it to the end: what was used last stays longest.
+        let find = |codes: &mut Vec<(String, Arc<Code>)>| {
             let position = codes.iter().position(|(other, _)| *other == text)?;
             let found = codes.remove(position);
             let code = found.1.clone();
             codes.push(found);
             Some(code)
         };
-        if let Some(code) = find() {
+        if let Some(code) = find(&mut lock(&self.codes)) {
             return Ok(code);
         }
         let code = Arc::new(Code::load(self, name, kernel, || image(&text), refused)?);
         #[cfg(test)]
         self.has_loaded();
-        if let Some(other) = find() {
+        let mut codes = lock(&self.codes);
+        if let Some(other) = find(&mut codes) {
+            drop(codes);
             // Unloading may wait for kernels.
             self.quietly(|| drop(code));
             return Ok(other);
         }
-        let mut codes = lock(&self.codes);
         codes.push((text, code.clone()));
         if codes.len() > MOST_CODES
             && let Some(unused) = codes.iter().position(|(_, code)| Arc::strong_count(code) == 1)

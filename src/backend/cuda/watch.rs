@@ -1,6 +1,8 @@
 //! The thread that looks after kernels whose ports nobody waits at: starts them again, and tells when something came back.
 
+use super::driver;
 use super::lane::Lane;
+use crate::error::Result;
 use crate::message::Token;
 use crate::sync::{Condvar, Mutex, lock, wait_until};
 use std::sync::Arc;
@@ -42,12 +44,19 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn start() -> Arc<Self> {
+    /// Its thread runs until it is [closed](Self::close).
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the system gives no thread.
+    pub fn start() -> Result<Arc<Self>> {
         let watch = Arc::new(Self::default());
         let own = watch.clone();
         let thread = std::thread::Builder::new().name("ringwork-cuda".into());
-        thread.spawn(move || own.run()).expect("the system gives a thread");
-        watch
+        let started = thread.spawn(move || own.run());
+        started
+            .map_err(|error| driver::unavailable(format!("no thread that looks after kernels: {error}")))?;
+        Ok(watch)
     }
 
     /// Tells the kernel of a lane when something comes back.

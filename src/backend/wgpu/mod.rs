@@ -133,12 +133,11 @@ impl WgpuDevice {
     /// The group of a kernel: the one that runs its handler already, or a new one.
     fn group(&self, handler: &Arc<Handler>, spec: &LaunchSpec) -> Result<Arc<Group>> {
         let key = GroupKey::new(handler, spec);
-        let find = || {
-            let mut groups = lock(&self.groups);
+        let find = |groups: &mut Vec<(GroupKey, Weak<Group>)>| {
             groups.retain(|(_, group)| group.strong_count() > 0);
             groups.iter().find(|(other, _)| other.is(&key)).and_then(|(_, group)| group.upgrade())
         };
-        if let Some(group) = find() {
+        if let Some(group) = find(&mut lock(&self.groups)) {
             return Ok(group);
         }
         // Outside of the lock: other kernels are launched meanwhile.
@@ -152,10 +151,13 @@ impl WgpuDevice {
         let group = Group::new(self.gpu.clone(), shader, spec.shape, tables, at_once, longest_chain)?;
         let group = Arc::new(group);
         group.warm_up()?;
-        if let Some(other) = find() {
+        let mut groups = lock(&self.groups);
+        if let Some(other) = find(&mut groups) {
+            // The one of its own goes outside of the lock.
+            drop(groups);
             return Ok(other);
         }
-        lock(&self.groups).push((key, Arc::downgrade(&group)));
+        groups.push((key, Arc::downgrade(&group)));
         Ok(group)
     }
 

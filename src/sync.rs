@@ -27,6 +27,7 @@ pub(crate) use loom::{
     thread_local,
 };
 
+use std::sync::{RwLock, RwLockWriteGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Locks, whether or not a holder panicked: what our locks guard is consistent at every point a panic can come from.
@@ -83,6 +84,17 @@ pub(crate) fn spin() {
     loom::thread::yield_now();
 }
 
+/// One turn of a wait for a device, which began then: at first for the shortest time there is, later for the least use of this
+/// core.
+#[cfg(feature = "cuda")]
+pub(crate) fn back_off(begun: Instant) {
+    match begun.elapsed().as_micros() {
+        0..25 => std::hint::spin_loop(),
+        25..200 => std::thread::yield_now(),
+        _ => std::thread::sleep(Duration::from_micros(20)),
+    }
+}
+
 /// How long a waiting thread looks before it parks. Waking one costs 40 to 80 µs, so a wait about as long is well
 /// spent; a model has no time to spend.
 pub(crate) const SPIN: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(25) };
@@ -106,6 +118,20 @@ pub(crate) fn elapsed(since: Instant) -> Duration {
 /// Has the deadline passed?
 pub(crate) fn passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| cfg!(loom) || Instant::now() >= deadline)
+}
+
+/// Takes a lock for itself; `None` at the deadline. What it guards is consistent, whether or not a holder panicked.
+///
+/// std's has no timed wait. Who holds it is in the middle of a round, which is short as a rule, so a short sleep is no loss.
+pub(crate) fn write_before<T>(lock: &RwLock<T>, deadline: Instant) -> Option<RwLockWriteGuard<'_, T>> {
+    loop {
+        match lock.try_write() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(_)) => lock.clear_poison(),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
+        }
+    }
 }
 
 /// A value that only one thread at a time reaches, by a protocol of its owner's. Loom checks that it is so.

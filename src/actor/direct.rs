@@ -243,8 +243,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
                     Err(cause) => fault = Some(cause),
                 }
             }
-            // What did not begin, or was interrupted, stays in the sender's hands.
-            port.clear();
             (count, is_left)
         };
         let watch = self.watch();

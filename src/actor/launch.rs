@@ -118,7 +118,7 @@ pub(super) fn launch<In: Message, Out: Message>(
     let mut again = None;
     let engine = match (plan, plain, device) {
         (Some(plan), Some(plain), Some(device)) => {
-            let instances = if let Shape::Instances { count, .. } = shape { count as usize } else { 1 };
+            let instances = shape.instances() as usize;
             let memory = Memory { initial: plan.initial_state.clone(), instances, snapshot: None };
             let capacity = u32::try_from(settings.queue_capacity).unwrap_or(u32::MAX);
             let round = match shape {

@@ -59,11 +59,10 @@ impl Port for Awkward {
     ) -> usize {
         let (token, reply) = batch.next().expect("a first message");
         sink(Completion::Handled { token, reply });
-        let second = batch.next().expect("a second one");
+        batch.next().expect("a second one");
         if let Some(meanwhile) = self.meanwhile.take() {
             meanwhile();
         }
-        self.push(&mut std::iter::once(second));
         2
     }
 
@@ -72,10 +71,6 @@ impl Port for Awkward {
     }
 
     fn pop(&mut self, _sink: &mut dyn FnMut(Completion<'_>)) {}
-
-    fn clear(&mut self) {
-        self.input.clear();
-    }
 
     fn read_state(&mut self) -> Result<Vec<u8>> {
         Ok(Vec::new())

@@ -74,8 +74,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 // What the old device had, and never confirmed, is queued again, first in line.
                 engine.reply_places = 0;
                 let mut mailbox = lock(&self.mailbox);
-                // Release: as the port's. Its new one has nothing.
-                self.control.waiting.store(0, Ordering::Release);
+                // The new port has nothing.
+                self.control.set_waiting(0);
                 let again = mailbox.requeue();
                 // Whoever terminated the kernel meanwhile has left the port to whoever holds it.
                 mailbox.entry = entry.filter(|_| self.hot.gate.load() & gate::ABANDONED == 0);

@@ -293,13 +293,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// The instance a message names, if the kernel does not have it.
     #[inline]
     pub(super) fn instance_out_of_range(&self, message: &In) -> Option<u32> {
-        let (Shape::Instances { count, field_offset }, Some(plain)) = (self.facts.shape, &self.facts.plain)
-        else {
+        let (Shape::Instances { count, .. }, Some(plain)) = (self.facts.shape, &self.facts.plain) else {
             return None;
         };
-        let at = field_offset as usize;
-        let bytes = &plain.bytes(message)[at..at + 4];
-        let instance = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let instance = self.facts.shape.instance_of(plain.bytes(message));
         (instance >= count).then_some(instance)
     }
 

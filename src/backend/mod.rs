@@ -12,6 +12,8 @@ mod onward;
 mod port;
 mod report;
 mod select;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod tokens;
 #[cfg(feature = "wgpu")]
 pub(crate) mod wgpu;
 
@@ -469,6 +471,41 @@ pub(crate) enum Shape {
     Instances { count: u32, field_offset: u32 },
 }
 
+impl Shape {
+    /// Serial actors that there are: 1 where there are no instances.
+    pub fn instances(self) -> u32 {
+        if let Self::Instances { count, .. } = self { count } else { 1 }
+    }
+
+    /// The instance a message is for, which need not exist; 0 where there are none.
+    #[inline]
+    pub fn instance_of(self, message: &[u8]) -> u32 {
+        match self {
+            Self::Instances { field_offset, .. } => {
+                let at = field_offset as usize;
+                bytemuck::pod_read_unaligned(&message[at..at + 4])
+            }
+            Self::Stateless | Self::Serial => 0,
+        }
+    }
+
+    /// The number of the message's word that names the instance; 0 where there are none.
+    #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), expect(dead_code, reason = "for devices"))]
+    pub fn instance_word(self) -> u32 {
+        if let Self::Instances { field_offset, .. } = self { field_offset / 4 } else { 0 }
+    }
+
+    /// What `shaders` call it.
+    #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), expect(dead_code, reason = "for devices"))]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Stateless => 0,
+            Self::Serial => 1,
+            Self::Instances { .. } => 2,
+        }
+    }
+}
+
 /// What a kernel runs.
 #[derive(Clone)]
 pub(crate) enum Code {
@@ -531,6 +568,14 @@ pub(crate) struct LaunchSpec {
     pub control: Arc<PortControl>,
     /// For threads that the backend runs handlers on besides the one that drives the port.
     pub around: Arc<Around>,
+}
+
+impl LaunchSpec {
+    /// The states of all instances to begin with.
+    pub fn all_states(&self) -> Arc<[u8]> {
+        let initial = || self.initial_state.repeat(self.shape.instances() as usize).into();
+        self.states.clone().unwrap_or_else(initial)
+    }
 }
 
 /// Calls its argument as one that is inside the kernel's handler: so that a handler that waits for its own kernel is

@@ -1,7 +1,7 @@
 //! What a launched kernel is driven by: messages go in, what came of them comes out, and the words that both sides watch.
 
 use super::onward::Entry;
-use crate::compile::{Limits, STOP_AFTER_MESSAGE};
+use crate::compile::{FaultCode, Limits, STOP_AFTER_MESSAGE};
 use crate::error::{Error, Result};
 use crate::message::Token;
 use std::fmt;
@@ -38,19 +38,24 @@ impl PortControl {
         self.stop.load(Ordering::Relaxed) >= STOP_AFTER_MESSAGE
     }
 
+    /// So many messages in the port have not begun.
+    #[inline]
+    pub(crate) fn set_waiting(&self, waiting: usize) {
+        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
+        self.waiting.store(waiting, Ordering::Release);
+    }
+
     /// Says that a message begins, and so many in the port have not. `false` if somebody has asked to stop: then it does
     /// not begin.
     #[inline]
     pub(crate) fn begin(&self, behind: usize) -> bool {
-        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
-        self.waiting.store(behind, Ordering::Release);
+        self.set_waiting(behind);
         // In this order, and then whoever has asked to stop finds the message begun, or it does not begin. The compiler is
         // to keep it; a processor may not, but only for as long as it takes a store to reach its cache, and who reads
         // this in the end has asked a millisecond before. A fence would cost each message 20 cycles.
         compiler_fence(Ordering::SeqCst);
         if self.stop_requested() {
-            // Release: as above.
-            self.waiting.store(behind + 1, Ordering::Release);
+            self.set_waiting(behind + 1);
             return false;
         }
         if behind == 0 {
@@ -78,7 +83,7 @@ impl PortControl {
         self.awaited.store(true, Ordering::Relaxed);
         // SeqCst pairs with the fence in `tell_of_place`.
         fence(Ordering::SeqCst);
-        // Acquire pairs with the Release in `begin`.
+        // Acquire pairs with the Release in `set_waiting`.
         self.waiting.load(Ordering::Acquire)
     }
 
@@ -121,6 +126,15 @@ pub(crate) enum Fault {
     /// The device ended the handler's loops before they were over.
     #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "the CPU does not"))]
     CutShort,
+}
+
+impl From<FaultCode> for Fault {
+    fn from(code: FaultCode) -> Self {
+        match code {
+            FaultCode::LoopBudget => Self::LoopBudget,
+            FaultCode::EmitOverflow => Self::EmitOverflow,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -249,8 +263,8 @@ pub(crate) trait Port: Send {
     /// If there are more than [`free`](Self::free).
     fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>);
     /// Takes messages and hands out their results in one go, for a port with nothing in it; returns how many it
-    /// took, in order. One that was interrupted is among those taken, and stays in the port. A port whose handlers run
-    /// elsewhere takes none.
+    /// took, in order. Nothing stays in the port: one that was interrupted is among those taken, and is the caller's. A
+    /// port whose handlers run elsewhere takes none.
     fn exchange<'a>(
         &mut self,
         _batch: &mut dyn Iterator<Item = (Token, &'a [u8])>,
@@ -262,9 +276,9 @@ pub(crate) trait Port: Send {
     /// As [`exchange`](Self::exchange) for one message of a kernel without outputs, whose reply goes into `reply`
     /// (as long as replies are). A message that has not ended stays in the port.
     fn exchange_one(&mut self, token: Token, message: &[u8], until: &Until<'_>, reply: &mut [u8]) -> One {
-        let mut ended = One::Interrupted;
+        let mut ended = None;
         let taken = self.exchange(&mut std::iter::once((token, message)), until, &mut |completion| {
-            ended = match completion {
+            ended = Some(match completion {
                 Completion::Handled { reply: bytes, .. } => {
                     reply.copy_from_slice(bytes);
                     One::Handled
@@ -275,13 +289,12 @@ pub(crate) trait Port: Send {
                 Completion::Arrived { .. } | Completion::LinkOver { .. } | Completion::Passed { .. } => {
                     unreachable!("the port has no entry")
                 }
-            };
+            });
         });
-        if taken == 0 {
+        ended.unwrap_or_else(|| {
             self.push(&mut std::iter::once((token, message)));
-            ended = One::NotBegun;
-        }
-        ended
+            if taken == 0 { One::NotBegun } else { One::Interrupted }
+        })
     }
     /// Takes a run of messages: number `range.start` of `messages` has the token `first`, and so on; each has `size`
     /// bytes. Their results come as [`Completion::Run`], or one by one.
@@ -301,8 +314,6 @@ pub(crate) trait Port: Send {
     fn progress(&mut self, until: &Until<'_>) -> Progress;
     /// Hands out what is complete.
     fn pop(&mut self, sink: &mut dyn FnMut(Completion<'_>));
-    /// Forgets the messages that have not been handled (the layer above has them still).
-    fn clear(&mut self);
     /// The states of all instances, one after the other.
     fn read_state(&mut self) -> Result<Vec<u8>>;
     /// What an instance's state becomes when one of its messages faults: as it was before that message (`None`),

@@ -3,8 +3,8 @@
 //! The driver's text is appended to the handler's (the user's text and the library's), behind a head that names the
 //! handler's types; the whole is parsed once more, and the handler's part of it is lowered as for every other engine.
 
-use super::lower;
 use super::program::Program;
+use super::{lower, on_compile_thread};
 use crate::error::{Error, ErrorKind, Result};
 use naga::proc::Layouter;
 use naga::{Module, TypeInner};
@@ -57,15 +57,9 @@ pub(crate) struct Record {
 /// `Rejected`, if the two do not fit: the handler uses a name in a way that the driver cannot live with.
 pub(crate) fn join(program: &Program, driver: &Driver<'_>) -> Result<Joined> {
     let text = format!("{}{}{}", program.text, head(program, driver), driver.text);
-    // As deep as the user's expressions are, which `compile` gave a stack of its own.
-    std::thread::scope(|scope| {
-        let stack = text.len().saturating_mul(4096).clamp(8 << 20, 1 << 30);
-        let thread = std::thread::Builder::new().name("ringwork-compile".into()).stack_size(stack);
-        let thread = thread
-            .spawn_scoped(scope, || parse(program, &text))
-            .map_err(|error| failed(&format!("no thread to compile on: {error}")))?;
-        thread.join().unwrap_or_else(|_| Err(failed("the WGSL compiler panicked")))
-    })
+    // As deep as the user's expressions are.
+    let did_not_end = |why: &str| failed(&format!("the WGSL compiler failed on it ({why})"));
+    on_compile_thread(text.len(), did_not_end, || parse(program, &text))
 }
 
 fn failed(what: &str) -> Error {

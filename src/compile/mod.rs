@@ -263,6 +263,17 @@ pub(crate) enum FaultCode {
     EmitOverflow = 2,
 }
 
+impl FaultCode {
+    /// What the code of a handler says when it is neither done nor interrupted.
+    pub(crate) fn of(code: u32) -> Self {
+        debug_assert!(
+            code == Self::LoopBudget as u32 || code == Self::EmitOverflow as u32,
+            "{code} is no fault"
+        );
+        if code == Self::LoopBudget as u32 { Self::LoopBudget } else { Self::EmitOverflow }
+    }
+}
+
 /// Something that runs a handler on one message.
 pub(crate) trait Executable: Send + Sync {
     /// Runs the handler once.
@@ -412,24 +423,28 @@ fn machine_code(
 ///
 /// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
 pub(crate) fn compile(source: &HandlerSource<'_>) -> Result<Program> {
-    on_compile_thread(source.name, source.text.len(), || {
+    on_compile_thread(source.text.len(), too_large(source.name), || {
         front::parse(source).and_then(|parsed| lower::lower(parsed, source))
     })
 }
 
-/// Does something with a text of so many bytes, which errors name so.
+/// What is said of a text with which the compiler did not come to its end, and why.
+fn too_large(name: &str) -> impl Fn(&str) -> Error {
+    move |why| {
+        let text = format!("{name}:1:1: the WGSL compiler failed on this text ({why}); make it smaller");
+        Error::new(ErrorKind::Rejected, text)
+    }
+}
+
+/// Does something with a text of so many bytes; `failed` makes an error of why it did not come to its end.
 fn on_compile_thread<T: Send>(
-    name: &str,
     length: usize,
+    failed: impl Fn(&str) -> Error,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
     // naga recurses along operators and `else if`, up to once a byte of text, with 700 bytes of stack each (measured
     // at opt-level 1): a long generated expression would overflow a usual stack, and that ends the process.
     let stack = length.saturating_mul(4096).clamp(8 << 20, 1 << 30);
-    let failed = |why: &str| {
-        let text = format!("{name}:1:1: the WGSL compiler failed on this text ({why}); make it smaller");
-        Error::new(ErrorKind::Rejected, text)
-    };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("ringwork-compile".into()).stack_size(stack);
         let thread = thread.spawn_scoped(scope, work).map_err(|error| failed(&error.to_string()))?;

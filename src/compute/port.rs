@@ -92,7 +92,7 @@ impl Port for LeasedPort {
         until: &Until<'_>,
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
-        let Self { port, leases, inside, .. } = self;
+        let Self { port, leases, .. } = self;
         let (leases, given, ended) = (&*leases, Cell::new(0), Cell::new(0));
         let mut batch = batch.inspect(|_| {
             given.set(given.get() + 1);
@@ -107,7 +107,6 @@ impl Port for LeasedPort {
             sink(completion);
         });
         leases.end();
-        *inside += taken - ended.get().min(taken);
         taken
     }
 
@@ -158,12 +157,6 @@ impl Port for LeasedPort {
             }
             sink(completion);
         });
-    }
-
-    fn clear(&mut self) {
-        self.port.clear();
-        self.inside = 0;
-        self.leases.end();
     }
 
     fn read_state(&mut self) -> Result<Vec<u8>> {
@@ -253,9 +246,6 @@ mod tests {
             Progress::Done
         }
         fn pop(&mut self, _: &mut dyn FnMut(Completion<'_>)) {}
-        fn clear(&mut self) {
-            self.note("clear");
-        }
         fn read_state(&mut self) -> Result<Vec<u8>> {
             Ok(Vec::new())
         }
@@ -292,9 +282,8 @@ mod tests {
         port.resume();
         port.pass_on(&mut |_| ());
         port.all_is_out();
-        port.clear();
         port.close();
-        let all = ["recall", "detour", "pass_on", "all_is_out", "clear", "close"];
+        let all = ["recall", "detour", "pass_on", "all_is_out", "close"];
         assert_eq!(*lock(&recorder.0), all);
     }
 }

@@ -112,13 +112,12 @@ impl Port for ModelPort {
         for (index, message) in batch.enumerate() {
             self.push(&mut std::iter::once(message));
             let progress = self.progress(until);
-            if progress == Progress::Stopped && self.output.is_empty() {
-                self.clear();
-                return index;
-            }
+            let has_begun = progress != Progress::Stopped || !self.output.is_empty();
             self.pop(sink);
             if progress != Progress::Done {
-                return index + 1;
+                self.input.clear();
+                self.set_waiting(0);
+                return index + usize::from(has_begun);
             }
             taken = index + 1;
         }
@@ -163,12 +162,6 @@ impl Port for ModelPort {
                 Err(fault) => sink(Completion::Faulted { token, fault }),
             }
         }
-    }
-
-    fn clear(&mut self) {
-        self.input.clear();
-        self.output.clear();
-        self.set_waiting(0);
     }
 
     fn read_state(&mut self) -> Result<Vec<u8>> {

@@ -1,7 +1,6 @@
 //! A round on all cores: stateless messages in chunks, instances in blocks; outputs in the order of the messages.
 
-use super::port::instance_of;
-use super::runner::{Ran, Round, Runner, Scratch, fault};
+use super::runner::{Ran, Round, Runner, Scratch};
 use super::threads::Helpers;
 use crate::backend::{Around, Fault, PortControl, STOP_NOW, Shape};
 use crate::compile::{Ending, Limits, Places, StopCheck};
@@ -116,7 +115,7 @@ impl Lanes {
 
 fn lane_of(shape: Shape, input: &SlotRing, index: usize, block: usize) -> usize {
     match shape {
-        Shape::Instances { .. } => instance_of(shape, input.get(index).1) / block,
+        Shape::Instances { .. } => shape.instance_of(input.get(index).1) as usize / block,
         _ => index / block,
     }
 }
@@ -136,7 +135,7 @@ impl Lane {
             }
             let (header, payload) = job.input.get(index as usize);
             let message = &payload[..job.runner.parts.message];
-            let instance = instance_of(job.shape, message);
+            let instance = job.shape.instance_of(message) as usize;
             let at = instance.saturating_sub(first) * size;
             let state = &mut states[at..at + size];
             match job.runner.run(&mut self.scratch, message, state, &stop) {
@@ -181,12 +180,12 @@ impl Lane {
             );
             let Ending::Fault(code) = end.why else { return };
             let (header, message) = job.input.get(rest[end.completed] as usize);
-            let instance = instance_of(job.shape, message);
+            let instance = job.shape.instance_of(message) as usize;
             if let Some(reset) = job.reset {
                 let at = (instance - first) * size;
                 states[at..at + size].copy_from_slice(&reset[instance * size..(instance + 1) * size]);
             }
-            self.faults.push_back((header.token, fault(code)));
+            self.faults.push_back((header.token, code.into()));
             rest = &rest[end.completed + 1..];
         }
     }

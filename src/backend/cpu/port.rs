@@ -1,7 +1,7 @@
 //! A kernel's port on the CPU: two rings, the states, and the loop that runs handlers between them.
 
 use super::parallel::{self, Lanes};
-use super::runner::{Ran, Round, Runner, Scratch, fault, units};
+use super::runner::{Ran, Round, Runner, Scratch, units};
 use super::storage::CpuStorage;
 use super::threads::{Helpers, Threads};
 use crate::backend::{
@@ -70,15 +70,11 @@ impl CpuPort {
         let views = spec.tables.iter().map(|table| storage(table).view()).collect();
         let runner = Runner::new(&spec, views);
         let round = (spec.round as usize).min(MOST_OUTPUT_SLOTS / runner.slots_per_message()).max(1);
-        let instances = if let Shape::Instances { count, .. } = spec.shape { count as usize } else { 1 };
+        let all = spec.all_states();
         // One buffer may be bound under two names; taking its lock twice could wait for a writer in between.
         let mut tables = spec.tables;
         tables.sort_by_key(|table| Arc::as_ptr(table).cast::<()>() as usize);
         tables.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let all = match &spec.states {
-            Some(states) => states.to_vec(),
-            None => spec.initial_state.repeat(instances),
-        };
         let mut states = units(all.len());
         bytemuck::cast_slice_mut::<u128, u8>(&mut states)[..all.len()].copy_from_slice(&all);
         Ok(Self {
@@ -107,11 +103,6 @@ impl CpuPort {
     #[cfg(test)]
     pub(super) fn pretend_cost(&mut self, nanoseconds: f64) {
         self.cost = nanoseconds;
-    }
-
-    fn set_waiting(&self, waiting: usize) {
-        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
-        self.control.waiting.store(waiting, Ordering::Release);
     }
 
     /// Runs handlers while the host is kept away from the tables.
@@ -144,7 +135,7 @@ impl CpuPort {
             }
             let (header, payload) = input.get(0);
             let (token, message) = (header.token, &payload[..runner.parts.message]);
-            let first = instance_of(*shape, message) * size;
+            let first = shape.instance_of(message) as usize * size;
             let state = &mut states[first..first + size];
             match runner.run(scratch, message, state, &stop) {
                 Ran::Done => {
@@ -209,19 +200,19 @@ impl CpuPort {
             input.consume(end.completed);
             match end.why {
                 Ending::Stopped => {
-                    // Release: as in `set_waiting`. The batch has counted one that then did not begin.
-                    control.waiting.store(input.len(), Ordering::Release);
+                    // The batch has counted one that then did not begin.
+                    control.set_waiting(input.len());
                     return Progress::Stopped;
                 }
                 Ending::Interrupted => return Progress::Interrupted,
                 Ending::Fault(code) => {
                     let (header, message) = input.get(0);
-                    let (token, first) = (header.token, instance_of(*shape, message) * size);
+                    let (token, first) = (header.token, shape.instance_of(message) as usize * size);
                     if let Some(reset) = reset {
                         states[first..first + size].copy_from_slice(&reset[first..first + size]);
                     }
                     input.consume(1);
-                    self.record_fault(token, fault(code));
+                    self.record_fault(token, code.into());
                     return Progress::Stopped;
                 }
                 Ending::Last => break,
@@ -242,7 +233,7 @@ impl CpuPort {
         until: &Until<'_>,
         sink: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
-        let Self { runner, shape, input, states, reset, scratch, control, .. } = self;
+        let Self { runner, shape, states, reset, scratch, control, .. } = self;
         let stop = StopCheck::new(&control.stop, &until.limits);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.parts.state;
@@ -250,7 +241,7 @@ impl CpuPort {
         while !control.stop_requested() {
             let Some((token, message)) = batch.next() else { break };
             taken += 1;
-            let first = instance_of(*shape, message) * size;
+            let first = shape.instance_of(message) as usize * size;
             let state = &mut states[first..first + size];
             match runner.run(scratch, message, state, &stop) {
                 Ran::Done => runner.results(scratch, |kind, bytes| {
@@ -267,10 +258,7 @@ impl CpuPort {
                     sink(Completion::Faulted { token, fault });
                     break;
                 }
-                Ran::Interrupted => {
-                    input.push(token, KIND_MESSAGE, message);
-                    break;
-                }
+                Ran::Interrupted => break,
             }
         }
         taken
@@ -284,7 +272,7 @@ impl CpuPort {
         if !stopped {
             let stop = StopCheck::new(&control.stop, &until.limits);
             let size = runner.parts.state;
-            let first = instance_of(*shape, message) * size;
+            let first = shape.instance_of(message) as usize * size;
             let state = &mut bytemuck::cast_slice_mut::<u128, u8>(states)[first..first + size];
             match runner.run_into(&mut scratch.privates, message, state, reply, &stop) {
                 Ran::Done => return One::Handled,
@@ -299,7 +287,7 @@ impl CpuPort {
         }
         input.push(token, KIND_MESSAGE, message);
         if stopped {
-            self.set_waiting(1);
+            self.control.set_waiting(1);
             One::NotBegun
         } else {
             One::Interrupted
@@ -356,7 +344,7 @@ impl CpuPort {
     fn run_in_parallel(&mut self, count: usize, helpers: Helpers<'_>) -> Progress {
         // Relaxed: as in `run_serially`.
         self.control.one_at_a_time.store(false, Ordering::Relaxed);
-        self.set_waiting(self.input.len() - count);
+        self.control.set_waiting(self.input.len() - count);
         let job = parallel::Job {
             runner: &self.runner,
             shape: self.shape,
@@ -414,17 +402,6 @@ fn is_background(until: &Until<'_>) -> bool {
     until.limits.deadline.is_none() && until.limits.slice.is_none()
 }
 
-/// The instance a message is for; 0 where there are none. The layer above has checked the range.
-pub(super) fn instance_of(shape: Shape, message: &[u8]) -> usize {
-    match shape {
-        Shape::Instances { field_offset, .. } => {
-            let at = field_offset as usize;
-            *bytemuck::from_bytes::<u32>(&message[at..at + 4]) as usize
-        }
-        Shape::Stateless | Shape::Serial => 0,
-    }
-}
-
 impl Port for CpuPort {
     fn engine(&self) -> &'static str {
         self.runner.name
@@ -438,7 +415,7 @@ impl Port for CpuPort {
         for (token, message) in batch {
             self.input.push(token, KIND_MESSAGE, message);
         }
-        self.set_waiting(self.input.len());
+        self.control.set_waiting(self.input.len());
     }
 
     fn exchange<'a>(
@@ -479,8 +456,7 @@ impl Port for CpuPort {
                 KIND_FAULT => {
                     let fault = match header.len {
                         FAULT_PANIC => Fault::Panic(self.panics.pop_front().unwrap_or_default()),
-                        code if code == FaultCode::LoopBudget as u32 => Fault::LoopBudget,
-                        _ => Fault::EmitOverflow,
+                        code => FaultCode::of(code).into(),
                     };
                     sink(Completion::Faulted { token, fault });
                 }
@@ -493,14 +469,6 @@ impl Port for CpuPort {
             }
             self.output.consume(1);
         }
-    }
-
-    fn clear(&mut self) {
-        self.input.clear();
-        self.output.clear();
-        self.panics.clear();
-        self.cut_short = false;
-        self.set_waiting(0);
     }
 
     fn is_cut_short(&self) -> bool {

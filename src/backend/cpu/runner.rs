@@ -2,8 +2,8 @@
 
 use crate::backend::{Code, Fault, LaunchSpec, NativeHandler, Shape};
 use crate::compile::{
-    Batch, BatchEnd, EmitSlot, Executable, FaultCode, Frame, HandlerEngine, Outcome, PartSizes, Places,
-    StopCheck, TableView,
+    Batch, BatchEnd, EmitSlot, Executable, Frame, HandlerEngine, Outcome, PartSizes, Places, StopCheck,
+    TableView,
 };
 use crate::message::Token;
 use crate::wire::{KIND_EMIT, KIND_REPLY, SlotRing};
@@ -54,14 +54,6 @@ pub(super) enum Ran {
     Done,
     Faulted(Fault),
     Interrupted,
-}
-
-/// What the layer above calls it.
-pub(super) fn fault(code: FaultCode) -> Fault {
-    match code {
-        FaultCode::LoopBudget => Fault::LoopBudget,
-        FaultCode::EmitOverflow => Fault::EmitOverflow,
-    }
 }
 
 pub(super) fn units(bytes: usize) -> Box<[u128]> {
@@ -186,7 +178,7 @@ impl Runner {
                 match unsafe { code.run_checked(frame) } {
                     Outcome::Done => Ran::Done,
                     Outcome::Interrupted => Ran::Interrupted,
-                    Outcome::Fault(code) => Ran::Faulted(fault(code)),
+                    Outcome::Fault(code) => Ran::Faulted(code.into()),
                 }
             }
         }

@@ -3,9 +3,10 @@
 use crate::backend::{DeviceStorage, check_range};
 use crate::compile::TableView;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::write_before;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Zeroed memory, in words that handlers may share. Handlers hold it shared, the host takes it exclusively.
 pub(crate) struct CpuStorage {
@@ -41,23 +42,11 @@ impl CpuStorage {
     /// Runs `body` with no handler running on this storage.
     fn exclusively(&self, deadline: Instant, body: impl FnOnce()) -> Result<()> {
         let begun = Instant::now();
-        loop {
-            match self.access.try_write() {
-                Ok(_guard) => {
-                    body();
-                    return Ok(());
-                }
-                Err(std::sync::TryLockError::Poisoned(_)) => self.access.clear_poison(),
-                Err(std::sync::TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err(Error::timed_out(
-                        "access to a buffer that handlers are using",
-                        begun.elapsed(),
-                    ));
-                }
-                // std's RwLock has no timed wait; rounds are short, so a short sleep is no loss.
-                Err(std::sync::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
-            }
-        }
+        let Some(_guard) = write_before(&self.access, deadline) else {
+            return Err(Error::timed_out("access to a buffer that handlers are using", begun.elapsed()));
+        };
+        body();
+        Ok(())
     }
 
     fn bytes_from(&self, offset: usize) -> *mut u8 {

@@ -12,12 +12,12 @@ use super::driver::{self, CUcontext, CUdevice, CUresult, CUstream, Refusal};
 use super::host::Remains;
 use super::ingress::{self, ALONE, Ingress};
 use super::kernel::Code;
-use super::lane::{Lane, rest};
+use super::lane::Lane;
 use super::nvrtc::NoCode;
 use super::room::{Part, Room, Who};
 use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, back_off, lock};
 use memory::{Copies, STAGING, Spare};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -342,7 +342,7 @@ impl Gpu {
                 self.make_way();
                 patience *= 2;
             }
-            rest(begun);
+            back_off(begun);
         }
     }
 

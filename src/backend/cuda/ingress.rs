@@ -14,11 +14,11 @@ use super::driver::{self, Block, CUdeviceptr, CUstream};
 use super::gpu::{DeviceMemory, Gpu, Shared};
 use super::host::{HostMemory, Mapped};
 use super::kernel::Code;
-use super::lane::{IDLE, rest};
+use super::lane::IDLE;
 use super::layout::{GO_ON, LANES, STOP};
 use super::room::{MOST_RESIDENT, Part};
 use crate::error::Result;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, back_off, lock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -280,7 +280,7 @@ impl Ingress {
             // Asked for nothing but that a driver that gathers launches makes this one, too.
             // SAFETY: the stream exists.
             _ = unsafe { driver::is_over(self.stream.0) };
-            rest(begun);
+            back_off(begun);
         }
         if self.is_running(gpu) {
             // It may come to write to it.

@@ -18,13 +18,13 @@ use super::link::{Links, Next};
 use super::pulse::Pulse;
 use super::room::Part;
 use super::storage::CudaStorage;
-use crate::backend::{DeviceStorage, LaunchSpec, PortControl, Shape};
+use crate::backend::{DeviceStorage, LaunchSpec, PortControl};
 use crate::error::Result;
 use crate::message::Token;
 use crate::sync::{Mutex, lock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Blocks as large as a kernel's that a multiprocessor has room for, at least, if it has more than one warp: large ones
 /// find none so easily, and leave none.
@@ -134,14 +134,13 @@ impl Lane {
         spec: &LaunchSpec,
     ) -> Result<Arc<Self>> {
         let (warps, part) = fitting(gpu, &code, &layout, warps)?;
-        let instances = if let Shape::Instances { count, .. } = spec.shape { count as usize } else { 1 };
         let routes = if layout.is_routed { ROUTES * ROUTE_WORDS } else { 0 };
         let rings = (layout.slot + layout.record) * layout.places();
         let host = gpu.host_memory(RINGS_AT + (rings + routes) * 8)?;
         let onward = spec.onward.first().filter(|_| layout.is_routed).cloned();
-        let states_size = spec.initial_state.len() * instances;
+        let initial = spec.all_states();
+        let states_size = initial.len();
         let states = gpu.device_memory(states_size)?;
-        let initial = spec.states.clone().unwrap_or_else(|| spec.initial_state.repeat(instances).into());
         gpu.upload(&states, 0, &initial)?;
         let now = Instant::now();
         let lane = Arc::new(Self {
@@ -386,15 +385,6 @@ impl Lane {
         beside
     }
 
-    /// Forgets what has not been handled; the port's, whose kernel has been [stopped](Self::stop).
-    pub fn forget(&self) {
-        let mut run = lock(&self.run);
-        let tail = self.tail.load(Ordering::Relaxed);
-        self.next.store(tail, Ordering::Relaxed);
-        (run.first, run.again, run.is_cut_short) = (tail, 0, false);
-        self.links.forget_before(tail);
-    }
-
     /// The states; the kernel has been [stopped](Self::stop).
     pub fn read_states(&self) -> Result<Vec<u8>> {
         let mut states = vec![0; self.states_size];
@@ -434,16 +424,6 @@ impl Lane {
         sink: &mut dyn FnMut(crate::backend::Completion<'_>),
     ) {
         self.layout.hand_out(token, words, sink);
-    }
-}
-
-/// One turn of a wait for the device, which began then: at first for the shortest time there is, later for the least use
-/// of this core.
-pub(super) fn rest(begun: Instant) {
-    match begun.elapsed().as_micros() {
-        0..25 => std::hint::spin_loop(),
-        25..200 => std::thread::yield_now(),
-        _ => std::thread::sleep(Duration::from_micros(20)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What host and resident kernel both see: granules, records, the words of a launch. The CUDA side is `ring.cuh`.
 
-use crate::backend::{Completion, Fault, LaunchSpec, Shape};
+use crate::backend::{Completion, LaunchSpec, Shape};
 use crate::compile::{EmitSlot, FaultCode};
 use crate::message::Token;
 use std::fmt::Write;
@@ -175,14 +175,9 @@ impl Layout {
 
     /// The whole text: a head, the handler, the resident driver. Kernels with equal texts share their code.
     pub fn text(&self, handler: &str) -> String {
-        let (shape, instance) = match self.shape {
-            Shape::Stateless => (0, 0),
-            Shape::Serial => (1, 0),
-            Shape::Instances { field_offset, .. } => (2, field_offset / 4),
-        };
         let mut head = String::new();
         for (name, value) in [
-            ("SHAPE", shape),
+            ("SHAPE", self.shape.code()),
             ("MESSAGE_WORDS", self.message_words as u32),
             ("REPLY_WORDS", self.reply_words as u32),
             ("STATE_WORDS", self.state_words as u32),
@@ -191,7 +186,7 @@ impl Layout {
             ("WARPS", self.most_warps),
             ("BATCH", self.batch),
             ("MESSAGE_SPACE", self.space),
-            ("INSTANCE_WORD", instance),
+            ("INSTANCE_WORD", self.shape.instance_word()),
             ("HEARTBEAT", HEARTBEAT as u32),
             ("TABLES", self.tables as u32),
             ("OUTPUTS", self.outputs.len() as u32),
@@ -348,12 +343,7 @@ impl Layout {
     /// Hands out what became of a message, from the words of its record.
     pub fn hand_out(&self, token: Token, words: &[u32], sink: &mut dyn FnMut(Completion<'_>)) {
         if words[0] != DONE {
-            let fault = if words[0] == FaultCode::LoopBudget as u32 {
-                Fault::LoopBudget
-            } else {
-                Fault::EmitOverflow
-            };
-            return sink(Completion::Faulted { token, fault });
+            return sink(Completion::Faulted { token, fault: FaultCode::of(words[0]).into() });
         }
         let counts = &words[1..1 + self.outputs.len()];
         let (reply, mut values) = words[1 + self.outputs.len()..].split_at(self.reply_words);

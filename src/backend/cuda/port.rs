@@ -1,13 +1,13 @@
 //! A kernel's port: writes messages into the ring, and watches the place of the next record itself.
 
-use super::lane::{Lane, rest};
+use super::lane::Lane;
 use super::layout::Layout;
 use super::link::{Next, open_way};
+use crate::backend::tokens::{Run, Tokens};
 use crate::backend::{Completion, Entry, Packed, Port, Progress, Strided, Until};
 use crate::error::{Error, Result};
 use crate::message::Token;
-use crate::sync::passed;
-use std::collections::VecDeque;
+use crate::sync::{back_off, passed};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,14 +17,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A kernel is looked after this often while its port is waited at.
 const LOOK: Duration = Duration::from_micros(100);
-
-/// Tokens of messages that came together: they count up.
-struct Tokens {
-    first: Token,
-    count: usize,
-    /// The results may be handed out together, too.
-    are_run: bool,
-}
 
 /// What a message emitted over a link, on its way to the kernel at its end.
 struct Passing {
@@ -38,8 +30,8 @@ struct Passing {
 /// See the module.
 pub(super) struct CudaPort {
     lane: Arc<Lane>,
-    /// Of the messages in the port, in order; none is of no message.
-    tokens: VecDeque<Tokens>,
+    /// Of the messages in the port.
+    tokens: Tokens,
     /// Of the record in hand, or of the replies of a run.
     words: Vec<u32>,
     /// Messages of a kernel with a link that have not been written: where what they emit goes is asked when the layer
@@ -54,7 +46,7 @@ impl CudaPort {
         let has_state = lane.layout.state_words > 0;
         Self {
             lane,
-            tokens: VecDeque::new(),
+            tokens: Tokens::default(),
             words: Vec::new(),
             staged: Vec::new(),
             passing: Vec::new(),
@@ -145,7 +137,7 @@ impl CudaPort {
             self.passing.extend(way.map(nothing));
             sink(Completion::LinkOver { most: 1 });
         } else {
-            let token = self.end(1);
+            let token = self.tokens.take(1);
             self.hand_out(token, way, sink);
         }
         true
@@ -179,29 +171,18 @@ impl CudaPort {
                     return false;
                 }
             }
-            rest(begun);
+            back_off(begun);
         }
-    }
-
-    /// The tokens of so many messages that are over.
-    fn end(&mut self, count: usize) -> Token {
-        let front = self.tokens.front_mut().expect("a token for each message");
-        let first = front.first;
-        (front.first, front.count) = (first + count as u64, front.count - count);
-        if front.count == 0 {
-            self.tokens.pop_front();
-        }
-        first
     }
 
     /// Hands out what there is of a run, up to a fault; `false` if there is nothing, or if none is next.
     fn pop_run(&mut self, sink: &mut dyn FnMut(Completion<'_>)) -> bool {
-        let Some(&Tokens { count, are_run: true, .. }) = self.tokens.front() else { return false };
+        let Some(Run { count, is_together: true, .. }) = self.tokens.front() else { return false };
         let count = self.lane.take_replies(count, &mut self.words);
         if count == 0 {
             return false;
         }
-        let first = self.end(count);
+        let first = self.tokens.take(count);
         let size = self.lane.layout.reply_words * 4;
         let replies = Strided { count, bytes: bytemuck::cast_slice(&self.words), stride: size, size };
         sink(Completion::Run { first, replies, more: 0 });
@@ -225,7 +206,7 @@ impl Port for CudaPort {
     fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {
         let mut tokens = std::mem::take(&mut self.tokens);
         let messages = batch.map(|(first, message)| {
-            tokens.push_back(Tokens { first, count: 1, are_run: false });
+            tokens.push(first);
             message
         });
         if self.lane.layout.is_routed {
@@ -247,9 +228,7 @@ impl Port for CudaPort {
             (0, true) => self.stage(range.map(|_| &[][..])),
             (_, true) => self.stage(bytes.chunks_exact(size)),
         };
-        if count > 0 {
-            self.tokens.push_back(Tokens { first, count, are_run: self.lane.layout.has_runs() });
-        }
+        self.tokens.push_run(Run { first, count, is_together: self.lane.layout.has_runs() });
         self.lane.count_own();
     }
 
@@ -285,10 +264,10 @@ impl Port for CudaPort {
         // has begun: what a handler still comes to has to be told, too. Asked before the records are looked at: a kernel
         // that has left by now has written them all.
         let is_owed =
-            self.lane.control.stop_requested() && !self.tokens.is_empty() || self.lane.links.are_open();
+            self.lane.control.stop_requested() && self.tokens.front().is_some() || self.lane.links.are_open();
         let is_owed = is_owed && self.lane.is_running();
         let tokens = &mut self.tokens;
-        let mut enter = |first| tokens.push_back(Tokens { first, count: 1, are_run: false });
+        let mut enter = |token| tokens.push(token);
         self.lane.links.tell(&mut enter, sink);
         while self.pop_run(sink) || self.pop_one(sink) {}
         self.lane.links.forget_before(self.lane.next_position());
@@ -340,17 +319,6 @@ impl Port for CudaPort {
         self.lane.links.close();
     }
 
-    fn clear(&mut self) {
-        if !self.lane.stop(Some(Instant::now() + PATIENCE)) {
-            self.lane.gpu.lose("a resident kernel", &"it does not stop");
-        }
-        self.lane.forget();
-        self.tokens.clear();
-        self.staged.clear();
-        self.lane.links.staged.store(0, Ordering::Release);
-        self.lane.count_own();
-    }
-
     fn recall(&mut self, deadline: Option<Instant>) -> bool {
         let has_left = self.lane.stop(deadline);
         self.lane.count_own();
@@ -360,7 +328,7 @@ impl Port for CudaPort {
             if passed(deadline) || begun.elapsed() >= PATIENCE {
                 return false;
             }
-            rest(begun);
+            back_off(begun);
         }
         has_left
     }
@@ -402,13 +370,11 @@ impl Drop for CudaPort {
     fn drop(&mut self) {
         self.lane.links.close();
         let Self { lane, tokens, .. } = self;
-        let mut enter = |first| tokens.push_back(Tokens { first, count: 1, are_run: false });
+        let mut enter = |token| tokens.push(token);
         lane.links.tell(&mut enter, &mut |_| ());
         self.pass_on(&mut |_| ());
         self.lane.abandon();
         self.lane.release_tables();
-        let tokens = std::mem::take(&mut self.tokens);
-        let tokens = tokens.into_iter().flat_map(|tokens| tokens.first..tokens.first + tokens.count as u64);
-        self.lane.gpu.watch.adopt(self.lane.clone(), tokens.collect());
+        self.lane.gpu.watch.adopt(self.lane.clone(), self.tokens.drain());
     }
 }

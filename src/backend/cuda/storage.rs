@@ -5,9 +5,9 @@ use super::lane::Lane;
 use super::layout::Table;
 use crate::backend::{DeviceStorage, check_range};
 use crate::error::{Error, Result};
-use crate::sync::{Mutex, lock};
-use std::sync::{Arc, RwLock, RwLockReadGuard, TryLockError, Weak};
-use std::time::{Duration, Instant};
+use crate::sync::{Mutex, lock, write_before};
+use std::sync::{Arc, RwLock, RwLockReadGuard, Weak};
+use std::time::Instant;
 
 /// A table. Kernels that have it leave the device while the host reads or writes it, and come back then.
 pub(super) struct CudaStorage {
@@ -57,17 +57,8 @@ impl CudaStorage {
     /// Does something while no kernel that has it is on the device.
     fn alone(&self, deadline: Instant, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let begun = Instant::now();
-        let _no_dispatch = loop {
-            match self.dispatched.try_write() {
-                Ok(guard) => break guard,
-                Err(TryLockError::Poisoned(_)) => self.dispatched.clear_poison(),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    let what = "access to a buffer that a dispatch is using";
-                    return Err(Error::timed_out(what, begun.elapsed()));
-                }
-                // std's RwLock has no timed wait.
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
-            }
+        let Some(_no_dispatch) = write_before(&self.dispatched, deadline) else {
+            return Err(Error::timed_out("access to a buffer that a dispatch is using", begun.elapsed()));
         };
         let mut lanes: Vec<_> = lock(&self.lanes).iter().filter_map(Weak::upgrade).collect();
         // One buffer may be bound under two names.

@@ -1,6 +1,7 @@
 //! The messages of each instance, chained in their order: what the host does so that the device need not sort.
 
 use super::lane::NONE;
+use crate::backend::Shape;
 
 /// Chains of this length and longer are not told apart when they are sorted.
 const LONG: usize = 32;
@@ -62,13 +63,12 @@ pub(super) struct Table {
     base: u32,
     /// More than all in `chains`.
     top: u32,
-    /// From a message's begin to its instance's number.
-    field_offset: usize,
+    shape: Shape,
 }
 
 impl Table {
-    pub fn new(instances: u32, field_offset: u32) -> Self {
-        Self { chains: vec![0; instances as usize], base: 1, top: 1, field_offset: field_offset as usize }
+    pub fn new(shape: Shape) -> Self {
+        Self { chains: vec![0; shape.instances() as usize], base: 1, top: 1, shape }
     }
 
     /// Adds messages to a batch that has so many.
@@ -87,9 +87,7 @@ impl Table {
         }
         chains.links.resize(before as usize + messages.len(), NONE);
         for (message, number) in messages.zip(before..) {
-            let at = self.field_offset;
-            let instance: [u8; 4] = message[at..at + 4].try_into().expect("four bytes");
-            let instance = u32::from_ne_bytes(instance);
+            let instance = self.shape.instance_of(message);
             let entry = &mut self.chains[instance as usize];
             match chains.all.get_mut(entry.wrapping_sub(self.base) as usize) {
                 Some(chain) => {
@@ -119,7 +117,7 @@ mod tests {
         fn chains_are_each_instances_messages(batches in prop::collection::vec(
             prop::collection::vec(prop::collection::vec(0u32..20, 0..40), 1..4), 1..6
         ), near_the_end in any::<bool>()) {
-            let mut table = Table::new(20, 4);
+            let mut table = Table::new(Shape::Instances { count: 20, field_offset: 4 });
             if near_the_end {
                 table.top = u32::MAX / 2 - 3;
             }

@@ -2,6 +2,7 @@
 //! makes the chains of such a round.
 
 use super::gpu::Gpu;
+use crate::backend::Shape;
 use crate::error::Result;
 use crate::sync::{Mutex, lock};
 
@@ -10,9 +11,7 @@ const FIRST: u32 = if cfg!(test) { u32::MAX - 300 } else { 1 };
 
 /// See the module.
 pub(super) struct Ends {
-    pub instances: u32,
-    /// From a message's begin to its instance's number.
-    pub field_offset: u32,
+    pub shape: Shape,
     inner: Mutex<Inner>,
 }
 
@@ -24,15 +23,13 @@ struct Inner {
 }
 
 impl Ends {
-    pub fn new(instances: u32, field_offset: u32) -> Self {
-        Self { instances, field_offset, inner: Mutex::new(Inner { buffer: None, top: FIRST }) }
+    pub fn new(shape: Shape) -> Self {
+        Self { shape, inner: Mutex::new(Inner { buffer: None, top: FIRST }) }
     }
 
     /// Is there the instance that a message is for?
     pub fn have(&self, message: &[u8]) -> bool {
-        let at = self.field_offset as usize;
-        let instance: [u8; 4] = message[at..at + 4].try_into().expect("four bytes");
-        u32::from_ne_bytes(instance) < self.instances
+        self.shape.instance_of(message) < self.shape.instances()
     }
 
     /// What the pass needs for a round of up to so many messages: the buffer, and what it adds to their numbers.
@@ -45,7 +42,7 @@ impl Ends {
         let buffer = match &inner.buffer {
             Some(buffer) => buffer.clone(),
             None => {
-                let size = (u64::from(self.instances) * 4).next_multiple_of(16);
+                let size = (u64::from(self.shape.instances()) * 4).next_multiple_of(16);
                 gpu.buffer("the ends of chains", size, wgpu::BufferUsages::STORAGE, false)?
             }
         };

@@ -2,7 +2,7 @@
 
 use super::chains::Chains;
 use super::ends::Ends;
-use super::group::Group;
+use super::group::{CUT_SHORT, Group};
 use super::round::Landed;
 use crate::backend::{Onward, Packed, PortControl, Shape};
 use crate::error::{Error, Result};
@@ -67,6 +67,12 @@ impl Batch {
             Some(Part::Own(bytes)) => bytes,
             _ => unreachable!("just pushed"),
         }
+    }
+
+    /// How a message of a round with these ended, by its number there; `None` if it has to run again.
+    pub fn end_of(&self, landed: &Landed, number: u32) -> Option<u32> {
+        // One that the device cuts short although it is alone would be cut short again.
+        landed.code(number).filter(|code| *code != CUT_SHORT || self.alone)
     }
 
     /// A message, by its number and the size of each.
@@ -279,8 +285,7 @@ impl Lane {
 
     /// Enters how many messages have not begun; the lane is locked.
     pub fn count_waiting(&self, waiting: usize) {
-        // Release pairs with the Acquire in the mailbox's count of free places: a place seen free is free.
-        self.control.waiting.store(waiting, Ordering::Release);
+        self.control.set_waiting(waiting);
     }
 
     /// Takes what a round made of a batch; the kernel has to be [told](Self::tell_kernel). `true` if the next batch may follow at once.

@@ -23,7 +23,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use super::{Capabilities, Code, Device, DeviceStorage, LaunchSpec, Port, Shape};
+use super::{Capabilities, Code, Device, DeviceStorage, LaunchSpec, Port};
 use crate::compile::{Handler, Program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
@@ -62,13 +62,8 @@ struct GroupKey {
 
 impl GroupKey {
     fn new(handler: &Arc<Handler>, spec: &LaunchSpec) -> Self {
-        let shape = match spec.shape {
-            Shape::Stateless => 0,
-            Shape::Serial => 1,
-            Shape::Instances { .. } => 2,
-        };
         let tables = spec.tables.iter().map(Arc::downgrade).collect();
-        Self { handler: Arc::downgrade(handler), shape, tables }
+        Self { handler: Arc::downgrade(handler), shape: spec.shape.code(), tables }
     }
 
     fn is(&self, other: &Self) -> bool {

@@ -7,6 +7,7 @@ use super::group::{CUT_SHORT, DONE, Group};
 use super::lane::{Batch, Lane, Part, Passing, Returned};
 use super::pump::Pump;
 use super::round::Landed;
+use crate::backend::tokens::{Run, Tokens};
 use crate::backend::{
     Completion, DeviceStorage, Entry, Fault, LaunchSpec, Packed, Port, Progress, Shape, Strided, Until,
 };
@@ -28,8 +29,6 @@ const MOST_CHAINED: usize = 1 << 15;
 /// Records that are looked at and handed out together.
 const PIECE: u32 = 256;
 
-const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
-
 /// See the module.
 pub(super) struct WgpuPort {
     pump: Arc<Pump>,
@@ -41,7 +40,7 @@ pub(super) struct WgpuPort {
     /// Messages it takes at once.
     round: usize,
     /// Of the messages in the port, in order.
-    tokens: VecDeque<Tokens>,
+    tokens: Tokens,
     /// Messages of which some have to run again before those behind them can be handed out.
     held: VecDeque<Held>,
     /// Messages that were staged when that was found out.
@@ -56,25 +55,17 @@ pub(super) struct WgpuPort {
     _tables: Vec<Arc<dyn DeviceStorage>>,
 }
 
-/// Tokens of messages that came together, or of one; they count up.
-struct Tokens {
-    first: Token,
-    count: u32,
-    together: bool,
-}
-
 /// A message whose turn to be handed out has not come.
 enum Held {
     /// What became of it, and its record.
-    Over(Option<u32>, Box<[u8]>),
+    Over(u32, Box<[u8]>),
     /// It has to run: its bytes, and whether the device ended it in the middle.
     Open { message: Box<[u8]>, cut_short: bool },
 }
 
 impl WgpuPort {
     pub fn new(pump: Arc<Pump>, group: Arc<Group>, spec: LaunchSpec) -> Result<Self> {
-        let instances = if let Shape::Instances { count, .. } = spec.shape { count } else { 1 };
-        let places = group.allocate(instances)?;
+        let places = group.allocate(spec.shape.instances())?;
         let gpu = group.gpu.clone();
         let most = match spec.shape {
             Shape::Stateless => usize::MAX,
@@ -90,15 +81,12 @@ impl WgpuPort {
             }
             _ => None,
         };
-        let (table, ends) = match spec.shape {
-            Shape::Instances { count, field_offset } => {
-                (Some(Table::new(count, field_offset)), Some(Ends::new(count, field_offset)))
-            }
-            Shape::Stateless | Shape::Serial => (None, None),
-        };
+        let has_instances = matches!(spec.shape, Shape::Instances { .. });
+        let table = has_instances.then(|| Table::new(spec.shape));
+        let ends = has_instances.then(|| Ends::new(spec.shape));
+        let states = spec.all_states();
         let lane = Lane::new(group.clone(), places.clone(), spec.control, round as u32, onward, ends);
         let lane = Arc::new(lane);
-        let states = spec.states.unwrap_or_else(|| spec.initial_state.repeat(instances as usize).into());
         group.write_states(places.start, &states)?;
         pump.watch(&lane);
         Ok(Self {
@@ -109,7 +97,7 @@ impl WgpuPort {
             has_state,
             reply_size: spec.reply_size as usize,
             round,
-            tokens: VecDeque::new(),
+            tokens: Tokens::default(),
             held: VecDeque::new(),
             later: None,
             passing: Vec::new(),
@@ -137,23 +125,13 @@ impl WgpuPort {
         lane.count_waiting(waiting);
     }
 
-    fn next_token(&mut self) -> Token {
-        let next = self.tokens.front_mut().expect("a token for each message");
-        let token = next.first;
-        (next.first, next.count) = (token + 1, next.count - 1);
-        if next.count == 0 {
-            self.tokens.pop_front();
-        }
-        token
-    }
-
     /// Hands out the results of a round, or keeps them until those before them are there.
     fn absorb(&mut self, returned: Returned, sink: &mut dyn FnMut(Completion<'_>)) {
         let Returned { mut batch, landed, first, next } = returned;
         if batch.linked.is_some() {
             for (index, first) in batch.tokens.iter().copied().enumerate() {
                 sink(Completion::Arrived { token: first, message: batch.message(index, self.message_size) });
-                self.tokens.push_back(Tokens { first, count: 1, together: false });
+                self.tokens.push(first);
             }
         }
         self.absorb_records(&batch, &landed, first, sink);
@@ -171,69 +149,74 @@ impl WgpuPort {
         &mut self,
         batch: &Batch,
         landed: &Landed,
-        mut first: u32,
+        first: u32,
         sink: &mut dyn FnMut(Completion<'_>),
     ) {
-        let end = first + batch.count;
-        let record = |number| landed.records(number, 1);
-        let is_final = |code: Option<u32>| match code {
-            None => false,
-            Some(CUT_SHORT) => batch.alone,
-            Some(_) => true,
-        };
-        let begin = first;
+        let all = first..first + batch.count;
+        let begin =
+            if self.held.is_empty() { self.hand_out_first(batch, landed, all.clone(), sink) } else { first };
+        if batch.is_again {
+            self.hold_again(batch, landed, begin..all.end);
+        } else {
+            for number in begin..all.end {
+                self.held.push_back(match batch.end_of(landed, number) {
+                    Some(code) => Held::Over(code, landed.records(number, 1).into()),
+                    None => {
+                        let message = batch.message((number - first) as usize, self.message_size);
+                        let cut_short = landed.code(number) == Some(CUT_SHORT);
+                        Held::Open { message: message.into(), cut_short }
+                    }
+                });
+            }
+        }
+        let is_over = |held: &mut Held| matches!(held, Held::Over(..));
+        while let Some(Held::Over(code, record)) = self.held.pop_front_if(is_over) {
+            let token = self.tokens.take(1);
+            self.hand_out(token, code, &record, true, sink);
+        }
+    }
+
+    /// Hands out results of a round up to the first message that has to run again, whose number is returned, or the end.
+    fn hand_out_first(
+        &mut self,
+        batch: &Batch,
+        landed: &Landed,
+        all: Range<u32>,
+        sink: &mut dyn FnMut(Completion<'_>),
+    ) -> u32 {
+        let mut first = all.start;
         // A piece at a time, so that what is looked at is at hand when it is handed out.
-        while self.held.is_empty() && first < end {
+        while first < all.end {
             let next = self.tokens.front().expect("a token for each message");
-            let most = if next.together { next.count.min(PIECE) } else { 1 };
-            // Up to where what was emitted has gone over a link all are final.
-            let passed = first - begin < batch.passed;
-            let piece = first..end.min(first + most);
-            let mut codes = piece.clone().map(|number| landed.code(number));
-            let together = next.together && codes.clone().all(|code| code == Some(DONE));
-            if together {
-                self.hand_out_run(
-                    landed.records(first, piece.len() as u32),
-                    (end - piece.end) as usize,
-                    sink,
-                );
-            } else if codes.all(is_final) {
-                for number in piece.clone() {
-                    let token = self.next_token();
-                    self.hand_out(token, landed.code(number), record(number), !passed, sink);
-                }
+            let most = if next.is_together { (next.count as u32).min(PIECE) } else { 1 };
+            let piece = first..all.end.min(first + most);
+            let is_done = |number| landed.code(number) == Some(DONE);
+            if next.is_together && piece.clone().all(is_done) {
+                let records = landed.records(first, piece.len() as u32);
+                self.hand_out_run(records, (all.end - piece.end) as usize, sink);
             } else {
-                break;
+                // Up to where what was emitted has gone over a link all have ended.
+                let emits = first - all.start >= batch.passed;
+                for number in piece.clone() {
+                    let Some(code) = batch.end_of(landed, number) else { return number };
+                    let token = self.tokens.take(1);
+                    self.hand_out(token, code, landed.records(number, 1), emits, sink);
+                }
             }
             first = piece.end;
         }
-        if !batch.is_again {
-            for number in first..end {
-                let code = landed.code(number);
-                self.held.push_back(if is_final(code) {
-                    Held::Over(code, record(number).into())
-                } else {
-                    let message = batch.message((number - begin) as usize, self.message_size);
-                    Held::Open { message: message.into(), cut_short: code == Some(CUT_SHORT) }
-                });
+        first
+    }
+
+    /// Enters what became of messages that ran again, which are held.
+    fn hold_again(&mut self, batch: &Batch, landed: &Landed, numbers: Range<u32>) {
+        let open = self.held.iter_mut().filter(|held| matches!(held, Held::Open { .. }));
+        for (held, number) in open.zip(numbers) {
+            if let Some(code) = batch.end_of(landed, number) {
+                *held = Held::Over(code, landed.records(number, 1).into());
+            } else if let Held::Open { cut_short, .. } = held {
+                *cut_short = landed.code(number) == Some(CUT_SHORT);
             }
-        } else {
-            let open = self.held.iter_mut().filter(|held| matches!(held, Held::Open { .. }));
-            for (held, number) in open.zip(first..end) {
-                let code = landed.code(number);
-                if is_final(code) {
-                    *held = Held::Over(code, record(number).into());
-                } else if let Held::Open { cut_short, .. } = held {
-                    *cut_short = code == Some(CUT_SHORT);
-                }
-            }
-        }
-        while let Some(Held::Over(..)) = self.held.front() {
-            let Some(Held::Over(code, record)) = self.held.pop_front() else {
-                unreachable!("just looked at")
-            };
-            let token = self.next_token();
-            self.hand_out(token, code, &record, true, sink);
         }
     }
 
@@ -242,13 +225,7 @@ impl WgpuPort {
         let record = &self.lane.group.shader.record;
         let (stride, at, size) = (record.stride as usize, record.reply as usize, self.reply_size);
         let count = records.len() / stride;
-        let next = self.tokens.front_mut().expect("the tokens of a run");
-        let first = next.first;
-        next.first += count as u64;
-        next.count -= count as u32;
-        if next.count == 0 {
-            self.tokens.pop_front();
-        }
+        let first = self.tokens.take(count);
         let replies = Strided { count, bytes: &records[at..], stride, size };
         sink(Completion::Run { first, replies, more });
     }
@@ -257,14 +234,14 @@ impl WgpuPort {
     fn hand_out(
         &self,
         token: Token,
-        code: Option<u32>,
+        code: u32,
         record: &[u8],
         emits: bool,
         sink: &mut dyn FnMut(Completion<'_>),
     ) {
         let layout = &self.lane.group.shader.record;
         match code {
-            Some(DONE) => {
+            DONE => {
                 for (output, emit) in layout.emits.iter().enumerate().filter(|_| emits) {
                     let at = emit.count_offset as usize;
                     let count: [u8; 4] = record[at..at + 4].try_into().expect("four bytes");
@@ -278,11 +255,7 @@ impl WgpuPort {
                 sink(Completion::Handled { token, reply: &record[at..at + self.reply_size] });
             }
             code => {
-                let fault = match code {
-                    Some(LOOP_BUDGET) => Fault::LoopBudget,
-                    Some(CUT_SHORT) => Fault::CutShort,
-                    _ => Fault::EmitOverflow,
-                };
+                let fault = if code == CUT_SHORT { Fault::CutShort } else { FaultCode::of(code).into() };
                 sink(Completion::Faulted { token, fault });
             }
         }
@@ -354,7 +327,7 @@ impl Port for WgpuPort {
     fn push(&mut self, batch: &mut dyn Iterator<Item = (Token, &[u8])>) {
         let mut tokens = std::mem::take(&mut self.tokens);
         self.stage(batch.map(|(first, message)| {
-            tokens.push_back(Tokens { first, count: 1, together: false });
+            tokens.push(first);
             (Some(first), message)
         }));
         self.tokens = tokens;
@@ -362,8 +335,8 @@ impl Port for WgpuPort {
 
     fn push_run(&mut self, first: Token, messages: &Arc<dyn Packed>, range: Range<usize>, size: usize) {
         let Self { lane, table, .. } = self;
-        let together = lane.group.shader.record.emits.is_empty();
-        self.tokens.push_back(Tokens { first, count: range.len() as u32, together });
+        let is_together = lane.group.shader.record.emits.is_empty();
+        self.tokens.push_run(Run { first, count: range.len(), is_together });
         let bytes = range.start * size..range.end * size;
         let mut state = lane.lock();
         let staged = &mut state.staged;
@@ -454,18 +427,6 @@ impl Port for WgpuPort {
 
     fn close(&mut self) {
         self.lane.lock().is_closed = true;
-    }
-
-    fn clear(&mut self) {
-        let mut state = self.lane.lock();
-        state.staged.clear();
-        state.apart = 0;
-        drop(state);
-        self.let_go();
-        self.lane.count_waiting(0);
-        self.tokens.clear();
-        self.held.clear();
-        self.later = None;
     }
 
     fn recall(&mut self, deadline: Option<Instant>) -> bool {

@@ -48,12 +48,7 @@ impl Shader {
         let workgroup = WORKGROUP
             .min(gpu.limits.max_compute_workgroup_size_x)
             .min(gpu.limits.max_compute_invocations_per_workgroup);
-        let shape = match shape {
-            Shape::Stateless => 0,
-            Shape::Serial => 1,
-            Shape::Instances { .. } => 2,
-        };
-        let joined = join(program, &Driver { text: DRIVER, shape, workgroup, canary })?;
+        let joined = join(program, &Driver { text: DRIVER, shape: shape.code(), workgroup, canary })?;
         // Before anything is made of it: drivers take minutes for variables of megabytes.
         let most = most_messages(gpu, &joined, workgroup)?;
         let (tables, allowed) = (program.tables.len(), gpu.limits.max_storage_buffers_per_shader_stage);
@@ -98,7 +93,7 @@ impl Shader {
             });
             scope.check("the pipeline of a handler").map(|()| pipeline)
         };
-        let variant = [shape, workgroup, canary.into()];
+        let variant = [shape.code(), workgroup, canary.into()];
         let pipeline = match (&gpu.pipeline_caches, handler.kept()) {
             (Some(adapter), Some((store, key))) => {
                 kept_pipeline(gpu, store, &cache_key(adapter, key, variant), make)?

@@ -18,7 +18,7 @@ mod within;
 pub(in crate::compile) use compiled::key;
 pub(crate) use compiled::{CompiledCompute, OnCpu};
 
-use super::{front, lower, on_compile_thread};
+use super::{front, lower, on_compile_thread, too_large};
 use crate::error::Result;
 use naga::valid::ModuleInfo;
 use naga::{Function, GlobalVariable, Handle, Module, Type};
@@ -144,7 +144,7 @@ impl ComputeProgram {
 ///
 /// `Rejected`, with file, line and column in the user's text, what is wrong there and what to write instead.
 pub(crate) fn compile(source: &ComputeSource<'_>) -> Result<Option<ComputeProgram>> {
-    on_compile_thread(source.name, source.text.len(), || {
+    on_compile_thread(source.text.len(), too_large(source.name), || {
         let parsed = front::parse_compute(source)?;
         parsed.map(|parsed| lower::lower_compute(parsed, source.loop_budget)).transpose()
     })

@@ -101,11 +101,9 @@ impl Interpreter {
     }
 
     fn finish(&self, memory: &[u32], frame: &mut Frame<'_>) -> Outcome {
-        const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
         match memory[self.code.fault as usize] {
             0 => {}
-            LOOP_BUDGET => return Outcome::Fault(FaultCode::LoopBudget),
-            _ => return Outcome::Fault(FaultCode::EmitOverflow),
+            code => return Outcome::Fault(FaultCode::of(code)),
         }
         if let Some(state) = &self.code.state {
             state.write(&memory[state.at as usize..], frame.state);

@@ -93,8 +93,7 @@ pub(super) unsafe fn run(
             translate::INTERRUPTED => break Ending::Interrupted,
             translate::STOPPED => break Ending::Stopped,
             translate::NO_INSTANCE => panic!("a message is for an instance that is not there"),
-            code if code == FaultCode::LoopBudget as u32 => break Ending::Fault(FaultCode::LoopBudget),
-            _ => break Ending::Fault(FaultCode::EmitOverflow),
+            code => break Ending::Fault(FaultCode::of(code)),
         }
     };
     batch.output.advance((run.output_next - u64::from(output.first)) as usize);

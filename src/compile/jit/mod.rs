@@ -375,11 +375,9 @@ impl JitHandler {
 /// What the code says when a message is not done.
 #[cold]
 fn undone(code: u32) -> Outcome {
-    const LOOP_BUDGET: u32 = FaultCode::LoopBudget as u32;
     match code {
         translate::INTERRUPTED => Outcome::Interrupted,
-        LOOP_BUDGET => Outcome::Fault(FaultCode::LoopBudget),
-        _ => Outcome::Fault(FaultCode::EmitOverflow),
+        code => Outcome::Fault(FaultCode::of(code)),
     }
 }
 

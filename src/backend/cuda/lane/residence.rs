@@ -1,6 +1,6 @@
 //! Whether a kernel is on the device: starts it, notices that it has left, and has it leave.
 
-use super::{BEGUN, EPOCH, HEAD, LEAVE_AT, Lane, REASON, RINGS_AT, Run, STOP_AT, rest};
+use super::{BEGUN, EPOCH, HEAD, LEAVE_AT, Lane, REASON, RINGS_AT, Run, STOP_AT};
 use crate::backend::cuda::driver::{self, Refusal};
 use crate::backend::cuda::gpu::WAY;
 use crate::backend::cuda::layout::{
@@ -11,7 +11,7 @@ use crate::backend::cuda::room::Who;
 use crate::backend::cuda::storage::CudaStorage;
 use crate::backend::{STOP_AFTER_MESSAGE, STOP_NOW};
 use crate::error::{Error, Result};
-use crate::sync::{lock, passed};
+use crate::sync::{back_off, lock, passed};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -373,7 +373,7 @@ impl Lane {
             if passed(deadline) {
                 return false;
             }
-            rest(begun);
+            back_off(begun);
         }
     }
 
@@ -416,7 +416,7 @@ impl Lane {
                 return false;
             }
             self.tend();
-            rest(begun);
+            back_off(begun);
         }
         true
     }

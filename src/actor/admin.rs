@@ -153,7 +153,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// gate is held.
     fn settle(self: &Arc<Self>, engine: &mut Engine<Out>, deadline: Option<Instant>) -> bool {
         let settled = engine.port.as_mut().is_none_or(|port| port.recall(deadline));
-        if self.facts.dispatched {
+        if self.facts.on_device {
             self.hand_out(engine);
             if settled {
                 self.hot.gate.clear(gate::AWAY);
@@ -167,7 +167,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// What messages emit that have not begun goes by the links that there are when they do; `false` at the deadline. The
     /// gate is held.
     pub(super) fn hold_values(self: &Arc<Self>, engine: &mut Engine<Out>, deadline: Option<Instant>) -> bool {
-        if !self.facts.dispatched || self.outlets.is_empty() {
+        if !self.facts.on_device || self.outlets.is_empty() {
             return true;
         }
         let settled = self.settle(engine, deadline);
@@ -181,7 +181,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// As [`hold_values`](Self::hold_values), for messages that other kernels of the device have given it since. The links
     /// are what they will be, and the gate is held.
     pub(super) fn detour_values(&self, engine: &mut Engine<Out>) {
-        if self.facts.dispatched
+        if self.facts.on_device
             && let Some(port) = &mut engine.port
         {
             port.detour();

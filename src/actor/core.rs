@@ -127,8 +127,9 @@ pub(super) struct Facts<In, Out> {
     pub(super) background_only: bool,
     /// Begins on the background driver, until it has shown itself to be fast: nothing could interrupt it.
     pub(super) on_probation: bool,
-    /// The port gives rounds of messages to a device, and is not there while they run.
-    pub(super) dispatched: bool,
+    /// Launched on a device other than the CPU: handlers may run while nobody holds the port, and every message goes through
+    /// the mailbox. It stays so on the CPU, if the kernel goes on there.
+    pub(super) on_device: bool,
     /// How to get another port when the device is lost.
     pub(super) relaunch: Option<Relaunch>,
     /// The Rust type of its state, where one was given.
@@ -269,7 +270,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     ) -> Arc<Self> {
         let has_port = facts.plain.is_some();
         let mut bits = 0;
-        if !outlets.is_empty() || !has_port || facts.dispatched {
+        if !outlets.is_empty() || !has_port || facts.on_device {
             bits |= gate::INDIRECT;
         }
         // A host kernel's own thread is the only one that handles its messages.
@@ -304,7 +305,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 core.changed.notify_all();
             }
         }));
-        if core.facts.dispatched {
+        if core.facts.on_device {
             let told = Arc::downgrade(&core);
             core.control.on_ready(Box::new(move |is_lost| {
                 if let Some(core) = told.upgrade() {

@@ -106,7 +106,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         self.hot.gate.clear(gate::SCHEDULED);
         // Whoever holds it sees on release that there is something queued.
         if !self.hot.gate.enter(gate::STALLED | gate::WANTED) {
-            if self.facts.dispatched && self.hot.gate.load() & gate::ACTIVE == 0 && self.hot.gate.seize() {
+            if self.facts.on_device && self.hot.gate.load() & gate::ACTIVE == 0 && self.hot.gate.seize() {
                 // Before the port is looked into: what comes back after that is told.
                 self.hot.gate.leave_to_device();
                 // SAFETY: the gate was just taken.
@@ -190,7 +190,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return self.lose(engine, is_caller);
         }
         // A device is given all it can take: what a round costs, it costs for one message too.
-        let most = if self.facts.dispatched { usize::MAX } else { most };
+        let most = if self.facts.on_device { usize::MAX } else { most };
         let (in_port, stalled) = self.feed(engine, most);
         if in_port == 0 {
             // Once more, now that it says that it is stalled: whoever loses the device looks for that afterwards.
@@ -201,7 +201,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return if stalled { Round::Stalled } else { Round::Empty };
         }
         let Some(port) = &mut engine.port else { return Round::Empty };
-        if self.facts.dispatched {
+        if self.facts.on_device {
             // Before the device has anything: it may tell at once.
             self.hot.gate.set(gate::AWAY);
         }
@@ -211,7 +211,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if progress == Progress::UnderWay {
             return Round::UnderWay;
         }
-        if self.facts.dispatched {
+        if self.facts.on_device {
             self.hot.gate.clear(gate::AWAY);
         }
         if progress == Progress::Lost {
@@ -222,7 +222,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             engine.cut_short = self.stopped_now();
             self.hot.gate.set(gate::BACKGROUND);
         }
-        if self.facts.dispatched && progress == Progress::Done {
+        if self.facts.on_device && progress == Progress::Done {
             self.begin_next(engine);
         }
         let moved = self.hand_out(engine);
@@ -249,7 +249,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         // A handler that is not known to be fast gets its messages one by one: no reply waits for the message beside
         // it or after it, which may take for ever. Unless its user wants them to run on all cores all the same.
         let slow = (self.facts.shape == Shape::Serial || self.facts.on_probation)
-            && !self.facts.dispatched
+            && !self.facts.on_device
             && self.hot.gate.load() & gate::BACKGROUND != 0;
         let most = if slow { 1 } else { most };
         loop {
@@ -297,7 +297,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         // What is in the port already was admitted, but an interrupted message may come before new room.
         let mut room = port.free().min(most.saturating_sub(in_port)).min(admitted.saturating_sub(in_port));
-        if self.facts.dispatched && in_port > 0 && self.facts.backpressure == Backpressure::DropOldest {
+        if self.facts.on_device && in_port > 0 && self.facts.backpressure == Backpressure::DropOldest {
             // What is staged behind a round could not be dropped for a newcomer.
             return (in_port, false);
         }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Messages of one `send_many` that are numbered and run at a time.
 const BATCH: usize = 32;
 /// … of a kernel whose messages a device handles in rounds: all of them are queued before it is told.
-const DISPATCHED_BATCH: usize = 1024;
+const DEVICE_BATCH: usize = 1024;
 
 /// Talks to a running kernel. Cheap to clone, usable from any thread; dropping it stops nothing.
 pub struct Handle<In, Out>(Arc<Core<In, Out>>);
@@ -220,11 +220,11 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         if core.takes_batches(&options) {
             return core.send_together(messages, &options);
         }
-        let most = if core.facts.dispatched { DISPATCHED_BATCH } else { BATCH };
+        let most = if core.facts.on_device { DEVICE_BATCH } else { BATCH };
         // Those on the CPU have been announced, or are handled already.
         let announce = || {
-            if core.facts.dispatched {
-                core.dispatch(true);
+            if core.facts.on_device {
+                core.announce_to_device(true);
             }
         };
         let mut batch = VecDeque::with_capacity(most);

@@ -109,7 +109,7 @@ impl World {
             restart: plan.restart,
             background_only: plan.background_only,
             on_probation: plan.on_probation,
-            dispatched: false,
+            on_device: false,
             overlaps: false,
             relaunch: None,
             state: None,

@@ -30,6 +30,7 @@ mod links;
 mod loom_tests;
 mod mailbox;
 #[cfg_attr(loom, path = "pool_model.rs")]
+mod plan;
 mod pool;
 #[cfg(all(test, not(loom)))]
 mod port_tests;

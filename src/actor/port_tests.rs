@@ -96,10 +96,10 @@ fn services() -> Services {
     }
 }
 
-/// An active kernel on such a port; `dispatched` as a device's is, and with another when that is lost, if it may restart.
+/// An active kernel on such a port; `on_device` as a device's is, and with another when that is lost, if it may restart.
 fn kernel(
     relaunch: Option<Relaunch>,
-    dispatched: bool,
+    on_device: bool,
     is_lost: &Arc<AtomicBool>,
     meanwhile: impl FnOnce() + Send + 'static,
 ) -> Arc<Kernel> {
@@ -117,7 +117,7 @@ fn kernel(
         },
         background_only: false,
         on_probation: false,
-        dispatched,
+        on_device,
         relaunch,
         state: None,
         launched: Instant::now(),

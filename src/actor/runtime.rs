@@ -106,7 +106,6 @@ impl Runtime {
     /// [terminated](Error::is_terminated) after [`shutdown`](Self::shutdown).
     pub fn launch<In: Message, Out: Message>(&self, kernel: RingKernel<In, Out>) -> Result<Handle<In, Out>> {
         let inner = &*self.0;
-        launch::check_name(&kernel.name)?;
         let name = kernel.name.clone();
         let _reserved = inner.services.reserve(&name)?;
         // Compiled outside of the lock: other launches go on meanwhile.

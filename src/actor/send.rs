@@ -129,8 +129,8 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Queues a message, waiting for room if the strategy and the caller want to, and sees to it that it is run.
     pub(super) fn send_slot(self: &Arc<Self>, slot: Slot<In, Out>, wait: Wait) -> Result<(), SendError<In>> {
         self.queue_slot(slot, wait)?;
-        if self.facts.dispatched {
-            self.dispatch(false)
+        if self.facts.on_device {
+            self.announce_to_device(false)
         } else {
             self.announce()
         }
@@ -197,7 +197,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 }
                 if count > 0 {
                     // A device gets the whole run in one round: whoever sends it announces it.
-                    if !self.facts.dispatched {
+                    if !self.facts.on_device {
                         self.announce();
                     }
                     continue;

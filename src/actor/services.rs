@@ -68,8 +68,11 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// `Invalid` if a kernel has it, `Terminated` after a shutdown.
+    /// `Invalid` if it is empty or a kernel has it, `Terminated` after a shutdown.
     pub(super) fn reserve<'a>(&'a self, name: &'a str) -> Result<Reserved<'a>> {
+        if name.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "a kernel's name is empty"));
+        }
         let mut registry = self.registry();
         registry.check_open()?;
         if registry.is_taken(name) {

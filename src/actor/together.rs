@@ -104,7 +104,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// May messages that are sent together stay together? Those of a kernel on a device, unless each of them needs to
     /// be looked at.
     pub(super) fn takes_batches(&self, options: &Options) -> bool {
-        self.facts.dispatched
+        self.facts.on_device
             && size_of::<In>() > 0
             && self.outlets.is_empty()
             && matches!(self.facts.backpressure, Backpressure::Block | Backpressure::Reject)
@@ -165,7 +165,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 sent += count;
             }
             drop(mailbox);
-            self.dispatch(true);
+            self.announce_to_device(true);
             if rest.len() == 0 {
                 break;
             }

@@ -21,7 +21,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Sees to it that what was queued for a device goes there: at once, if nothing of this kernel is there, or if it is
     /// `much` and the device may work on several rounds of the kernel.
-    pub(super) fn dispatch(self: &Arc<Self>, much: bool) {
+    pub(super) fn announce_to_device(self: &Arc<Self>, much: bool) {
         let gate = &self.hot.gate;
         if gate.load() & gate::QUEUED == 0 {
             gate.set(gate::QUEUED);
@@ -46,7 +46,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Hands work that nobody is about to run to the background driver.
     pub(super) fn rescue(self: &Arc<Self>) {
         let word = self.hot.gate.load();
-        if self.facts.dispatched
+        if self.facts.on_device
             && word & (gate::QUEUED | gate::ACTIVE | gate::BUSY | gate::AWAY) == gate::QUEUED
         {
             // No callers drive a kernel that is not active, but what it had begun has to come to its end. Whoever was told
@@ -78,7 +78,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Waits until nobody holds the port, or until a host kernel has no message in hand; `false` at the deadline.
     pub(super) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         if !self.is_host() {
-            if self.facts.dispatched {
+            if self.facts.on_device {
                 return self.seize_settled(deadline, |_| ());
             }
             return self.wait_gate(deadline, |gate| gate.load() & gate::BUSY == 0);

@@ -81,6 +81,16 @@ pub(crate) enum Body<In, Out> {
     Host(HostFunction<In, Out>),
 }
 
+impl<In, Out> Body<In, Out> {
+    pub(crate) fn kind(&self) -> KernelKind {
+        match self {
+            Self::Wgsl { .. } => KernelKind::Wgsl,
+            Self::Native { .. } => KernelKind::Native,
+            Self::Host(_) => KernelKind::Host,
+        }
+    }
+}
+
 /// Proof that both message types are plain data: only made where the compiler knows it.
 pub(crate) struct Plain<In, Out> {
     pub(crate) input: &'static crate::Layout,

@@ -8,7 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Anything that can go wrong outside of a failed send.
 ///
-/// The kind is asked with predicates, so that new kinds never break a caller's `match`; the text says which
+/// The `is_…` methods tell its kind, so that new kinds never break a caller's `match`; the text says which
 /// kernel (unless it was made from a [`SendError`], which has no name), which setting, what was found and what to do.
 ///
 /// # Example

@@ -60,8 +60,8 @@
 //!
 //! # Time-outs
 //!
-//! `ask`, `ask_many`, [`Pending::wait`], `recv_timeout`, `send_timeout`, `deactivate_timeout`, `terminate` and `shutdown` are
-//! told theirs. `send`, `send_many` and `request` wait for room for as long as the kernel is active and its
+//! `ask`, `ask_many`, [`Pending::wait`], `recv_timeout`, `send_timeout`, `deactivate_timeout`, `terminate` and `shutdown` take
+//! a time-out. `send`, `send_many` and `request` wait for room for as long as the kernel is active and its
 //! [strategy](Backpressure) blocks; `try_send` does not wait. `deactivate`, `read_state`, `snapshot`, `link`, and the host's
 //! access to a buffer wait for a handler that runs for five seconds. A dispatch ends by its
 //! [loop budget](ComputeKernel::loop_budget).
@@ -92,9 +92,13 @@
 //!
 //! Messages over a link go through the host, unless both kernels are on one wgpu or CUDA device; then they may stay there
 //! ([`Telemetry::arrived`] counts them), through wgpu in the next kernel's round of the same submission, on CUDA in its ring.
-//! They do if the first kernel has one output with one link and, through wgpu, does not reply; if the next one has no tables,
-//! has no instances on CUDA, [blocks or rejects](Backpressure) when it is full, and is in no cycle of links; and as long as it
-//! is free and has room for all that may come. Of several CUDA kernels that link to one, one at a time sends this way.
+//! They do
+//!
+//! * if the link's source has one output with one link and, through wgpu, does not reply;
+//! * if its target has no tables and, on CUDA, no instances; [blocks or rejects](Backpressure) when it is full; and is in no
+//!   cycle of links;
+//! * as long as the target is free, and has room for all that may come; of several CUDA kernels that link to one, one at a
+//!   time sends this way.
 //!
 //! [`Auto`](BackendKind::Auto), the default, takes a GPU if there is one, or else the CPU, and a software rasteriser only
 //! if an [adapter](RuntimeBuilder::adapter) is named. [`backends`] lists what there is and what is missing, with the
@@ -116,7 +120,7 @@
 //! |---|---|
 //! | `error` | [`Error`] with its predicates, and the errors of a send that give the message back |
 //! | `sync` | locks, atomics and waiting, or their stand-ins under a model checker |
-//! | `wire` | slots and rings: the only byte layout |
+//! | `wire` | the CPU's slots and rings |
 //! | `message` | [`Message`], [`DeviceMessage`], [`message!`], ids, priorities |
 //! | `compile` | WGSL to a checked and lowered program, what runs it (the interpreter, and the JIT in `compile/jit`), and the cache that keeps both |
 //! | `backend` | the traits of a device, the CPU, wgpu, CUDA, and the list of what there is |

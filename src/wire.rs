@@ -1,4 +1,4 @@
-//! The only byte layout: slots and the rings made of them.
+//! The CPU backend's slots, and the rings made of them.
 //!
 //! A slot is a 16-byte header and the message's bytes, padded to 16. A ring is a power-of-two array of slots with
 //! free-running u32 indices; here it is host memory owned by one port, so both indices are plain integers.

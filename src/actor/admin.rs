@@ -32,7 +32,7 @@ pub struct Termination<In> {
     pub returned: Vec<Envelope<In>>,
     /// The message that was in hand when the time ran out; it is dead-lettered as
     /// [`Abandoned`](DeadLetterReason::Abandoned), and if its handler ever ends, the result is dropped. So are
-    /// messages of the same round on all cores whose results had not been handed out. `None` also if a
+    /// messages that ran beside it, on other cores, and whose results had not been handed out. `None` also if a
     /// sender runs the message itself.
     pub abandoned: Option<Uuid>,
     /// A thread is still inside the handler, or is a host kernel's that did not end: it has been left to itself.

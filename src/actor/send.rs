@@ -29,9 +29,9 @@ pub struct Options {
     /// Higher ones are handled first among those still in the mailbox.
     pub priority: Priority,
     /// Travels with the message: a host kernel sees it, and it comes back with a returned message and a dead letter. It is
-    /// not the `correlation_id` of the reply, which is the message's own id. The nil id is as none.
+    /// not the `correlation_id` of the reply, which is the message's own id. A nil one counts as none.
     pub correlation_id: Option<Uuid>,
-    /// The reply to a `send` is dropped instead of waiting in the reply queue. Who asks or requests gets it all the same.
+    /// The reply to a `send` is dropped instead of waiting in the reply queue. Without effect on `ask` and `request`.
     pub discard_reply: bool,
 }
 

@@ -233,7 +233,7 @@ impl Accelerator {
         })
     }
 
-    /// The one at this [PCI address](Self::pci_address), as `0000:01:00.0`. One that CUDA and wgpu find, by CUDA.
+    /// The one at this [PCI address](Self::pci_address), as `0000:01:00.0`. If both CUDA and wgpu list it, this is CUDA's.
     ///
     /// # Errors
     ///

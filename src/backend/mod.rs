@@ -378,9 +378,9 @@ pub struct Capabilities {
     /// that needs more faults there.
     ///
     /// Messages of one round share these iterations, and one that finds them used up runs again by itself. A handler
-    /// that writes tables must not run twice: it gets only as many messages in a round as can use up their
-    /// [loop budgets](crate::RingKernel::loop_budget), with the usual budget of 1,000,000 one. A smaller budget makes
-    /// its rounds larger there.
+    /// that writes tables must not run twice: its rounds hold about as many messages as this is
+    /// [loop budgets](crate::RingKernel::loop_budget), and at least one, which is what the usual budget of 1,000,000 gives.
+    /// A smaller budget makes its rounds larger there.
     pub longest_loop: Option<u32>,
 }
 
@@ -435,7 +435,7 @@ pub(crate) trait Device: Send + Sync {
 
 /// Memory of a device that tables live in.
 ///
-/// Host access excludes handlers: whoever runs handlers that see the storage holds [`share`](Self::share).
+/// A backend keeps the host and handlers apart: the host's access waits for those that run.
 pub(crate) trait DeviceStorage: std::any::Any + Send + Sync {
     /// Copies from the storage to the host; waits for handlers that are running, up to the deadline.
     fn read(&self, offset: usize, into: &mut [u8], deadline: Instant) -> Result<()>;

@@ -252,7 +252,7 @@ pub(crate) enum Progress {
 
 /// The two rings of one running kernel. Whoever holds it `&mut` is the one producer and the one consumer.
 pub(crate) trait Port: Send {
-    /// What runs the handler: `jit`, `interpreter: ` and why, or `native`.
+    /// What runs the handler: `jit`, `interpreter: ` and why, `native`, `wgpu` or `cuda`.
     fn engine(&self) -> &'static str;
     /// Messages it can take now.
     fn free(&self) -> usize;

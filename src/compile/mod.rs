@@ -87,7 +87,7 @@ pub(crate) struct TableDecl {
     pub len: usize,
 }
 
-/// The most tables of a handler: a portable device has eight storage buffers, and the rings take the other half.
+/// The most tables of a handler: a portable device has eight storage buffers, and a round of messages takes the other four.
 pub(crate) const MOST_TABLES: usize = 4;
 
 /// One table as the lowered module wants it.

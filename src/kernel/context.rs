@@ -67,9 +67,9 @@ impl<In: Message, Out: Message> Context<In, Out> {
     /// [blocks](crate::Backpressure::Block); else a value is dropped then, which is `Ok` and counted in
     /// [`Telemetry::dropped_replies`](crate::Telemetry::dropped_replies).
     ///
-    /// If links lead from the output back to this kernel, as many values as were declared for one message go at once for each
-    /// that was received, at that time or later (of what is saved up, as many as the mailbox holds). Before others, this waits
-    /// while the cycle of links has as many messages as its mailboxes hold together.
+    /// If links lead from the output back to this kernel, each message that it receives earns it the right to send as many
+    /// values as it declared for one message without waiting; rights that are not used are kept, up to the mailbox's capacity.
+    /// Any further value waits while the cycle of links holds as many messages as its mailboxes can.
     ///
     /// # Errors
     ///

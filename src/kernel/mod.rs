@@ -245,7 +245,7 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// the state that is committed when it returns: a panic leaves the state as it was. It runs on the background
     /// driver's threads, and on callers' threads once it has shown itself to be fast. Nothing can interrupt it: one
     /// that is fast as a rule and slow now and then should be kept in the [`background`](Self::background), and one
-    /// that blocks belongs into a [host kernel](Self::host).
+    /// that blocks belongs in a [host kernel](Self::host).
     ///
     /// One that takes 5 µs or more gets one message at a time, whatever its shape, so that no reply waits for another
     /// message. In the [`background`](Self::background) its messages run on all cores, however long they take, if its

@@ -111,12 +111,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
             ));
         }
         let mut result = Err(self.terminated_error());
-        let settled = self.seize_settled(deadline_in(PATIENCE), |engine| {
+        let is_back = self.seize_recalled(deadline_in(PATIENCE), |engine| {
             if let Some(port) = &mut engine.port {
                 result = body(port.as_mut(), &mut engine.memory);
             }
         });
-        if settled {
+        if is_back {
             return result;
         }
         Err(Error::timed_out(format!("{call} of kernel `{}`, whose handler runs,", self.name()), PATIENCE))
@@ -124,7 +124,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// Runs `body` with the port between two messages, and nothing of it at a device; `false`, without having run it,
     /// at the deadline.
-    pub(super) fn seize_settled(
+    pub(super) fn seize_recalled(
         self: &Arc<Self>,
         deadline: Option<Instant>,
         body: impl FnOnce(&mut Engine<Out>),
@@ -133,35 +133,35 @@ impl<In: Message, Out: Message> Core<In, Out> {
             return false;
         }
         // SAFETY: the gate was just taken.
-        let settled = unsafe {
+        let is_back = unsafe {
             self.engine.with(|engine| {
-                let settled = self.settle(engine, deadline);
-                if settled {
+                let is_back = self.recall(engine, deadline);
+                if is_back {
                     body(engine);
                 }
                 if let Some(port) = &mut engine.port {
                     port.resume();
                 }
-                settled
+                is_back
             })
         };
         self.release();
-        settled
+        is_back
     }
 
     /// Waits until the device has nothing of this kernel, and hands out what came back; `false` at the deadline. The
     /// gate is held.
-    fn settle(self: &Arc<Self>, engine: &mut Engine<Out>, deadline: Option<Instant>) -> bool {
-        let settled = engine.port.as_mut().is_none_or(|port| port.recall(deadline));
+    fn recall(self: &Arc<Self>, engine: &mut Engine<Out>, deadline: Option<Instant>) -> bool {
+        let is_back = engine.port.as_mut().is_none_or(|port| port.recall(deadline));
         if self.facts.on_device {
             self.hand_out(engine);
-            if settled {
+            if is_back {
                 self.hot.gate.clear(gate::AWAY);
                 let cut_short = engine.port.as_ref().is_some_and(|port| port.is_cut_short());
                 engine.cut_short = cut_short && self.stopped_now();
             }
         }
-        settled
+        is_back
     }
 
     /// What messages emit that have not begun goes by the links that there are when they do; `false` at the deadline. The
@@ -170,12 +170,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if !self.facts.on_device || self.outlets.is_empty() {
             return true;
         }
-        let settled = self.settle(engine, deadline);
+        let is_back = self.recall(engine, deadline);
         if let Some(port) = &mut engine.port {
             port.detour();
             port.resume();
         }
-        settled
+        is_back
     }
 
     /// As [`hold_values`](Self::hold_values), for messages that other kernels of the device have given it since. The links
@@ -315,9 +315,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox.accepted += 1;
             mailbox.dead.count(DeadLetterReason::Abandoned);
         }
-        mailbox.undo_flying();
-        let begun = mailbox.in_flight.len().saturating_sub(self.waiting());
-        let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
+        mailbox.separate_all();
+        let begun = mailbox.singly.len().saturating_sub(self.waiting());
+        let mut begun: Vec<_> = mailbox.singly.drain(..begun).collect();
         let mut handled = Vec::new();
         if self.control.one_at_a_time.load(Ordering::Relaxed) {
             // The last one begun is in hand; those before it have run and committed. Their replies lie in the port
@@ -337,37 +337,37 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     fn end_seized(self: &Arc<Self>, grace: Option<Instant>) -> Termination<In> {
         // SAFETY: the gate was just taken.
-        let (cut_short, beside, settled) = unsafe {
+        let (cut_short, beside, is_back) = unsafe {
             self.engine.with(|engine| {
-                let settled = self.settle(engine, grace);
+                let is_back = self.recall(engine, grace);
                 if let Some(port) = &mut engine.port {
                     port.close();
                     // What came up to now, over links too.
                     self.hand_out(engine);
                 }
                 let beside = engine.port.take().map(|port| port.ran_beside()).unwrap_or_default();
-                (std::mem::take(&mut engine.cut_short), beside, settled)
+                (std::mem::take(&mut engine.cut_short), beside, is_back)
             })
         };
         let mut mailbox = lock(&self.mailbox);
-        mailbox.undo_flying();
-        let begun = match (settled, cut_short) {
+        mailbox.separate_all();
+        let begun = match (is_back, cut_short) {
             // The device does not come back with them.
-            (false, _) => mailbox.in_flight.len().saturating_sub(self.waiting()),
-            (true, true) => mailbox.in_flight.len().min(1),
+            (false, _) => mailbox.singly.len().saturating_sub(self.waiting()),
+            (true, true) => mailbox.singly.len().min(1),
             (true, false) => 0,
         };
-        let mut begun: Vec<_> = mailbox.in_flight.drain(..begun).collect();
-        if settled && !beside.is_empty() {
+        let mut begun: Vec<_> = mailbox.singly.drain(..begun).collect();
+        if is_back && !beside.is_empty() {
             // What ran in the same round is not returned: it took effect. The one in hand is the last, as ever.
-            let left = std::mem::take(&mut mailbox.in_flight);
+            let left = std::mem::take(&mut mailbox.singly);
             let (ran, rest): (Vec<_>, Vec<_>) =
                 left.into_iter().zip(begun.len()..).partition(|(_, index)| beside.contains(index));
-            mailbox.in_flight = rest.into_iter().map(|(slot, _)| slot).collect();
+            mailbox.singly = rest.into_iter().map(|(slot, _)| slot).collect();
             begun = ran.into_iter().map(|(slot, _)| slot).chain(begun).collect();
         }
         drop(mailbox);
-        let end = self.close_books(begun, !settled);
+        let end = self.close_books(begun, !is_back);
         self.release();
         end
     }
@@ -383,7 +383,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if let Some(cycle) = &cycle {
             cycle.release((rest.len() + begun.len() + in_port * mailbox.growth) as i64);
         }
-        (mailbox.awaited, mailbox.entry) = (0, None);
+        (mailbox.awaited, mailbox.inlet) = (0, None);
         mailbox.state = mailbox.state.after(Event::Finish, self.name()).unwrap_or(KernelState::Terminated);
         // The queues' memory goes now, also while handles live on.
         mailbox.shrink();

@@ -74,10 +74,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if reply.is_none() && self.hot.gate.leave_direct() {
             return true;
         }
-        let ours = self.hot.gate.settle_direct();
+        let ours = self.hot.gate.claim_direct();
         if ours {
             self.replies.push(reply);
-            if self.hot.gate.leave_settled() {
+            if self.hot.gate.leave_claimed() {
                 return true;
             }
         } else {
@@ -97,7 +97,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn delegate(self: &Arc<Self>, slot: Slot<In, Out>) {
         let mut mailbox = lock(&self.mailbox);
         // Under the lock: `terminate` finds the message either here or there.
-        if !self.hot.gate.settle_direct() {
+        if !self.hot.gate.claim_direct() {
             drop(mailbox);
             self.bury_abandoned(slot);
             self.release();
@@ -105,7 +105,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         mailbox.accepted += 1;
         let places = usize::from(slot.meta.replies_to_queue());
-        mailbox.in_flight.push_back(slot);
+        mailbox.singly.push_back(slot);
         drop(mailbox);
         // SAFETY: the gate is held.
         unsafe { self.engine.with(|engine| engine.reply_places += places) };
@@ -116,7 +116,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// Dead-letters a message of the direct path that faulted. The gate is held before, and not after.
     fn fault_direct(self: &Arc<Self>, slot: Slot<In, Out>, fault: &Fault) -> Error {
         let error = self.fault_error(fault);
-        if self.hot.gate.settle_direct() {
+        if self.hot.gate.claim_direct() {
             self.count_fault(slot, &error);
         } else {
             self.bury_abandoned(slot);
@@ -148,7 +148,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if queue_reply && self.replies.room() == 0 {
             // It would have to wait for a receiver: into the mailbox with it.
             if !self.hot.gate.leave_direct() {
-                let ours = self.hot.gate.settle_direct();
+                let ours = self.hot.gate.claim_direct();
                 self.release();
                 if !ours {
                     self.bury_abandoned(self.slot(message, token, options));
@@ -260,13 +260,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         if replies.is_empty() && fault.is_none() && self.hot.gate.leave_direct() {
             return;
         }
-        if self.hot.gate.settle_direct() {
+        if self.hot.gate.claim_direct() {
             self.replies.push(replies);
             match (last, fault) {
                 (Some((token, message)), Some(fault)) => {
                     self.count_fault(self.slot(message, token, options), &self.fault_error(&fault));
                 }
-                _ if self.hot.gate.leave_settled() => return,
+                _ if self.hot.gate.leave_claimed() => return,
                 _ => {}
             }
         } else {

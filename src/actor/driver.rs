@@ -4,13 +4,13 @@
 
 use super::core::{Core, Emitted, Engine, Inside, Settled};
 use super::gate;
-use super::mailbox::Slot;
+use super::mailbox::Mailbox;
 use super::telemetry::{self, DeadLetterReason};
 use super::together::Together;
-use crate::backend::{Completion, Fault, Limits, Packed, Port, Progress, Shape, Until};
-use crate::kernel::{Backpressure, Credits, Plain};
+use crate::backend::{Completion, Fault, Limits, Port, Progress, Until};
+use crate::kernel::{Credits, Plain};
 use crate::message::{Message, Token};
-use crate::sync::{Ordering, elapsed, lock};
+use crate::sync::{MutexGuard, Ordering, elapsed, lock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ const SLOW: Duration = Duration::from_millis(1);
 
 /// What came of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Round {
+pub(super) enum RoundEnd {
     /// Some messages were dealt with.
     Moved,
     /// There is nothing to run.
@@ -69,7 +69,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             Until { token: None, limits: Limits { deadline, slice: Some(SLICE) }, patience: Some(&|| false) };
         let round = self.callers_round(&until);
         self.release();
-        round == Round::Moved
+        round == RoundEnd::Moved
     }
 
     /// Runs what is queued up to the caller's own message, if the port is free; `true` if it was. A caller with
@@ -91,7 +91,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// A round on the thread of somebody who waits. The gate is held.
-    fn callers_round(self: &Arc<Self>, until: &Until<'_>) -> Round {
+    fn callers_round(self: &Arc<Self>, until: &Until<'_>) -> RoundEnd {
         let watch = self.watch();
         let handled = || self.handled.load(Ordering::Relaxed);
         let before = handled();
@@ -121,7 +121,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         for _ in 0..ROUNDS {
             // SAFETY: the gate is held.
             let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
-            if round != Round::Moved || self.hot.gate.load() & gate::WANTED != 0 {
+            if round != RoundEnd::Moved || self.hot.gate.load() & gate::WANTED != 0 {
                 break;
             }
         }
@@ -184,7 +184,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// One round: feed, run, hand out. The gate is held.
-    fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until<'_>, most: usize) -> Round {
+    fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until<'_>, most: usize) -> RoundEnd {
         let is_caller = until.limits.slice.is_some();
         if engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
             return self.lose(engine, is_caller);
@@ -198,9 +198,9 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 self.hot.gate.clear(gate::STALLED);
                 return self.lose(engine, is_caller);
             }
-            return if stalled { Round::Stalled } else { Round::Empty };
+            return if stalled { RoundEnd::Stalled } else { RoundEnd::Empty };
         }
-        let Some(port) = &mut engine.port else { return Round::Empty };
+        let Some(port) = &mut engine.port else { return RoundEnd::Empty };
         if self.facts.on_device {
             // Before the device has anything: it may tell at once.
             self.hot.gate.set(gate::AWAY);
@@ -209,7 +209,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let progress = port.progress(until);
         drop(inside);
         if progress == Progress::UnderWay {
-            return Round::UnderWay;
+            return RoundEnd::UnderWay;
         }
         if self.facts.on_device {
             self.hot.gate.clear(gate::AWAY);
@@ -226,7 +226,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.begin_next(engine);
         }
         let moved = self.hand_out(engine);
-        if progress == Progress::Done || moved { Round::Moved } else { Round::Stopped }
+        if progress == Progress::Done || moved { RoundEnd::Moved } else { RoundEnd::Stopped }
     }
 
     /// Gives the device what is queued before what came back is handed out, which takes its time.
@@ -243,123 +243,6 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// Moves messages from the mailbox into the port, as many as may begin; returns how many are in the port, and
-    /// whether missing room kept more out.
-    fn feed(self: &Arc<Self>, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
-        // A handler that is not known to be fast gets its messages one by one: no reply waits for the message beside
-        // it or after it, which may take for ever. Unless its user wants them to run on all cores all the same.
-        let slow = (self.facts.shape == Shape::Serial || self.facts.on_probation)
-            && !self.facts.on_device
-            && self.hot.gate.load() & gate::BACKGROUND != 0;
-        let most = if slow { 1 } else { most };
-        loop {
-            let (in_port, stalled) = self.feed_once(engine, most);
-            if in_port > 0 || !stalled {
-                return (in_port, stalled);
-            }
-            // Say so, then look once more: whoever makes room looks for the bit after making it.
-            if self.hot.gate.set(gate::STALLED) & gate::STALLED != 0 {
-                return (0, true);
-            }
-            let (in_port, still) = self.feed_once(engine, most);
-            if in_port == 0 && still {
-                return (0, true);
-            }
-            self.hot.gate.clear(gate::STALLED);
-            if in_port > 0 {
-                return (in_port, false);
-            }
-        }
-    }
-
-    fn feed_once(&self, engine: &mut Engine<Out>, most: usize) -> (usize, bool) {
-        let mut admitted = usize::MAX;
-        for (_, outlet) in &self.outlets {
-            admitted = admitted.min(outlet.admit());
-        }
-        let mut reply_room = if self.facts.has_reply {
-            self.replies.room().saturating_sub(engine.reply_places)
-        } else {
-            usize::MAX
-        };
-        let plain = self.plain();
-        let mut mailbox = lock(&self.mailbox);
-        let Some(port) = &mut engine.port else { return (0, false) };
-        let in_port = mailbox.in_port();
-        if !mailbox.runs() {
-            // The end of a terminating kernel's time comes unannounced: nobody need try again.
-            self.hot.gate.clear(gate::ACTIVE);
-            return (0, false);
-        }
-        if mailbox.awaited > 0 {
-            // What comes over links on the device is before what is queued.
-            return (in_port + mailbox.awaited, false);
-        }
-        // What is in the port already was admitted, but an interrupted message may come before new room.
-        let mut room = port.free().min(most.saturating_sub(in_port)).min(admitted.saturating_sub(in_port));
-        if self.facts.on_device && in_port > 0 && self.facts.backpressure == Backpressure::DropOldest {
-            // What is staged behind a round could not be dropped for a newcomer.
-            return (in_port, false);
-        }
-        let wants = mailbox.queued() > 0 && port.free() > 0 && most > in_port;
-        let mut stalled = wants && room == 0;
-        let growth = mailbox.growth;
-        let growing = mailbox.cycle.clone().filter(|_| growth > 0 && wants && room > 0);
-        if let Some(cycle) = &growing {
-            room = cycle.reserve(room.min(mailbox.queued()), growth);
-            stalled |= room == 0;
-        }
-        let mut fed = 0;
-        let queued = mailbox.queued();
-        // Messages that were sent together are behind all others in the port until they are through.
-        let singly = if mailbox.flying.is_empty() { room } else { 0 };
-        if queued > 1 && queued <= singly.min(reply_room) && mailbox.take_all_normal() {
-            fed = queued;
-            let places = |slot: &&Slot<In, Out>| slot.meta.replies_to_queue();
-            engine.reply_places += mailbox.in_flight.iter().filter(places).count();
-        }
-        while fed < singly {
-            let Some(next) = mailbox.peek() else { break };
-            if next.meta.replies_to_queue() {
-                if reply_room == 0 {
-                    stalled = true;
-                    break;
-                }
-                reply_room -= 1;
-                engine.reply_places += 1;
-            }
-            let Some(slot) = mailbox.pop() else { break };
-            mailbox.in_flight.push_back(slot);
-            fed += 1;
-        }
-        if fed > 0 {
-            let old = mailbox.in_flight.len() - fed;
-            port.push(
-                &mut mailbox.in_flight.range(old..).map(|slot| (slot.meta.token, plain.bytes(&slot.payload))),
-            );
-        }
-        loop {
-            let replies = self.facts.has_reply && !mailbox.next_batch_discards();
-            let most = if replies { reply_room } else { usize::MAX };
-            let Some(batch) = mailbox.take_batch(most.min(room - fed)) else {
-                stalled |= fed == 0 && wants && most == 0;
-                break;
-            };
-            fed += batch.len();
-            if replies {
-                engine.reply_places += batch.len();
-                reply_room -= batch.len();
-            }
-            let messages: Arc<dyn Packed> = batch.messages.clone();
-            port.push_run(batch.first, &messages, batch.range.clone(), size_of::<In>());
-            mailbox.flying.push_back(batch);
-        }
-        if let Some(cycle) = growing {
-            cycle.release(((room - fed) * growth) as i64);
-        }
-        (in_port + fed, stalled)
-    }
-
     /// Enters what is complete into the books and gives it to whoever waits for it; `true` if anything was.
     pub(super) fn hand_out(self: &Arc<Self>, engine: &mut Engine<Out>) -> bool {
         let plain = self.plain();
@@ -372,20 +255,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let mut faulted = Vec::new();
         let mut mailbox = lock(&self.mailbox);
         if self.hot.gate.load() & gate::ABANDONED != 0 {
-            // Terminated while this round ran: its messages have been accounted for, its results are nobody's. What came
-            // over links meanwhile has not been.
-            mailbox.accepted += arrived.len() as u64;
-            mailbox.arrived += arrived.len() as u64;
-            arrived.iter().for_each(|_| mailbox.dead.count(DeadLetterReason::Undeliverable));
-            drop(mailbox);
-            arrived.into_iter().for_each(|(token, payload)| self.undeliverable(token, &payload));
-            port.pass_on(&mut |_| ());
+            self.discard(mailbox, port.as_mut(), arrived);
             return false;
         }
         if link_over > 0 {
             *reply_places += self.arrive(&mut mailbox, arrived, link_over);
         }
-        let (singly, in_port) = (mailbox.in_flight.len(), mailbox.in_port());
+        let (singly, in_port) = (mailbox.singly.len(), mailbox.in_port());
         let is_usual = if together.count == 0 {
             finished.len() <= singly
         } else {
@@ -393,13 +269,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         };
         if !is_usual {
             // Something happened to a message that was sent together with others.
-            mailbox.undo_flying();
+            mailbox.separate_all();
             together.separate(plain, finished);
         }
         let ended = finished.len() + together.count;
         let mut handled = together.count as u64;
         for (token, result) in finished.drain(..) {
-            let slot = mailbox.in_flight.pop_front().expect("a result for each message, in order");
+            let slot = mailbox.singly.pop_front().expect("a result for each message, in order");
             debug_assert_eq!(token, slot.meta.token, "results come in the order of their messages");
             let replies_to_queue = self.facts.has_reply && slot.meta.replies_to_queue();
             *reply_places -= usize::from(replies_to_queue);
@@ -426,7 +302,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             self.replies.push(unasked.drain(..));
         }
         // Freed outside of the lock.
-        let done = self.settle_together(&mut mailbox, together, reply_places);
+        let done = self.take_replies(&mut mailbox, together, reply_places);
         // Release pairs with telemetry's Acquire; the holder of the gate is the only writer.
         self.handled.store(self.handled.load(Ordering::Relaxed) + handled, Ordering::Release);
         let (cycle, growth) = (mailbox.cycle.clone(), mailbox.growth);
@@ -452,6 +328,22 @@ impl<In: Message, Out: Message> Core<In, Out> {
             cycle.resume_sources();
         }
         moved
+    }
+
+    /// Drops what came back of a round during which the kernel was terminated: its messages have been accounted for, its
+    /// results are nobody's. What came over links meanwhile has not been.
+    fn discard(
+        &self,
+        mut mailbox: MutexGuard<'_, Mailbox<In, Out>>,
+        port: &mut dyn Port,
+        arrived: Vec<(Token, In)>,
+    ) {
+        mailbox.accepted += arrived.len() as u64;
+        mailbox.arrived += arrived.len() as u64;
+        arrived.iter().for_each(|_| mailbox.dead.count(DeadLetterReason::Undeliverable));
+        drop(mailbox);
+        arrived.into_iter().for_each(|(token, payload)| self.undeliverable(token, &payload));
+        port.pass_on(&mut |_| ());
     }
 
     /// Takes what is complete from the port: results that came singly into `finished`, values into `emitted`.

@@ -90,12 +90,12 @@ impl Gate {
 
     /// Claims the direct path's message in hand for the books; `false` if `terminate` has accounted for it. The port
     /// stays held.
-    pub(crate) fn settle_direct(&self) -> bool {
+    pub(crate) fn claim_direct(&self) -> bool {
         self.clear(DIRECT) & ABANDONED == 0
     }
 
-    /// As [`leave_direct`](Self::leave_direct), after [`settle_direct`](Self::settle_direct).
-    pub(crate) fn leave_settled(&self) -> bool {
+    /// As [`leave_direct`](Self::leave_direct), after [`claim_direct`](Self::claim_direct).
+    pub(crate) fn leave_claimed(&self) -> bool {
         self.0.compare_exchange(ACTIVE | BUSY, ACTIVE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 

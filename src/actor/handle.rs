@@ -217,7 +217,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     ) -> Result<usize, SendManyError<In>> {
         let core = &self.0;
         let mut messages = messages.into_iter();
-        if core.takes_batches(&options) {
+        if core.may_stay_together(&options) {
             return core.send_together(messages, &options);
         }
         let most = if core.facts.on_device { DEVICE_BATCH } else { BATCH };

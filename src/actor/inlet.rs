@@ -8,7 +8,7 @@ use super::mailbox::Mailbox;
 use super::send::Options;
 use super::services::{Drive, Source};
 use super::telemetry::DeadLetterReason;
-use crate::backend::Entry;
+use crate::backend::DeviceInlet;
 use crate::kernel::{Backpressure, Dropped, Inlet, Tagged};
 use crate::message::{Message, Token};
 use crate::sync::lock;
@@ -70,7 +70,7 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         Dropped { misdirected, ..Dropped::default() }
     }
 
-    fn open(self: Arc<Self>, source: &Arc<dyn Entry>, most: usize) -> Option<Arc<dyn Entry>> {
+    fn open(self: Arc<Self>, source: &Arc<dyn DeviceInlet>, most: usize) -> Option<Arc<dyn DeviceInlet>> {
         // A message that is at the device could not be dropped for a newcomer.
         if !matches!(self.facts.backpressure, Backpressure::Block | Backpressure::Reject) {
             return None;
@@ -86,19 +86,19 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
         let has_room = mailbox.room(self.waiting()) >= most
             && admitted >= all
             && (!self.facts.has_reply || self.replies.room() >= all);
-        let entry = mailbox.entry.clone().filter(|entry| {
-            let is_behind = in_port == 0 || entry.queues();
-            is_next && has_room && is_behind && entry.open(source, most)
+        let inlet = mailbox.inlet.clone().filter(|inlet| {
+            let is_behind = in_port == 0 || inlet.queues();
+            is_next && has_room && is_behind && inlet.open(source, most)
         })?;
         mailbox.awaited += most;
         // There is something to do here, and the device will tell.
         self.hot.gate.set(gate::QUEUED | gate::AWAY);
         drop(mailbox);
-        if entry.is_lost() {
+        if inlet.is_lost() {
             // It may have been told before there was anything to look at, by somebody who did not get hold of the port.
             self.come_back(true);
         }
-        Some(entry)
+        Some(inlet)
     }
 }
 
@@ -122,13 +122,13 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         if count > 0 {
             // What is in the port is before them, also what was sent together.
-            mailbox.undo_flying();
+            mailbox.separate_all();
         }
         for (token, payload) in messages {
             let mut slot = self.slot(payload, token, &Options::default());
             // It was accepted when it was handled.
             slot.meta.stamp = 0;
-            mailbox.in_flight.push_back(slot);
+            mailbox.singly.push_back(slot);
         }
         if self.facts.has_reply { count } else { 0 }
     }

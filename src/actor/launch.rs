@@ -118,7 +118,7 @@ pub(super) fn launch<In: Message, Out: Message>(
     };
     let mut mailbox = Mailbox::new(settings.queue_capacity, settings.backpressure);
     mailbox.state = mailbox.state.after(Event::Launch, &name)?;
-    mailbox.entry = engine.port.as_ref().and_then(|port| port.entry());
+    mailbox.inlet = engine.port.as_ref().and_then(|port| port.inlet());
     let replies = Queue::new(settings.output_capacity, settings.output_backpressure);
     let core = Core::new(facts, mailbox, replies, outlets, engine, control);
     Ok(Launched { core, host })

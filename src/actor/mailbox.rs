@@ -11,7 +11,7 @@ use super::lifecycle::KernelState;
 use super::links::CycleCredits;
 use super::telemetry::{DeadLetterCounts, DeadLetterReason};
 use super::together::Batch;
-use crate::backend::Entry;
+use crate::backend::DeviceInlet;
 use crate::error::Error;
 use crate::kernel::Backpressure;
 use crate::message::Token;
@@ -98,9 +98,9 @@ pub(crate) struct Mailbox<In, Out> {
     pub growth: usize,
     batches: VecDeque<Batch<In>>,
     /// In the port and not yet confirmed, oldest first.
-    pub in_flight: VecDeque<Slot<In, Out>>,
+    pub singly: VecDeque<Slot<In, Out>>,
     /// … and behind them, what went there together.
-    pub flying: VecDeque<Batch<In>>,
+    pub together: VecDeque<Batch<In>>,
     /// What a host kernel's function works on; the payload is the function's.
     pub hand: Option<Meta<Out>>,
     /// Why the kernel failed, if it did.
@@ -111,7 +111,7 @@ pub(crate) struct Mailbox<In, Out> {
     /// When the kernel restarted after a fault, as far back as its policy looks.
     pub restarted: VecDeque<Instant>,
     /// The way into the port for what kernels of its device emit.
-    pub entry: Option<Arc<dyn Entry>>,
+    pub inlet: Option<Arc<dyn DeviceInlet>>,
     /// Places kept for messages that other kernels' rounds may still deliver on the device: while there are some, nothing is
     /// fed to the port.
     pub awaited: usize,
@@ -127,8 +127,8 @@ impl<In, Out> Mailbox<In, Out> {
             queued: 0,
             has_batches: false,
             batches: VecDeque::new(),
-            in_flight: VecDeque::new(),
-            flying: VecDeque::new(),
+            singly: VecDeque::new(),
+            together: VecDeque::new(),
             hand: None,
             capacity,
             backpressure,
@@ -145,7 +145,7 @@ impl<In, Out> Mailbox<In, Out> {
             restarted: VecDeque::new(),
             cycle: None,
             growth: 0,
-            entry: None,
+            inlet: None,
             awaited: 0,
             arrived: 0,
         }
@@ -159,15 +159,15 @@ impl<In, Out> Mailbox<In, Out> {
     /// Nothing to do for anybody.
     pub(crate) fn is_empty(&self) -> bool {
         self.queued == 0
-            && self.in_flight.is_empty()
-            && self.flying.is_empty()
+            && self.singly.is_empty()
+            && self.together.is_empty()
             && self.awaited == 0
             && self.hand.is_none()
     }
 
     /// Messages in the port.
     pub(crate) fn in_port(&self) -> usize {
-        self.in_flight.len() + self.flying.iter().map(Batch::len).sum::<usize>()
+        self.singly.len() + self.together.iter().map(Batch::len).sum::<usize>()
     }
 
     /// Places left; `waiting` messages in the port still count, for their handlers have not begun, and so do places that
@@ -301,9 +301,9 @@ impl<In, Out> Mailbox<In, Out> {
     }
 
     /// Keeps each message in the port by itself.
-    pub(crate) fn undo_flying(&mut self) {
-        let flying = std::mem::take(&mut self.flying);
-        self.in_flight.extend(flying.into_iter().flat_map(Batch::into_slots));
+    pub(crate) fn separate_all(&mut self) {
+        let together = std::mem::take(&mut self.together);
+        self.singly.extend(together.into_iter().flat_map(Batch::into_slots));
     }
 
     /// The next message to take by itself: highest priority first, oldest first inside one.
@@ -340,7 +340,7 @@ impl<In, Out> Mailbox<In, Out> {
         if self.in_port() > 0 || !self.others.is_empty() || self.has_batches {
             return false;
         }
-        std::mem::swap(&mut self.normal, &mut self.in_flight);
+        std::mem::swap(&mut self.normal, &mut self.singly);
         self.queued = 0;
         true
     }
@@ -376,7 +376,7 @@ impl<In, Out> Mailbox<In, Out> {
     /// Takes the waiting callers off all messages; the messages stay.
     pub(crate) fn take_waiters(&mut self) -> Vec<(Token, Arc<ReplyCell<Out>>)> {
         let queued = self.normal.iter_mut().chain(self.others.values_mut().flatten());
-        let slots = self.in_flight.iter_mut().chain(queued).map(|slot| &mut slot.meta);
+        let slots = self.singly.iter_mut().chain(queued).map(|slot| &mut slot.meta);
         let taken = slots.chain(&mut self.hand).filter_map(|meta| {
             let cell = meta.cell.take()?;
             // Its reply may come yet, and is not one that nobody asked for.
@@ -389,20 +389,20 @@ impl<In, Out> Mailbox<In, Out> {
     /// Gives the queues' memory back.
     pub(crate) fn shrink(&mut self) {
         self.normal.shrink_to_fit();
-        self.in_flight.shrink_to_fit();
+        self.singly.shrink_to_fit();
         self.batches.shrink_to_fit();
-        self.flying.shrink_to_fit();
+        self.together.shrink_to_fit();
     }
 
     /// Queues what is in flight again, in front of what is queued; how many.
     pub(crate) fn requeue(&mut self) -> usize {
-        self.undo_flying();
+        self.separate_all();
         if self.has_batches {
             self.undo_batches();
         }
-        let again = self.in_flight.len();
+        let again = self.singly.len();
         self.queued += again;
-        while let Some(slot) = self.in_flight.pop_back() {
+        while let Some(slot) = self.singly.pop_back() {
             if slot.meta.priority == NORMAL {
                 self.normal.push_front(slot);
             } else {
@@ -414,8 +414,8 @@ impl<In, Out> Mailbox<In, Out> {
 
     /// Takes everything, oldest of the highest priority first, those in flight before those queued.
     pub(crate) fn take_all(&mut self) -> Vec<Slot<In, Out>> {
-        self.undo_flying();
-        let mut all: Vec<_> = self.in_flight.drain(..).collect();
+        self.separate_all();
+        let mut all: Vec<_> = self.singly.drain(..).collect();
         while let Some(slot) = self.pop() {
             all.push(slot);
         }
@@ -467,9 +467,9 @@ mod tests {
         let mut mailbox = mailbox(2, Backpressure::Block);
         let mut asked = slot(1, NORMAL);
         asked.meta.cell = Some(Arc::new(ReplyCell::new()));
-        mailbox.in_flight.push_back(asked);
+        mailbox.singly.push_back(asked);
         assert_eq!(mailbox.take_waiters().len(), 1);
-        assert!(!mailbox.in_flight[0].meta.replies_to_queue());
+        assert!(!mailbox.singly[0].meta.replies_to_queue());
     }
 
     proptest! {

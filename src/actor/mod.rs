@@ -19,6 +19,7 @@ mod device_tests;
 mod devices;
 mod direct;
 mod driver;
+mod feed;
 mod gate;
 mod handle;
 mod host;

@@ -34,7 +34,7 @@ struct Inner {
 }
 
 /// How long work may wait for a thread before another one is started.
-const PATIENCE: Duration = Duration::from_millis(10);
+const STARVED: Duration = Duration::from_millis(10);
 /// Threads, at most: a bound against a program whose every handler hangs.
 const MOST_WORKERS: usize = 256;
 /// A thread beyond the cores goes when it had nothing to do for so long.
@@ -179,7 +179,7 @@ impl Inner {
                         continue;
                     }
                     let begun = pool.begun.load(Ordering::Relaxed);
-                    std::thread::sleep(PATIENCE);
+                    std::thread::sleep(STARVED);
                     let stuck = begun == pool.begun.load(Ordering::Relaxed);
                     if stuck && !pool.taken.is_empty() && pool.idle.load(Ordering::SeqCst) == 0 {
                         pool.start(MOST_WORKERS);

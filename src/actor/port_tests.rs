@@ -10,7 +10,7 @@ use super::pool::Pool;
 use super::send::{Options, Wait};
 use super::services::Services;
 use super::telemetry::DeadLetterReason;
-use crate::backend::{Completion, Entry, Port, PortControl, Progress, Shape, Until};
+use crate::backend::{Completion, DeviceInlet, Port, PortControl, Progress, Shape, Until};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{Backpressure, Inlet, Plain, Queue, RestartPolicy, RestartState};
 use crate::message::{Token, TokenPrefix};
@@ -226,8 +226,8 @@ struct LostBehind {
     is_lost: Arc<AtomicBool>,
 }
 
-impl Entry for LostBehind {
-    fn open(&self, _source: &Arc<dyn Entry>, _most: usize) -> bool {
+impl DeviceInlet for LostBehind {
+    fn open(&self, _source: &Arc<dyn DeviceInlet>, _most: usize) -> bool {
         self.is_lost.store(true, Ordering::SeqCst);
         let kernel = self.kernel.upgrade().expect("it is asked");
         kernel.come_back(true);
@@ -249,11 +249,11 @@ impl Entry for LostBehind {
 fn a_loss_while_another_kernel_opens_its_way_in_is_not_missed() {
     let is_lost = Arc::new(AtomicBool::new(false));
     let kernel = kernel(None, true, &is_lost, || ());
-    let entry: Arc<dyn Entry> = Arc::new(LostBehind { kernel: Arc::downgrade(&kernel), is_lost });
-    lock(&kernel.mailbox).entry = Some(entry.clone());
+    let inlet: Arc<dyn DeviceInlet> = Arc::new(LostBehind { kernel: Arc::downgrade(&kernel), is_lost });
+    lock(&kernel.mailbox).inlet = Some(inlet.clone());
     // Somebody is in the middle of something with the port, and lets go of it when all is over.
     assert!(kernel.seize(deadline_in(LONG)));
-    Inlet::open(kernel.clone(), &entry, 1).expect("it was there when it was asked");
+    Inlet::open(kernel.clone(), &inlet, 1).expect("it was there when it was asked");
     kernel.release();
     let begun = Instant::now();
     while kernel.state() != KernelState::Failed {

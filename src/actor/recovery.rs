@@ -1,7 +1,7 @@
 //! After a fault or the loss of a device: whether a kernel goes on, and with what.
 
 use super::core::{Core, Engine, Place};
-use super::driver::Round;
+use super::driver::RoundEnd;
 use super::gate;
 use super::lifecycle::KernelState;
 use crate::backend::Fault;
@@ -19,7 +19,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     /// The port's device is gone: hands out what had come back, and goes on with another device if the kernel's policy
     /// says so; if not, the kernel has failed. The gate is held. To open a device may take a minute: a caller, who has a
     /// deadline, leaves that to the background driver.
-    pub(super) fn lose(self: &Arc<Self>, engine: &mut Engine<Out>, is_caller: bool) -> Round {
+    pub(super) fn lose(self: &Arc<Self>, engine: &mut Engine<Out>, is_caller: bool) -> RoundEnd {
         self.hand_out(engine);
         {
             let mut mailbox = lock(&self.mailbox);
@@ -27,32 +27,32 @@ impl<In: Message, Out: Message> Core<In, Out> {
             mailbox.awaited = 0;
             // By a fault in what had come back.
             if mailbox.state == KernelState::Failed {
-                return Round::Stopped;
+                return RoundEnd::Stopped;
             }
         }
         let cause = engine.port.as_ref().and_then(|port| port.failure());
         let cause = cause.unwrap_or_else(|| Error::new(ErrorKind::DeviceLost, "the device is lost"));
         let RestartPolicy::OneForOne { state, .. } = self.facts.restart else {
             self.fail(&cause);
-            return Round::Stopped;
+            return RoundEnd::Stopped;
         };
         if state == RestartState::Current {
             let text =
                 format!("{cause}; the present state, with which the kernel would restart, is lost with it");
             self.fail(&Error::new(ErrorKind::DeviceLost, text));
-            return Round::Stopped;
+            return RoundEnd::Stopped;
         }
         if is_caller {
             // Nothing comes back, and no room helps. On release the background driver is told.
             self.hot.gate.clear(gate::AWAY | gate::STALLED);
             self.hot.gate.set(gate::BACKGROUND | gate::QUEUED);
-            return Round::Stopped;
+            return RoundEnd::Stopped;
         }
         // Counted as a restart; too many of them fail the kernel.
         if !self.supervise(&cause) {
-            return Round::Stopped;
+            return RoundEnd::Stopped;
         }
-        let Some(relaunch) = &self.facts.relaunch else { return Round::Stopped };
+        let Some(relaunch) = &self.facts.relaunch else { return RoundEnd::Stopped };
         let revive = || {
             let mut port = relaunch(engine.memory.fallback(state))?;
             engine.memory.arrange_restart(port.as_mut(), self.facts.restart)?;
@@ -68,7 +68,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         match revived {
             Ok(port) => {
-                let entry = port.entry();
+                let inlet = port.inlet();
                 *lock(&self.place) = Place::of(Some(&*port));
                 engine.port = Some(port);
                 // What the old device had, and never confirmed, is queued again, first in line.
@@ -78,7 +78,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 self.control.set_waiting(0);
                 let again = mailbox.requeue();
                 // Whoever terminated the kernel meanwhile has left the port to whoever holds it.
-                mailbox.entry = entry.filter(|_| self.hot.gate.load() & gate::ABANDONED == 0);
+                mailbox.inlet = inlet.filter(|_| self.hot.gate.load() & gate::ABANDONED == 0);
                 if let Some(cycle) = &mailbox.cycle {
                     cycle.release((again * mailbox.growth) as i64);
                 }
@@ -89,12 +89,12 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 self.hot.gate.set(gate::QUEUED);
                 // There is room again where something was awaited.
                 self.resume_upstream();
-                Round::Moved
+                RoundEnd::Moved
             }
             Err(error) => {
                 let text = format!("{cause}; and there is no other: {error}");
                 self.fail(&Error::new(ErrorKind::DeviceLost, text));
-                Round::Stopped
+                RoundEnd::Stopped
             }
         }
     }

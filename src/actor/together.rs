@@ -7,7 +7,7 @@ use super::send::{Options, Wait};
 use super::telemetry;
 use crate::backend::{Fault, Shape};
 use crate::error::{SendError, SendManyError};
-use crate::kernel::{Backpressure, Plain, Run};
+use crate::kernel::{Backpressure, PackedMessages, Plain};
 use crate::message::{IdSource, Message, Priority, Token};
 use crate::sync::lock;
 use std::ops::Range;
@@ -18,7 +18,7 @@ const TOGETHER: usize = 1024;
 
 /// Messages that were sent together, of the normal priority, for whose replies nobody waits.
 pub(crate) struct Batch<In> {
-    pub messages: Arc<Run<In>>,
+    pub messages: Arc<PackedMessages<In>>,
     /// Those of them that are meant.
     pub range: Range<usize>,
     /// Token of the first one meant; they count up.
@@ -103,7 +103,7 @@ impl<Out> Together<Out> {
 impl<In: Message, Out: Message> Core<In, Out> {
     /// May messages that are sent together stay together? Those of a kernel on a device, unless each of them needs to
     /// be looked at.
-    pub(super) fn takes_batches(&self, options: &Options) -> bool {
+    pub(super) fn may_stay_together(&self, options: &Options) -> bool {
         self.facts.on_device
             && size_of::<In>() > 0
             && self.outlets.is_empty()
@@ -112,7 +112,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
             && options.correlation_id.is_none()
     }
 
-    /// Sends messages that [stay together](Self::takes_batches).
+    /// Sends messages that [stay together](Self::may_stay_together).
     pub(super) fn send_together(
         self: &Arc<Self>,
         mut messages: impl Iterator<Item = In>,
@@ -194,7 +194,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     }
 
     /// Puts the replies to messages that were sent together into the reply queue; returns what is over of those.
-    pub(super) fn settle_together(
+    pub(super) fn take_replies(
         &self,
         mailbox: &mut Mailbox<In, Out>,
         together: Together<Out>,
@@ -205,11 +205,11 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let mut left = count;
         for mut tokens in tokens {
             while !tokens.is_empty() {
-                let batch = mailbox.flying.front_mut().expect("results of a run for messages of a run");
+                let batch = mailbox.together.front_mut().expect("results of a run for messages of a run");
                 debug_assert_eq!(batch.first, tokens.start, "results come in the order of their messages");
                 let over = batch.split_front((tokens.end - tokens.start) as usize);
                 if batch.len() == 0 {
-                    done.extend(mailbox.flying.pop_front());
+                    done.extend(mailbox.together.pop_front());
                 }
                 if over.stamp != 0 {
                     self.latency.record(telemetry::now().saturating_sub(over.stamp));
@@ -283,7 +283,7 @@ mod tests {
             let mut mailbox = Mailbox::<Number, ()>::new(1000, Backpressure::Block);
             mailbox.state = KernelState::Active;
             let mut model: Vec<(u8, Token)> = Vec::new();
-            let mut flying: Vec<Token> = Vec::new();
+            let mut together: Vec<Token> = Vec::new();
             let (mut next, mut accepted) = (1, 0);
             let best = |model: &Vec<(u8, Token)>| {
                 let best = model.iter().map(|m| m.0).max()?;
@@ -313,25 +313,25 @@ mod tests {
                             for index in batch.range.clone() {
                                 let expected = best(&model).map(|at| model.remove(at).1);
                                 prop_assert_eq!(expected, Some(u64::from(batch.messages.copy(index).value)));
-                                flying.extend(expected);
+                                together.extend(expected);
                             }
-                            mailbox.flying.push_back(batch);
+                            mailbox.together.push_back(batch);
                         }
                     }
                     Step::Requeue => {
-                        prop_assert_eq!(mailbox.in_port(), flying.len());
-                        prop_assert_eq!(mailbox.requeue(), flying.len());
+                        prop_assert_eq!(mailbox.in_port(), together.len());
+                        prop_assert_eq!(mailbox.requeue(), together.len());
                         // First in line of their priority.
-                        model.splice(0..0, flying.drain(..).map(|token| (NORMAL, token)));
+                        model.splice(0..0, together.drain(..).map(|token| (NORMAL, token)));
                     }
                 }
                 prop_assert_eq!(mailbox.queued(), model.len());
                 prop_assert_eq!(mailbox.accepted, accepted);
-                prop_assert_eq!(mailbox.is_empty(), model.is_empty() && flying.is_empty());
+                prop_assert_eq!(mailbox.is_empty(), model.is_empty() && together.is_empty());
             }
-            flying.extend(std::iter::from_fn(|| best(&model).map(|at| model.remove(at).1)));
+            together.extend(std::iter::from_fn(|| best(&model).map(|at| model.remove(at).1)));
             let rest: Vec<_> = mailbox.take_all().iter().map(|slot| slot.meta.token).collect();
-            prop_assert_eq!(rest, flying);
+            prop_assert_eq!(rest, together);
         }
 
         /// Against a plain list, by every way to take values.

@@ -79,7 +79,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
     pub(super) fn wait_idle(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         if !self.is_host() {
             if self.facts.on_device {
-                return self.seize_settled(deadline, |_| ());
+                return self.seize_recalled(deadline, |_| ());
             }
             return self.wait_gate(deadline, |gate| gate.load() & gate::BUSY == 0);
         }

@@ -27,7 +27,7 @@ pub(crate) struct DispatchTime {
 }
 
 /// An entry point on a device, ready to run.
-pub(crate) trait DeviceKernel: Send + Sync {
+pub(crate) trait DeviceEntryPoint: Send + Sync {
     /// What runs it: `jit`, `interpreter: ` and why, `wgpu` or `cuda`.
     fn engine(&self) -> &'static str;
     /// Runs workgroups, at least one and at most [`MOST_GROUPS`] along each axis, and waits for them. The buffers are in

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use crate::compile::{Limits, STOP_AFTER_MESSAGE, STOP_NOW};
-pub(crate) use onward::{Entry, Onward};
+pub(crate) use onward::{DeviceInlet, Onward};
 pub(crate) use port::{
     Completion, Fault, One, Packed, PanicText, Port, PortControl, Progress, Strided, Until,
 };
@@ -402,7 +402,8 @@ pub(crate) trait Device: Send + Sync {
     /// Makes a kernel ready to run. Code is compiled before this returns.
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>>;
     /// Makes a compute entry point ready to run.
-    fn compute(&self, compiled: &Arc<compile::CompiledCompute>) -> Result<Arc<dyn compute::DeviceKernel>>;
+    fn compute(&self, compiled: &Arc<compile::CompiledCompute>)
+    -> Result<Arc<dyn compute::DeviceEntryPoint>>;
     /// Is it gone for good? Whoever needs one opens another.
     fn is_lost(&self) -> bool {
         false

@@ -2,18 +2,18 @@
 //! the link's end without a visit to the host.
 //!
 //! When a round begins, or messages are given to a kernel that is resident, its backend asks the output where its values
-//! go. The kernel there answers with its port's [`Entry`] if it takes as many as they may emit, and keeps the room: it is
+//! go. The kernel there answers with its port's [`DeviceInlet`] if it takes as many as they may emit, and keeps the room: it is
 //! given no other messages until [`Completion::LinkOver`](super::Completion::LinkOver). Otherwise they go through the host.
 
 use std::any::Any;
 use std::sync::Arc;
 
 /// The way into a port for what other kernels of its device emit; used without holding the port.
-pub(crate) trait Entry: Any + Send + Sync {
+pub(crate) trait DeviceInlet: Any + Send + Sync {
     /// Opens for one round, behind one of `source`, that brings up to `most` messages. `false`, with nothing changed, if
     /// it does not go now. The caller makes sure that nothing is in the port, unless it [queues](Self::queues), and that
     /// nothing is pushed meanwhile.
-    fn open(&self, source: &Arc<dyn Entry>, most: usize) -> bool;
+    fn open(&self, source: &Arc<dyn DeviceInlet>, most: usize) -> bool;
     /// May it open while there is something in the port? What comes then is behind that.
     fn queues(&self) -> bool {
         false
@@ -30,5 +30,5 @@ pub(crate) trait Onward: Send + Sync {
         not(any(feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "the CPU has no links of its own")
     )]
-    fn open(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>>;
+    fn open(&self, source: &Arc<dyn DeviceInlet>, messages: usize) -> Option<Arc<dyn DeviceInlet>>;
 }

@@ -1,6 +1,6 @@
 //! What a launched kernel is driven by: messages go in, what came of them comes out, and the words that both sides watch.
 
-use super::onward::Entry;
+use super::onward::DeviceInlet;
 use crate::compile::{FaultCode, Limits, STOP_AFTER_MESSAGE};
 use crate::error::{Error, Result};
 use crate::message::Token;
@@ -171,7 +171,7 @@ pub(crate) enum Completion<'a> {
         expect(dead_code, reason = "the CPU has no links of its own")
     )]
     Arrived { token: Token, message: &'a [u8] },
-    /// So many of the messages are over, or did not come, that the port's [entry](Entry) was opened for.
+    /// So many of the messages are over, or did not come, that the port's [inlet](DeviceInlet) was opened for.
     #[cfg_attr(
         not(any(feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "the CPU has no links of its own")
@@ -287,7 +287,7 @@ pub(crate) trait Port: Send {
                 Completion::Emit { .. } => unreachable!("the kernel has no outputs"),
                 Completion::Run { .. } => unreachable!("nothing was pushed as a run"),
                 Completion::Arrived { .. } | Completion::LinkOver { .. } | Completion::Passed { .. } => {
-                    unreachable!("the port has no entry")
+                    unreachable!("the port has no inlet")
                 }
             });
         });
@@ -343,7 +343,7 @@ pub(crate) trait Port: Send {
         false
     }
     /// The way in for what other kernels of the device emit; `None` if that goes through the host.
-    fn entry(&self) -> Option<Arc<dyn Entry>> {
+    fn inlet(&self) -> Option<Arc<dyn DeviceInlet>> {
         None
     }
     /// What was popped is in the books. Hands what went over links on the device to the kernels there: a

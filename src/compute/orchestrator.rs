@@ -1,7 +1,7 @@
 //! One-shot compute: WGSL entry points over buffers, run once, with their results, errors and times.
 
 use super::{BoundTable, ComputeKernel, UnifiedBuffer};
-use crate::backend::compute::DeviceKernel;
+use crate::backend::compute::DeviceEntryPoint;
 use crate::backend::{Device, DispatchClock};
 use crate::compile::{Cache, CompiledCompute, ComputeSource, Key};
 use crate::error::{Error, ErrorKind, Result};
@@ -71,7 +71,7 @@ struct Inner {
 #[derive(Default)]
 struct Ready {
     device: Option<Arc<dyn Device>>,
-    kernels: Vec<(Key, Arc<dyn DeviceKernel>)>,
+    kernels: Vec<(Key, Arc<dyn DeviceEntryPoint>)>,
 }
 
 /// A dispatch that came to its end.
@@ -184,7 +184,7 @@ impl ComputeOrchestrator {
         &self,
         device: &Arc<dyn Device>,
         compiled: &Arc<CompiledCompute>,
-    ) -> Result<Arc<dyn DeviceKernel>> {
+    ) -> Result<Arc<dyn DeviceEntryPoint>> {
         let mut ready = lock(&self.0.ready);
         if !ready.device.as_ref().is_some_and(|known| Arc::ptr_eq(known, device)) {
             *ready = Ready { device: Some(device.clone()), kernels: Vec::new() };

@@ -1,7 +1,7 @@
 //! The port of a kernel with tables: it has its buffers' leases, and tells them when messages run that may write them.
 
 use super::lease::Lease;
-use crate::backend::{Completion, Entry, One, Packed, Port, Progress, Until};
+use crate::backend::{Completion, DeviceInlet, One, Packed, Port, Progress, Until};
 use crate::error::{Error, Result};
 use crate::message::Token;
 use std::cell::Cell;
@@ -186,7 +186,7 @@ impl Port for LeasedPort {
 
     /// None: a round that brings messages over a link begins without anybody to tell the leases. So what goes over links to
     /// a kernel with tables goes through the host on every device.
-    fn entry(&self) -> Option<Arc<dyn Entry>> {
+    fn inlet(&self) -> Option<Arc<dyn DeviceInlet>> {
         None
     }
 

@@ -153,8 +153,8 @@ impl<In, Out> Plain<In, Out> {
     }
 
     /// Keeps messages as the bytes they are.
-    pub(crate) fn pack(&self, messages: Vec<In>) -> Arc<Run<In>> {
-        Arc::new(Run(messages))
+    pub(crate) fn pack(&self, messages: Vec<In>) -> Arc<PackedMessages<In>> {
+        Arc::new(PackedMessages(messages))
     }
 
     /// A reply whose bytes `fill` writes over zeros, and what `fill` returns.
@@ -170,14 +170,14 @@ impl<In, Out> Plain<In, Out> {
 }
 
 /// Messages that are plain data: only made by a [proof](Plain) of it.
-pub(crate) struct Run<In>(Vec<In>);
+pub(crate) struct PackedMessages<In>(Vec<In>);
 
 // SAFETY: plain data, as `Plain` proves, without pointers or cells.
-unsafe impl<In> Send for Run<In> {}
+unsafe impl<In> Send for PackedMessages<In> {}
 // SAFETY: as above.
-unsafe impl<In> Sync for Run<In> {}
+unsafe impl<In> Sync for PackedMessages<In> {}
 
-impl<In> Run<In> {
+impl<In> PackedMessages<In> {
     /// A copy of one of the messages.
     pub(crate) fn copy(&self, index: usize) -> In {
         // SAFETY: a valid reference, to a type that is `Copy`, as `Plain` proves.
@@ -185,7 +185,7 @@ impl<In> Run<In> {
     }
 }
 
-impl<In> Packed for Run<In> {
+impl<In> Packed for PackedMessages<In> {
     fn bytes(&self) -> &[u8] {
         // SAFETY: plain data is initialised bytes, and a slice of it has no others.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), size_of_val(&self.0[..])) }

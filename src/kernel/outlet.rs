@@ -10,7 +10,7 @@
 
 use super::queue::{Queue, Tagged};
 use super::settings::Backpressure;
-use crate::backend::{Entry, Onward};
+use crate::backend::{DeviceInlet, Onward};
 use crate::message::{DeviceMessage, Message, Token};
 use crate::sync::{Mutex, MutexGuard, lock};
 use std::any::Any;
@@ -29,7 +29,7 @@ pub(crate) trait Inlet<T>: Send + Sync {
     fn accept(self: Arc<Self>, values: &mut VecDeque<Tagged<T>>, in_cycle: bool) -> Dropped;
     /// Keeps room for up to `most` values of one round of `source`, which come on the device; the way in, or `None` if it
     /// does not go now.
-    fn open(self: Arc<Self>, source: &Arc<dyn Entry>, most: usize) -> Option<Arc<dyn Entry>>;
+    fn open(self: Arc<Self>, source: &Arc<dyn DeviceInlet>, most: usize) -> Option<Arc<dyn DeviceInlet>>;
 }
 
 /// Values that an [`Inlet`] took, and that are messages of no kernel now.
@@ -246,7 +246,7 @@ impl<T: Clone + Send + 'static> Outlet<T> {
     }
 
     /// See [`Onward::open`]: to the one link there is, outside of cycles, with nothing before it.
-    fn open_link(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>> {
+    fn open_link(&self, source: &Arc<dyn DeviceInlet>, messages: usize) -> Option<Arc<dyn DeviceInlet>> {
         if !self.is_linked() {
             return None;
         }
@@ -287,7 +287,7 @@ pub(crate) struct HostOutlet<T>(pub(crate) Arc<Outlet<T>>);
 macro_rules! any_outlet {
     ($outlet:ident, $bound:path, $bytes:expr) => {
         impl<T: $bound + Clone> Onward for $outlet<T> {
-            fn open(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>> {
+            fn open(&self, source: &Arc<dyn DeviceInlet>, messages: usize) -> Option<Arc<dyn DeviceInlet>> {
                 self.0.open_link(source, messages)
             }
         }

@@ -3,7 +3,7 @@
 use super::runner::units;
 use super::storage::CpuStorage;
 use super::threads::Threads;
-use crate::backend::compute::{DeviceKernel, DispatchClock, DispatchTime, budget_error};
+use crate::backend::compute::{DeviceEntryPoint, DispatchClock, DispatchTime, budget_error};
 use crate::backend::{DeviceStorage, STOP_NOW};
 use crate::compile::compute::OnCpu;
 use crate::compile::compute::group::Groups;
@@ -20,7 +20,7 @@ const MOST_ALONE: u64 = 2048;
 const PIECES: u64 = 16;
 
 /// An entry point and memory for those who run it.
-pub(super) struct CpuKernel {
+pub(super) struct CpuEntryPoint {
     compiled: Arc<CompiledCompute>,
     on_cpu: Arc<OnCpu>,
     threads: Arc<Threads>,
@@ -36,7 +36,7 @@ struct Scratch {
 
 /// One dispatch.
 struct Job<'a> {
-    kernel: &'a CpuKernel,
+    kernel: &'a CpuEntryPoint,
     buffers: Vec<TableView>,
     groups: [u32; 3],
     /// Groups of a piece.
@@ -55,7 +55,7 @@ struct Share {
     end: u64,
 }
 
-impl CpuKernel {
+impl CpuEntryPoint {
     pub(super) fn new(compiled: Arc<CompiledCompute>, threads: Arc<Threads>) -> Result<Self> {
         let on_cpu = compiled.on_cpu()?;
         Ok(Self { compiled, on_cpu, threads, spare: Mutex::default() })
@@ -69,7 +69,7 @@ impl CpuKernel {
     }
 }
 
-impl DeviceKernel for CpuKernel {
+impl DeviceEntryPoint for CpuEntryPoint {
     fn engine(&self) -> &'static str {
         self.on_cpu.name
     }

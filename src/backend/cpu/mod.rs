@@ -11,7 +11,7 @@ mod storage;
 mod tests;
 mod threads;
 
-use super::compute::DeviceKernel;
+use super::compute::DeviceEntryPoint;
 use super::{
     Accelerator, AcceleratorKind, BackendKind, Capabilities, Device, DeviceStorage, Execution, LaunchSpec,
     Port,
@@ -95,8 +95,8 @@ impl Device for CpuDevice {
         storage.as_any().is::<storage::CpuStorage>()
     }
 
-    fn compute(&self, compiled: &Arc<compile::CompiledCompute>) -> Result<Arc<dyn DeviceKernel>> {
-        Ok(Arc::new(compute::CpuKernel::new(compiled.clone(), self.threads.clone())?))
+    fn compute(&self, compiled: &Arc<compile::CompiledCompute>) -> Result<Arc<dyn DeviceEntryPoint>> {
+        Ok(Arc::new(compute::CpuEntryPoint::new(compiled.clone(), self.threads.clone())?))
     }
 
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>> {

@@ -1,6 +1,6 @@
 //! A round on all cores: stateless messages in chunks, instances in blocks; outputs in the order of the messages.
 
-use super::runner::{Ran, Round, Runner, Scratch};
+use super::runner::{Messages, Ran, Runner, Scratch};
 use super::threads::Helpers;
 use crate::backend::{Around, Fault, PortControl, STOP_NOW, Shape};
 use crate::compile::{Ending, Limits, Places, StopCheck};
@@ -163,7 +163,7 @@ impl Lane {
         while !rest.is_empty() {
             let end = job.runner.run_batch(
                 &mut self.scratch,
-                Round {
+                Messages {
                     input: job.input,
                     places: Places::Listed(rest),
                     shape: job.shape,

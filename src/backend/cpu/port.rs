@@ -1,7 +1,7 @@
 //! A kernel's port on the CPU: two rings, the states, and the loop that runs handlers between them.
 
 use super::parallel::{self, Lanes};
-use super::runner::{Ran, Round, Runner, Scratch, units};
+use super::runner::{Messages, Ran, Runner, Scratch, units};
 use super::storage::CpuStorage;
 use super::threads::{Helpers, Threads};
 use crate::backend::{
@@ -183,7 +183,7 @@ impl CpuPort {
             }
             let end = runner.run_batch(
                 scratch,
-                Round {
+                Messages {
                     input,
                     places: Places::First(input.len().min(room).min(most)),
                     shape: *shape,

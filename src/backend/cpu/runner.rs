@@ -36,7 +36,7 @@ pub(super) struct Scratch {
 }
 
 /// Messages for [`Runner::run_batch`]; the fields are those of [`Batch`].
-pub(super) struct Round<'a> {
+pub(super) struct Messages<'a> {
     pub input: &'a SlotRing,
     pub places: Places<'a>,
     pub shape: Shape,
@@ -107,7 +107,7 @@ impl Runner {
     /// # Panics
     ///
     /// If the handler does not [take batches](Self::takes_batches).
-    pub(super) fn run_batch(&self, scratch: &mut Scratch, round: Round<'_>) -> BatchEnd {
+    pub(super) fn run_batch(&self, scratch: &mut Scratch, round: Messages<'_>) -> BatchEnd {
         let Engine::Compiled(code) = &self.engine else { panic!("a native handler takes no batches") };
         code.run_batch(&mut Batch {
             input: round.input,

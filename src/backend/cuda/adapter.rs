@@ -2,7 +2,7 @@
 
 use super::driver::{self, CUdevice, Refusal, unavailable};
 use super::gpu::Gpu;
-use super::layout::{LANES, MOST_WARPS};
+use super::layout::{MOST_WARPS, WARP_SIZE};
 use super::nvrtc;
 use crate::backend::{
     Accelerator, AcceleratorKind, BackendKind, Capabilities, DeviceOptions, Execution, Problem,
@@ -94,7 +94,7 @@ fn describe(index: usize, device: CUdevice) -> Result<Found, Refusal> {
         },
         pci_address: driver::pci_address(device),
         unified_memory: false,
-        parallelism: (LANES * MOST_WARPS) as usize,
+        parallelism: (WARP_SIZE * MOST_WARPS) as usize,
         compute_units: (units > 0).then_some(units),
         subgroup_size: (warp > 0).then_some(warp..=warp),
         workgroup: Some(workgroup),

@@ -7,7 +7,7 @@ use super::layout::Table;
 use super::room::Part;
 use super::storage::CudaStorage;
 use crate::backend::DeviceStorage;
-use crate::backend::compute::{DeviceKernel, DispatchClock, DispatchTime, budget_error};
+use crate::backend::compute::{DeviceEntryPoint, DispatchClock, DispatchTime, budget_error};
 use crate::compile::CompiledCompute;
 use crate::compile::cuda::MOST_TABLES;
 use crate::error::Result;
@@ -25,7 +25,7 @@ struct Dispatch {
 }
 
 /// An entry point on a device.
-pub(super) struct CudaKernel {
+pub(super) struct CudaEntryPoint {
     compiled: Arc<CompiledCompute>,
     code: Arc<Code>,
     /// What one of its blocks takes of a multiprocessor.
@@ -76,7 +76,7 @@ impl Turn {
     }
 }
 
-impl CudaKernel {
+impl CudaEntryPoint {
     pub(super) fn new(gpu: Arc<Gpu>, compiled: Arc<CompiledCompute>, code: Arc<Code>) -> Result<Self> {
         let words = gpu.device_memory(8)?;
         gpu.bind()?;
@@ -91,7 +91,7 @@ impl CudaKernel {
     }
 }
 
-impl DeviceKernel for CudaKernel {
+impl DeviceEntryPoint for CudaEntryPoint {
     fn engine(&self) -> &'static str {
         "cuda"
     }
@@ -148,7 +148,7 @@ impl DeviceKernel for CudaKernel {
     }
 }
 
-impl Drop for CudaKernel {
+impl Drop for CudaEntryPoint {
     fn drop(&mut self) {
         if self.gpu.bind().is_ok() {
             let turn = lock(&self.turn);

@@ -15,7 +15,7 @@ use super::gpu::{DeviceMemory, Gpu, Shared};
 use super::host::{HostMemory, Mapped};
 use super::kernel::Code;
 use super::lane::IDLE;
-use super::layout::{GO_ON, LANES, STOP};
+use super::layout::{GO_ON, STOP, WARP_SIZE};
 use super::room::{MOST_RESIDENT, Part};
 use crate::error::Result;
 use crate::sync::{Mutex, back_off, lock};
@@ -140,7 +140,7 @@ pub(super) struct Ingress {
     run: Mutex<Run>,
 }
 
-const BLOCK: Block = Block { threads: LANES, shared: 0 };
+const BLOCK: Block = Block { threads: WARP_SIZE, shared: 0 };
 
 impl Ingress {
     /// One with this code, which has run. It is started when a kernel [takes a bell](Bell::take).

@@ -13,7 +13,7 @@ use super::gpu::{DeviceMemory, Gpu, Shared, WAY};
 use super::host::HostMemory;
 use super::ingress::Bell;
 use super::kernel::Code;
-use super::layout::{LANES, Layout, ROUTE_WORDS, ROUTES};
+use super::layout::{Layout, ROUTE_WORDS, ROUTES, WARP_SIZE};
 use super::link::{Links, Next};
 use super::pulse::Pulse;
 use super::room::Part;
@@ -103,7 +103,7 @@ pub(super) struct Lane {
 }
 
 fn block(layout: &Layout, warps: u32) -> Block {
-    Block { threads: warps * LANES, shared: layout.shared(warps) }
+    Block { threads: warps * WARP_SIZE, shared: layout.shared(warps) }
 }
 
 /// So many warps, or a half of them, and so on, until there is room for some such blocks beside each other.
@@ -298,7 +298,7 @@ impl Lane {
         let next = self.next.load(Ordering::Relaxed);
         next < self.tail.load(Ordering::Relaxed)
             && self.layout.has_begun(self.output(), next)
-            && self.links.is_settled(next)
+            && self.links.is_filled(next)
     }
 
     /// Takes the next record, if it is complete; the port's.
@@ -388,13 +388,13 @@ impl Lane {
     /// The states; the kernel has been [stopped](Self::stop).
     pub fn read_states(&self) -> Result<Vec<u8>> {
         let mut states = vec![0; self.states_size];
-        self.settle()?;
+        self.wait_for_stream()?;
         self.gpu.download(&self.states, 0, &mut states)?;
         Ok(states)
     }
 
     /// Waits for the very end of a kernel that has left: memory is as it should be then, also for copies.
-    pub fn settle(&self) -> Result<()> {
+    pub fn wait_for_stream(&self) -> Result<()> {
         self.gpu.bind()?;
         // SAFETY: the stream is this kernel's.
         unsafe { self.gpu.wait(self.stream.0, WAY) }

@@ -17,7 +17,7 @@ const DRIVER: &str = concat!(
     include_str!("../../../shaders/cuda/resident.cuh"),
 );
 /// Lanes of a warp.
-pub(super) const LANES: u32 = 32;
+pub(super) const WARP_SIZE: u32 = 32;
 /// Warps of a kernel's one block, at most.
 pub(super) const MOST_WARPS: u32 = 8;
 /// Bytes of shared memory for messages that are taken at once, at most; every device has twice as much.
@@ -127,7 +127,7 @@ impl Layout {
         let fitting = SHARED / (space + BESIDE);
         let most_warps = match spec.shape {
             Shape::Serial => 1,
-            _ => (fitting / LANES).clamp(1, MOST_WARPS),
+            _ => (fitting / WARP_SIZE).clamp(1, MOST_WARPS),
         };
         Self {
             message_words,
@@ -138,7 +138,7 @@ impl Layout {
             record,
             shift,
             most_warps,
-            batch: fitting.clamp(1, most_warps * LANES),
+            batch: fitting.clamp(1, most_warps * WARP_SIZE),
             space,
             shape: spec.shape,
             tables: spec.tables.len(),
@@ -160,12 +160,12 @@ impl Layout {
             Shape::Instances { count, .. } => count,
         };
         let half = u32::try_from(self.places() / 2).unwrap_or(u32::MAX);
-        messages.div_ceil(LANES).min(half / LANES).clamp(1, self.most_warps)
+        messages.div_ceil(WARP_SIZE).min(half / WARP_SIZE).clamp(1, self.most_warps)
     }
 
     /// Messages that a block of so many warps takes at once, at most.
     pub fn batch(&self, warps: u32) -> u32 {
-        self.batch.min(warps * LANES)
+        self.batch.min(warps * WARP_SIZE)
     }
 
     /// Bytes of shared memory that a block of so many warps needs for them.

@@ -15,7 +15,7 @@
 use super::gpu::DeviceMemory;
 use super::lane::Lane;
 use super::layout::{ROUTE_WORDS, ROUTES};
-use crate::backend::{Completion, Entry, Onward, Shape};
+use crate::backend::{Completion, DeviceInlet, Onward, Shape};
 use crate::message::Token;
 use crate::sync::{Mutex, lock};
 use std::any::Any;
@@ -98,7 +98,7 @@ impl Inbound {
     }
 
     /// Decides what is in an open place; `false` if it is not open.
-    fn settle(&mut self, position: u64, place: Place) -> bool {
+    fn fill(&mut self, position: u64, place: Place) -> bool {
         let index = position.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         let Some(old @ Place::Open) = index.and_then(|index| self.places.get_mut(index)) else {
             return false;
@@ -166,7 +166,7 @@ pub(super) fn open_way(lane: &Arc<Lane>, count: usize) -> u32 {
         && from.may_pass_on()
         && let Some(onward) = &from.links.onward
     {
-        let source: Arc<dyn Entry> = from.clone();
+        let source: Arc<dyn DeviceInlet> = from.clone();
         let count = messages.end - messages.start;
         let Some(entry) = onward.open(&source, count as usize) else { break };
         let entry: Arc<dyn Any + Send + Sync> = entry;
@@ -261,7 +261,7 @@ impl Links {
     }
 
     /// Is it known what the record in this place is, or about to be when the port looks?
-    pub fn is_settled(&self, position: u64) -> bool {
+    pub fn is_filled(&self, position: u64) -> bool {
         !self.are_used() || !matches!(lock(&self.inbound).get(position), Some(Place::Open))
     }
 
@@ -443,7 +443,7 @@ impl Lane {
                 Some(words) => Place::Came { token, words: words.into() },
                 None => Place::Skipped,
             };
-            goes &= inbound.settle(position, place);
+            goes &= inbound.fill(position, place);
         }
         debug_assert!(goes, "the places have been kept");
         true
@@ -490,7 +490,7 @@ impl Lane {
         let mut inbound = lock(&self.links.inbound);
         for position in places {
             // One that is not open any more is somebody else's.
-            if inbound.settle(position, Place::Skipped) {
+            if inbound.fill(position, Place::Skipped) {
                 let route = outbound.find(position).map_or(0, |segment| segment.number);
                 self.layout.write_skipped(self.input(), position, route);
             }
@@ -508,7 +508,7 @@ impl Lane {
 
     /// The port is gone, these are the tokens of what was in it, and the kernel has left: what came of it over a link is
     /// the next kernel's.
-    pub fn settle_links(&self, mut tokens: impl Iterator<Item = Token>) {
+    pub fn end_links(&self, mut tokens: impl Iterator<Item = Token>) {
         if !self.layout.is_routed {
             return;
         }
@@ -539,8 +539,8 @@ impl Lane {
     }
 }
 
-impl Entry for Lane {
-    fn open(&self, source: &Arc<dyn Entry>, most: usize) -> bool {
+impl DeviceInlet for Lane {
+    fn open(&self, source: &Arc<dyn DeviceInlet>, most: usize) -> bool {
         let source: &dyn Any = &**source;
         let Some(source) = source.downcast_ref::<Self>() else { return false };
         // Which instance a message is for, the host has to look at.

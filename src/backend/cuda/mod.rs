@@ -121,7 +121,7 @@ impl Device for CudaDevice {
     fn compute(
         &self,
         compiled: &Arc<crate::compile::CompiledCompute>,
-    ) -> Result<Arc<dyn super::compute::DeviceKernel>> {
+    ) -> Result<Arc<dyn super::compute::DeviceEntryPoint>> {
         let text = write_compute(&compiled.program, SOURCE).text;
         let name = &compiled.program.name;
         let refused = format!("{name}:1:1: the CUDA compiler refused what this entry point became");
@@ -131,7 +131,7 @@ impl Device for CudaDevice {
             compiled.gpu_code(&[text, architecture], compiler.as_deref(), build)
         };
         let code = self.gpu.code(text, name, c"rt_compute", build, &refused)?;
-        Ok(Arc::new(compute::CudaKernel::new(self.gpu.clone(), compiled.clone(), code)?))
+        Ok(Arc::new(compute::CudaEntryPoint::new(self.gpu.clone(), compiled.clone(), code)?))
     }
 
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>> {

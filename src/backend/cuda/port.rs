@@ -4,7 +4,7 @@ use super::lane::Lane;
 use super::layout::Layout;
 use super::link::{Next, open_way};
 use crate::backend::tokens::{Run, Tokens};
-use crate::backend::{Completion, Entry, Packed, Port, Progress, Strided, Until};
+use crate::backend::{Completion, DeviceInlet, Packed, Port, Progress, Strided, Until};
 use crate::error::{Error, Result};
 use crate::message::Token;
 use crate::sync::{back_off, passed};
@@ -282,7 +282,7 @@ impl Port for CudaPort {
         true
     }
 
-    fn entry(&self) -> Option<Arc<dyn Entry>> {
+    fn inlet(&self) -> Option<Arc<dyn DeviceInlet>> {
         Some(self.lane.clone())
     }
 

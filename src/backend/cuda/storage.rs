@@ -69,7 +69,7 @@ impl CudaStorage {
         for lane in &lanes {
             if lane.hold(deadline) {
                 held.push(lane);
-                result = lane.settle();
+                result = lane.wait_for_stream();
             } else {
                 let what = "access to a buffer that handlers are using";
                 result = Err(Error::timed_out(what, begun.elapsed()));

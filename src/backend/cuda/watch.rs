@@ -147,7 +147,7 @@ impl Watch {
                     |(lane, _): &mut (Arc<Lane>, _)| left.iter().any(|other| Arc::ptr_eq(lane, other));
                 let over: Vec<_> = watched.orphans.extract_if(.., is_left).collect();
                 drop(watched);
-                over.into_iter().for_each(|(lane, tokens)| lane.settle_links(tokens.into_iter()));
+                over.into_iter().for_each(|(lane, tokens)| lane.end_links(tokens.into_iter()));
                 last_news = Instant::now();
             }
             // Outside of the lock: whoever is told may come back at once. Dropped here, too, with all that they keep.

@@ -3,7 +3,7 @@
 use super::gpu::Gpu;
 use super::storage;
 use crate::backend::DeviceStorage;
-use crate::backend::compute::{DeviceKernel, DispatchClock, DispatchTime, budget_error};
+use crate::backend::compute::{DeviceEntryPoint, DispatchClock, DispatchTime, budget_error};
 use crate::compile::CompiledCompute;
 use crate::compile::compute::Access;
 use crate::compile::compute::device::{CANARY, CUT_SHORT, ENTRY, EntryModule, entry_module};
@@ -18,7 +18,7 @@ const REPORT: u64 = 24;
 const FAULT_AT: u64 = 16;
 
 /// An entry point on a device.
-pub(super) struct WgpuKernel {
+pub(super) struct WgpuEntryPoint {
     compiled: Arc<CompiledCompute>,
     gpu: Arc<Gpu>,
     pipeline: wgpu::ComputePipeline,
@@ -66,7 +66,7 @@ impl Bindings {
     }
 }
 
-impl WgpuKernel {
+impl WgpuEntryPoint {
     /// Compiles; the driver makes machine code at the first dispatch.
     pub(super) fn new(gpu: Arc<Gpu>, compiled: Arc<CompiledCompute>, canary: bool) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
@@ -192,7 +192,7 @@ impl WgpuKernel {
     }
 }
 
-impl DeviceKernel for WgpuKernel {
+impl DeviceEntryPoint for WgpuEntryPoint {
     fn engine(&self) -> &'static str {
         "wgpu"
     }

@@ -291,7 +291,7 @@ impl Lane {
     /// Takes what a round made of a batch; the kernel has to be [told](Self::tell_kernel). `true` if the next batch may follow at once.
     pub fn take_back(&self, mut returned: Returned) -> bool {
         let mut state = self.lock();
-        self.settle(&mut state, &mut returned);
+        self.end_round(&mut state, &mut returned);
         if state.is_closed {
             drop(state);
             self.changed.notify_all();
@@ -310,7 +310,7 @@ impl Lane {
     }
 
     /// A round is over.
-    pub fn settle(&self, state: &mut LaneState, returned: &mut Returned) {
+    pub fn end_round(&self, state: &mut LaneState, returned: &mut Returned) {
         let Returned { batch, landed, first, .. } = returned;
         // It is 0 already if the kernel has failed meanwhile.
         state.rounds = state.rounds.saturating_sub(1);

@@ -10,7 +10,7 @@ use super::gpu::Gpu;
 use super::group::{DONE, FIRST_ITEM, ITEM_WORDS, Piece, STATUS_BITS};
 use super::lane::{Batch, Lane, NONE, Passing, Returned};
 use super::round::{Landed, Round};
-use crate::backend::{Entry, Shape};
+use crate::backend::{DeviceInlet, Shape};
 use crate::compile::EmitSlot;
 use crate::error::Result;
 use std::any::Any;
@@ -21,7 +21,7 @@ const PASS: &str = include_str!("../../../shaders/link.wgsl");
 /// Words of a link's parameters: `RtLink` in `shaders/link.wgsl`.
 pub(super) const WORDS: usize = 20;
 /// Invocations of the pass: `RT_LANES`.
-const LANES: u32 = 64;
+const WORKGROUP: u32 = 64;
 /// Kernels behind each other in one submission, at most.
 const MOST_LEGS: usize = 16;
 /// Messages that a round of a kernel with instances may get over a link, at most: its chains are made by one workgroup, and
@@ -91,8 +91,8 @@ impl Link {
 /// Iterations that an invocation of the pass makes for so many messages, at most.
 fn trips(messages: u32, emit: &EmitSlot) -> u64 {
     // A value is looked at, and copied; and tiles of values are chained.
-    let tile = 1 + u64::from(LANES.ilog2()) + u64::from(emit.max) * u64::from(emit.size / 4 + 3);
-    u64::from(messages.div_ceil(LANES)) * tile
+    let tile = 1 + u64::from(WORKGROUP.ilog2()) + u64::from(emit.max) * u64::from(emit.size / 4 + 3);
+    u64::from(messages.div_ceil(WORKGROUP)) * tile
 }
 
 /// The word of a round that says how many messages it has: the items of a stateless kernel, the end of a serial one's; of
@@ -271,7 +271,7 @@ pub(super) fn legs(lane: &Arc<Lane>, messages: u32, longest: Option<u32>) -> Vec
         if longest.is_some_and(|longest| trips(count, emit) > u64::from(longest / 2)) {
             break;
         }
-        let source: Arc<dyn Entry> = lane.clone();
+        let source: Arc<dyn DeviceInlet> = lane.clone();
         let Some(entry) = onward.open(&source, count as usize) else { break };
         let entry: Arc<dyn Any + Send + Sync> = entry;
         let Ok(next) = entry.downcast::<Lane>() else { unreachable!("a lane opens for lanes only") };
@@ -291,8 +291,8 @@ pub(super) fn legs(lane: &Arc<Lane>, messages: u32, longest: Option<u32>) -> Vec
     legs
 }
 
-impl Entry for Lane {
-    fn open(&self, source: &Arc<dyn Entry>, most: usize) -> bool {
+impl DeviceInlet for Lane {
+    fn open(&self, source: &Arc<dyn DeviceInlet>, most: usize) -> bool {
         let source: &dyn Any = &**source;
         let Some(source) = source.downcast_ref::<Self>() else { return false };
         let (from, to) = (&source.group, &self.group);
@@ -347,7 +347,7 @@ pub(super) fn hand_back(mut rounds: Vec<Over>, mut give: impl FnMut(&Arc<Lane>, 
                 None => give(&lane, returned),
                 Some(origin) => {
                     let mut state = lane.lock();
-                    lane.settle(&mut state, &mut returned);
+                    lane.end_round(&mut state, &mut returned);
                     state.on_the_way += 1;
                     drop(state);
                     brought.push((origin, Box::new(Passing { lane, returned })));

@@ -206,9 +206,9 @@ impl Device for WgpuDevice {
     fn compute(
         &self,
         compiled: &Arc<crate::compile::CompiledCompute>,
-    ) -> Result<Arc<dyn super::compute::DeviceKernel>> {
+    ) -> Result<Arc<dyn super::compute::DeviceEntryPoint>> {
         let canary = self.capabilities.longest_loop.is_some();
-        Ok(Arc::new(compute::WgpuKernel::new(self.gpu.clone(), compiled.clone(), canary)?))
+        Ok(Arc::new(compute::WgpuEntryPoint::new(self.gpu.clone(), compiled.clone(), canary)?))
     }
 
     fn launch(&self, spec: LaunchSpec) -> Result<Box<dyn Port>> {

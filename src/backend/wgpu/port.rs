@@ -9,7 +9,7 @@ use super::pump::Pump;
 use super::round::Landed;
 use crate::backend::tokens::{Run, Tokens};
 use crate::backend::{
-    Completion, DeviceStorage, Entry, Fault, LaunchSpec, Packed, Port, Progress, Shape, Strided, Until,
+    Completion, DeviceInlet, DeviceStorage, Fault, LaunchSpec, Packed, Port, Progress, Shape, Strided, Until,
 };
 use crate::compile::FaultCode;
 use crate::error::{Error, Result};
@@ -401,7 +401,7 @@ impl Port for WgpuPort {
         self.lane.most_rounds() > 1
     }
 
-    fn entry(&self) -> Option<Arc<dyn Entry>> {
+    fn inlet(&self) -> Option<Arc<dyn DeviceInlet>> {
         Some(self.lane.clone())
     }
 

@@ -398,7 +398,7 @@ impl Lane {
             return;
         }
         // For whoever gets their memory next. A device that does not get there is lost, and its memory with it.
-        _ = self.settle();
+        _ = self.wait_for_stream();
         let tables = std::mem::take(&mut *lock(&self.tables));
         drop(tables);
     }

@@ -3,7 +3,7 @@
 use super::kit::{Kernel, LONG, device, device_of};
 use super::rings::{counter, echo, handled, message};
 use super::seeded::seeded;
-use crate::backend::compute::DeviceKernel;
+use crate::backend::compute::DeviceEntryPoint;
 use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::lane::Lane;
 use crate::backend::cuda::layout::Layout;
@@ -105,7 +105,7 @@ fn a_small_device_has_room_for_fewer_and_loses_none() {
 }
 
 /// An entry point that numbers the elements of its buffer.
-fn numbers(device: &CudaDevice) -> Arc<dyn DeviceKernel> {
+fn numbers(device: &CudaDevice) -> Arc<dyn DeviceEntryPoint> {
     let source = ComputeSource {
         name: "fill",
         text: "@group(0) @binding(0) var<storage, read_write> cells: array<u32>;
@@ -294,7 +294,7 @@ fn code_that_somebody_else_has_loaded_meanwhile_is_let_go_beside_busy_kernels() 
         let layout = Layout::new(&launch.spec(Arc::default()), launch.outputs);
         let text = layout.text(launch.text);
         let (told, hears) = mpsc::channel();
-        let lane: Arc<dyn Any + Send + Sync> = busy.port.entry().expect("it has one");
+        let lane: Arc<dyn Any + Send + Sync> = busy.port.inlet().expect("it has one");
         let lane = lane.downcast::<Lane>().unwrap_or_else(|_| panic!("it is the kernel itself"));
         std::thread::spawn(move || {
             let load = |gpu: &Arc<Gpu>, text: &str| {

@@ -251,7 +251,7 @@ pub fn table(device: &CudaDevice, contents: &[u32]) -> Arc<dyn DeviceStorage> {
 
 /// The kernel behind a port.
 pub fn lane(port: &dyn Port) -> Arc<Lane> {
-    let lane: Arc<dyn Any + Send + Sync> = port.entry().expect("it has one");
+    let lane: Arc<dyn Any + Send + Sync> = port.inlet().expect("it has one");
     lane.downcast().unwrap_or_else(|_| panic!("it is the kernel itself"))
 }
 

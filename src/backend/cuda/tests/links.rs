@@ -5,7 +5,7 @@ use super::rings::{HEAD, echo, message};
 use crate::backend::cuda::CudaDevice;
 use crate::backend::cuda::lane::Lane;
 use crate::backend::{
-    Completion, Entry, Limits, Onward, Port, PortControl, Progress, STOP_AFTER_MESSAGE, Shape, Until,
+    Completion, DeviceInlet, Limits, Onward, Port, PortControl, Progress, STOP_AFTER_MESSAGE, Shape, Until,
 };
 use crate::compile::EmitSlot;
 use std::any::Any;
@@ -37,7 +37,7 @@ const OUTPUT: EmitSlot = EmitSlot { count_offset: 0, items_offset: 4, stride: 12
 /// To this kernel, as soon as there is one.
 #[derive(Default)]
 struct Link {
-    end: OnceLock<Arc<dyn Entry>>,
+    end: OnceLock<Arc<dyn DeviceInlet>>,
     /// Behind the next way that opens, the source's kernel is seen to have left.
     leaves: AtomicBool,
     /// … and what the source has then goes through the host.
@@ -53,7 +53,7 @@ fn wait_until_it_left(lane: &Lane) {
 }
 
 impl Onward for Link {
-    fn open(&self, source: &Arc<dyn Entry>, messages: usize) -> Option<Arc<dyn Entry>> {
+    fn open(&self, source: &Arc<dyn DeviceInlet>, messages: usize) -> Option<Arc<dyn DeviceInlet>> {
         let end = self.end.get().filter(|end| end.open(source, messages * MOST as usize))?;
         if self.leaves.swap(false, Ordering::Relaxed) {
             let source: Arc<dyn Any + Send + Sync> = source.clone();

@@ -4,8 +4,8 @@ use super::kit::{End, Kernel, Launch, deadline, devices, lane, table};
 use crate::backend::cuda::lane::Lane;
 use crate::backend::cuda::link::open_way;
 use crate::backend::{
-    Completion, Device, Entry, Fault, Limits, Onward, PortControl, Progress, STOP_AFTER_MESSAGE, STOP_NOW,
-    Shape, Until,
+    Completion, Device, DeviceInlet, Fault, Limits, Onward, PortControl, Progress, STOP_AFTER_MESSAGE,
+    STOP_NOW, Shape, Until,
 };
 use crate::compile::EmitSlot;
 use std::any::Any;
@@ -116,7 +116,7 @@ fn one_message_goes_in_and_one_reply_comes_out() {
 struct Nowhere(AtomicUsize);
 
 impl Onward for Nowhere {
-    fn open(&self, _: &Arc<dyn Entry>, _: usize) -> Option<Arc<dyn Entry>> {
+    fn open(&self, _: &Arc<dyn DeviceInlet>, _: usize) -> Option<Arc<dyn DeviceInlet>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         None
     }
@@ -129,7 +129,7 @@ fn nothing_passes_by_on_the_device_before_what_goes_through_the_host_is_out() {
         let mut spec = launch.spec(Arc::new(PortControl::default()));
         spec.onward = vec![nowhere.clone()];
         let mut port = device.launch_text(&spec, launch.text, launch.outputs).expect("a good kernel");
-        let lane: Arc<dyn Any + Send + Sync> = port.entry().expect("it has one");
+        let lane: Arc<dyn Any + Send + Sync> = port.inlet().expect("it has one");
         let Ok(lane) = lane.downcast::<Lane>() else { panic!("it is the kernel itself") };
         let message = message(0, 3, 7);
         port.push(&mut std::iter::once((1, bytemuck::cast_slice(&message))));

@@ -1,7 +1,7 @@
 //! What entry points keep of the device.
 
 use super::kit::own_device;
-use crate::backend::compute::DeviceKernel;
+use crate::backend::compute::DeviceEntryPoint;
 use crate::backend::{Device, DeviceStorage};
 use crate::compile::compute::{ComputeSource, compile};
 use crate::compile::{CompiledCompute, KeyBuilder, Store};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 const SET: &str = "@group(0) @binding(0) var<storage, read_write> cells: array<u32>;
     @compute @workgroup_size(1) fn main() { cells[0] = 1u; }";
 
-fn kernel(device: &Arc<dyn Device>) -> Arc<dyn DeviceKernel> {
+fn kernel(device: &Arc<dyn Device>) -> Arc<dyn DeviceEntryPoint> {
     let (constants, loop_budget) = (&[], 1);
     let source =
         ComputeSource { name: "set.wgsl", text: SET, entry: "main", constants, loop_budget, draft: false };

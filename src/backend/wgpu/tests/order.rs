@@ -61,7 +61,7 @@ fn a_round_begins_behind_another_one_if_nothing_in_that_can_fault() {
         };
         let mut kernel = Kernel::launch(&*device, launch).unwrap();
         let port = kernel.port();
-        let lane: Arc<dyn Any + Send + Sync> = port.entry().expect("it has one");
+        let lane: Arc<dyn Any + Send + Sync> = port.inlet().expect("it has one");
         let lane = lane.downcast::<Lane>().unwrap_or_else(|_| panic!("it is the kernel itself"));
         let by = deadline();
         let limits = Limits { deadline: Some(by), slice: None };

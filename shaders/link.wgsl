@@ -19,23 +19,23 @@
 // By instance: `base` and its last message; less than `base` if it has none in this round.
 @group(0) @binding(4) var<storage, read_write> rt_ends: array<atomic<u32>>;
 
-const RT_LANES: u32 = 64u;
-const RT_NONE: u32 = 0xffffffffu;
+const rt_WORKGROUP: u32 = 64u;
+const rt_NONE: u32 = 0xffffffffu;
 
 // Words of a round, as in `shaders/ring.wgsl`. Until the pass has run, the parameters are where the chains' links will be
 // said to be.
-const RT_ITEMS: u32 = 0u;
-const RT_LINKS: u32 = 3u;
-const RT_PARAMETERS: u32 = 3u;
-const RT_FIRST_ITEM: u32 = 5u;
-const RT_ITEM_WORDS: u32 = 4u;
+const rt_ITEMS: u32 = 0u;
+const rt_LINKS: u32 = 3u;
+const rt_PARAMETERS: u32 = 3u;
+const rt_FIRST_ITEM: u32 = 5u;
+const rt_ITEM_WORDS: u32 = 4u;
 
 // The parameters; `src/backend/wgpu/link.rs` writes them. Offsets and strides are in words.
 struct RtLink {
     // The first record, and from one to the next.
     first: u32,
     stride: u32,
-    // How many there are; RT_NONE if the words of their round say so, at `count_at`.
+    // How many there are; rt_NONE if the words of their round say so, at `count_at`.
     count: u32,
     count_at: u32,
     // The status of a message that was handled.
@@ -52,7 +52,7 @@ struct RtLink {
     messages_at: u32,
     workgroup: u32,
     // How many instances there are (0: no such kernel), where a message says which one it is for, the state of the first
-    // one, and the first of those that replace them, or RT_NONE.
+    // one, and the first of those that replace them, or rt_NONE.
     instances: u32,
     instance_at: u32,
     place: u32,
@@ -65,12 +65,12 @@ struct RtLink {
 var<workgroup> rt_link: RtLink;
 var<workgroup> rt_count: u32;
 var<workgroup> rt_stop: atomic<u32>;
-var<workgroup> rt_sums: array<u32, RT_LANES>;
+var<workgroup> rt_sums: array<u32, rt_WORKGROUP>;
 // Which of a tile's messages emitted something, where none emits more than one value.
 var<workgroup> rt_bits: array<atomic<u32>, 2>;
 var<workgroup> rt_chains: atomic<u32>;
 // Of the last message of an instance in a tile: which lanes have messages for that instance, in two words.
-var<workgroup> rt_same: array<atomic<u32>, 2u * RT_LANES>;
+var<workgroup> rt_same: array<atomic<u32>, 2u * rt_WORKGROUP>;
 
 // Is one of these values for an instance that is not there?
 fn rt_is_astray(at: u32, values: u32) -> bool {
@@ -87,7 +87,7 @@ fn rt_is_astray(at: u32, values: u32) -> bool {
 // Brings the values over; how many there are.
 fn rt_bring(lane: u32) -> u32 {
     if lane == 0u {
-        let at = rt_sink[RT_PARAMETERS];
+        let at = rt_sink[rt_PARAMETERS];
         rt_link = RtLink(
             rt_sink[at], rt_sink[at + 1u], rt_sink[at + 2u], rt_sink[at + 3u], rt_sink[at + 4u],
             rt_sink[at + 5u], rt_sink[at + 6u], rt_sink[at + 7u], rt_sink[at + 8u], rt_sink[at + 9u],
@@ -95,10 +95,10 @@ fn rt_bring(lane: u32) -> u32 {
             rt_sink[at + 15u], rt_sink[at + 16u], rt_sink[at + 17u], rt_sink[at + 18u], rt_sink[at + 19u],
         );
         rt_count = rt_link.count;
-        if rt_count == RT_NONE {
+        if rt_count == rt_NONE {
             rt_count = rt_source[rt_link.count_at];
         }
-        atomicStore(&rt_stop, RT_NONE);
+        atomicStore(&rt_stop, rt_NONE);
         atomicStore(&rt_bits[0], 0u);
         atomicStore(&rt_bits[1], 0u);
     }
@@ -106,7 +106,7 @@ fn rt_bring(lane: u32) -> u32 {
     let link = rt_link;
     let count = rt_count;
     var before = 0u;
-    for (var tile = 0u; tile < count; tile += RT_LANES) {
+    for (var tile = 0u; tile < count; tile += rt_WORKGROUP) {
         let message = tile + lane;
         let record = link.first + message * link.stride;
         var values = 0u;
@@ -138,7 +138,7 @@ fn rt_bring(lane: u32) -> u32 {
             rt_sums[lane] = values;
             workgroupBarrier();
             // Hillis and Steele's scan: afterwards each sum has those before it in it.
-            for (var distance = 1u; distance < RT_LANES; distance <<= 1u) {
+            for (var distance = 1u; distance < rt_WORKGROUP; distance <<= 1u) {
                 var sum = rt_sums[lane];
                 if lane >= distance {
                     sum += rt_sums[lane - distance];
@@ -148,7 +148,7 @@ fn rt_bring(lane: u32) -> u32 {
                 workgroupBarrier();
             }
             earlier = rt_sums[lane] - values;
-            all = rt_sums[RT_LANES - 1u];
+            all = rt_sums[rt_WORKGROUP - 1u];
         }
         var to = link.messages + (before + earlier) * link.message_stride;
         var source = record + link.items;
@@ -165,7 +165,7 @@ fn rt_bring(lane: u32) -> u32 {
         if lane < 2u {
             atomicStore(&rt_bits[lane], 0u);
         }
-        if stop < tile + RT_LANES {
+        if stop < tile + rt_WORKGROUP {
             break;
         }
     }
@@ -184,7 +184,7 @@ fn rt_ask_for(lane: u32, items: u32) {
     }
 }
 
-// The lane that has the next message for the same instance, or RT_NONE. `last` has the last one of the tile.
+// The lane that has the next message for the same instance, or rt_NONE. `last` has the last one of the tile.
 fn rt_next_lane(lane: u32, last: u32) -> u32 {
     let word = lane / 32u;
     let above = atomicLoad(&rt_same[2u * last + word]) & ~((2u << (lane % 32u)) - 1u);
@@ -195,7 +195,7 @@ fn rt_next_lane(lane: u32, last: u32) -> u32 {
     if last != lane {
         return 32u + firstTrailingBit(atomicLoad(&rt_same[2u * last + 1u]));
     }
-    return RT_NONE;
+    return rt_NONE;
 }
 
 // Is there no message for the same instance before this one in the tile?
@@ -208,7 +208,7 @@ fn rt_is_first(lane: u32, last: u32) -> bool {
 // Makes the chains of these messages, and the items of the next round out of them.
 fn rt_chain(lane: u32, count: u32) {
     let link = rt_link;
-    for (var tile = 0u; tile < count; tile += RT_LANES) {
+    for (var tile = 0u; tile < count; tile += rt_WORKGROUP) {
         let message = tile + lane;
         let is_there = message < count;
         var instance = 0u;
@@ -234,16 +234,16 @@ fn rt_chain(lane: u32, count: u32) {
         workgroupBarrier();
         if is_there {
             let next = rt_next_lane(lane, last);
-            rt_sink[link.links + message] = select(tile + next, RT_NONE, next == RT_NONE);
+            rt_sink[link.links + message] = select(tile + next, rt_NONE, next == rt_NONE);
             if rt_is_first(lane, last) {
                 if end >= link.base {
                     rt_sink[link.links + end - link.base] = message;
                 } else {
-                    let at = RT_FIRST_ITEM + atomicAdd(&rt_chains, 1u) * RT_ITEM_WORDS;
+                    let at = rt_FIRST_ITEM + atomicAdd(&rt_chains, 1u) * rt_ITEM_WORDS;
                     rt_sink[at] = message;
-                    rt_sink[at + 1u] = RT_NONE;
+                    rt_sink[at + 1u] = rt_NONE;
                     rt_sink[at + 2u] = link.place + instance;
-                    rt_sink[at + 3u] = select(link.fallback + instance, RT_NONE, link.fallback == RT_NONE);
+                    rt_sink[at + 3u] = select(link.fallback + instance, rt_NONE, link.fallback == rt_NONE);
                 }
             }
         }
@@ -253,13 +253,13 @@ fn rt_chain(lane: u32, count: u32) {
     }
 }
 
-@compute @workgroup_size(RT_LANES)
+@compute @workgroup_size(rt_WORKGROUP)
 fn rt_main(@builtin(local_invocation_index) lane: u32) {
     rt_ask_for(lane, rt_bring(lane));
 }
 
 // As `rt_main`, for a kernel with instances.
-@compute @workgroup_size(RT_LANES)
+@compute @workgroup_size(rt_WORKGROUP)
 fn rt_main_chained(@builtin(local_invocation_index) lane: u32) {
     if lane == 0u {
         atomicStore(&rt_chains, 0u);
@@ -271,8 +271,8 @@ fn rt_main_chained(@builtin(local_invocation_index) lane: u32) {
     rt_chain(lane, count);
     let chains = atomicLoad(&rt_chains);
     if lane == 0u {
-        rt_sink[RT_ITEMS] = chains;
-        rt_sink[RT_LINKS] = rt_link.links;
+        rt_sink[rt_ITEMS] = chains;
+        rt_sink[rt_LINKS] = rt_link.links;
     }
     rt_ask_for(lane, chains);
 }

@@ -11,7 +11,7 @@ use super::services::{Services, Source};
 use super::telemetry::{DeadLetterReason, Histogram, Telemetry};
 use crate::backend::{Fault, Port, PortControl, Shape};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{AnyOutlet, Backpressure, Plain, Queue, RestartPolicy, RestartState};
+use crate::kernel::{AnyOutlet, Backpressure, OutletCounts, Plain, Queue, RestartPolicy, RestartState};
 use crate::message::{Layout, Message, Priority, Token};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Guarded, Mutex, Ordering, lock, thread_local};
 use std::cell::Cell;
@@ -429,36 +429,37 @@ impl<In: Message, Out: Message> Core<In, Out> {
         let mailbox = lock(&self.mailbox);
         // Everything that changes through the mailbox changes under its lock; `direct` is both accepted and
         // handled, so that reading it once keeps the sum.
-        let queued = self.handled.load(Ordering::Acquire);
+        let from_mailbox = self.handled.load(Ordering::Acquire);
         let direct = self.hot.direct.load(Ordering::Acquire);
         let (accepted, returned, dead_letters) = (mailbox.accepted, mailbox.returned, mailbox.dead);
         let arrived = mailbox.arrived;
         let depth = mailbox.queued() + self.waiting();
         drop(mailbox);
         let uptime = self.facts.launched.elapsed();
-        let mut outputs = [0; 3];
+        let mut outputs = OutletCounts::default();
         for (_, outlet) in &self.outlets {
-            for (sum, count) in outputs.iter_mut().zip(outlet.counts()) {
-                *sum += count;
-            }
+            let counts = outlet.counts();
+            outputs.emitted += counts.emitted;
+            outputs.dropped += counts.dropped;
+            outputs.undeliverable += counts.undeliverable;
         }
         Telemetry {
             engine: lock(&self.place).engine,
             accepted: accepted + direct,
             arrived,
-            handled: queued + direct,
+            handled: from_mailbox + direct,
             returned,
             dead_letters,
-            pending: accepted - queued - returned - dead_letters.total(),
+            pending: accepted - from_mailbox - returned - dead_letters.total(),
             depth,
             late_replies: self.counts.late.load(Ordering::Relaxed),
             unread_replies: self.replies.len(),
-            dropped_replies: self.replies.dropped() + outputs[1],
-            emitted: outputs[0],
-            undeliverable: outputs[2],
+            dropped_replies: self.replies.dropped() + outputs.dropped,
+            emitted: outputs.emitted,
+            undeliverable: outputs.undeliverable,
             restarts: self.counts.restarts.load(Ordering::Relaxed),
             latency: self.latency.read(),
-            throughput: (queued + direct) as f64 / uptime.as_secs_f64().max(1e-9),
+            throughput: (from_mailbox + direct) as f64 / uptime.as_secs_f64().max(1e-9),
             uptime,
         }
     }

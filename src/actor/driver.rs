@@ -117,10 +117,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let handled = || self.handled.load(Ordering::Relaxed);
         let (before, begun) = (handled(), Instant::now());
-        let until = Until { token: None, limits: Limits::NONE, patience: None };
         for _ in 0..ROUNDS {
             // SAFETY: the gate is held.
-            let round = unsafe { self.engine.with(|engine| self.round(engine, &until, usize::MAX)) };
+            let round =
+                unsafe { self.engine.with(|engine| self.round(engine, &Until::BACKGROUND, usize::MAX)) };
             if round != RoundEnd::Moved || self.hot.gate.load() & gate::WANTED != 0 {
                 break;
             }
@@ -185,7 +185,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
 
     /// One round: feed, run, hand out. The gate is held.
     fn round(self: &Arc<Self>, engine: &mut Engine<Out>, until: &Until<'_>, most: usize) -> RoundEnd {
-        let is_caller = until.limits.slice.is_some();
+        let is_caller = !until.is_background();
         if engine.port.as_ref().is_some_and(|port| port.failure().is_some()) {
             return self.lose(engine, is_caller);
         }

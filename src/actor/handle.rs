@@ -318,7 +318,7 @@ impl<In: Message, Out: Message> Handle<In, Out> {
     /// ```
     pub fn ask_many(&self, messages: impl IntoIterator<Item = In>, timeout: Duration) -> Result<Vec<Out>> {
         self.0.check_outside("ask")?;
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = deadline_in(timeout);
         let left = || deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
         let mut pending = VecDeque::new();
         let mut replies = Vec::new();

@@ -209,11 +209,13 @@ pub(crate) trait Packed: Send + Sync {
     fn bytes(&self) -> &[u8];
 }
 
-/// When [`Port::progress`] has to come back.
+/// Who drives a port, and when [`Port::progress`] has to come back to it.
+///
+/// A caller has a time slice, and a deadline as a rule; the background driver, on whose thread nobody waits, neither.
 pub(crate) struct Until<'a> {
     /// Behind this message.
     pub token: Option<Token>,
-    /// What is in hand then runs again later.
+    /// When the time is up. A message that is in hand then is interrupted, and runs again later.
     pub limits: Limits,
     /// A device that has the messages may be waited for, until the deadline, or until this says that it is over.
     #[cfg_attr(
@@ -221,6 +223,16 @@ pub(crate) struct Until<'a> {
         expect(dead_code, reason = "the CPU's handlers run on who waits")
     )]
     pub patience: Option<&'a dyn Fn() -> bool>,
+}
+
+impl Until<'_> {
+    /// What the background driver says.
+    pub(crate) const BACKGROUND: Until<'static> = Until { token: None, limits: Limits::NONE, patience: None };
+
+    /// Does the background driver drive?
+    pub(crate) fn is_background(&self) -> bool {
+        self.limits.deadline.is_none() && self.limits.slice.is_none()
+    }
 }
 
 /// How the message of [`Port::exchange_one`] ended.
@@ -250,7 +262,7 @@ pub(crate) enum Progress {
     Lost,
 }
 
-/// The two rings of one running kernel. Whoever holds it `&mut` is the one producer and the one consumer.
+/// The way into one running kernel, and out of it. Whoever holds it `&mut` is the one producer and the one consumer.
 pub(crate) trait Port: Send {
     /// What runs the handler: `jit`, `interpreter: ` and why, `native`, `wgpu` or `cuda`.
     fn engine(&self) -> &'static str;

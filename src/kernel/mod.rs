@@ -9,7 +9,7 @@ pub use context::Context;
 pub(crate) use context::{HostPort, ended};
 #[cfg(all(test, loom))]
 pub(crate) use outlet::DeviceOutlet;
-pub(crate) use outlet::{AnyOutlet, Credits, Dropped, Inlet, Outlet, Paused};
+pub(crate) use outlet::{AnyOutlet, Credits, Dropped, Inlet, Outlet, OutletCounts, Paused};
 pub(crate) use queue::{Queue, Tagged, Woken};
 pub use settings::{Backpressure, RestartPolicy, RestartState};
 pub(crate) use settings::{KernelKind, OutputSpec, Settings, invalid};

@@ -32,6 +32,17 @@ pub(crate) trait Inlet<T>: Send + Sync {
     fn open(self: Arc<Self>, source: &Arc<dyn DeviceInlet>, most: usize) -> Option<Arc<dyn DeviceInlet>>;
 }
 
+/// What became of the values of an output.
+#[derive(Default)]
+pub(crate) struct OutletCounts {
+    /// They went out.
+    pub emitted: u64,
+    /// By the queue's strategy.
+    pub dropped: u64,
+    /// There was no kernel for them.
+    pub undeliverable: u64,
+}
+
 /// Values that an [`Inlet`] took, and that are messages of no kernel now.
 #[derive(Default)]
 pub(crate) struct Dropped {
@@ -107,8 +118,7 @@ pub(crate) trait AnyOutlet: Onward {
     fn in_cycles(&self) -> (usize, usize);
     /// Marks the links to these kernels as part of a cycle.
     fn mark_cycle(&self, members: &[u64]);
-    /// Values that went out, that were dropped by the queue's strategy, that had no kernel to go to.
-    fn counts(&self) -> [u64; 3];
+    fn counts(&self) -> OutletCounts;
     /// Wakes everybody who receives from the queue, for good.
     fn close(&self);
     /// As the typed outlet.
@@ -340,10 +350,12 @@ macro_rules! any_outlet {
             fn mark_cycle(&self, members: &[u64]) {
                 self.0.mark(members);
             }
-            fn counts(&self) -> [u64; 3] {
-                let [emitted, undeliverable] =
-                    [&self.0.emitted, &self.0.undeliverable].map(|count| count.load(Ordering::Relaxed));
-                [emitted, self.0.queue.dropped(), undeliverable]
+            fn counts(&self) -> OutletCounts {
+                OutletCounts {
+                    emitted: self.0.emitted.load(Ordering::Relaxed),
+                    dropped: self.0.queue.dropped(),
+                    undeliverable: self.0.undeliverable.load(Ordering::Relaxed),
+                }
             }
             fn close(&self) {
                 self.0.queue.close();

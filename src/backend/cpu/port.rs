@@ -126,7 +126,7 @@ impl CpuPort {
         let stop = StopCheck::new(&control.stop, &until.limits);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.parts.state;
-        let begun = is_background(until).then(Instant::now);
+        let begun = until.is_background().then(Instant::now);
         let stride = messages_between_looks(*cost);
         let mut unlooked = 0;
         while input.len() > 0 {
@@ -172,7 +172,7 @@ impl CpuPort {
         let stop = StopCheck::new(&control.stop, &until.limits);
         let states: &mut [u8] = bytemuck::cast_slice_mut(states);
         let size = runner.parts.state;
-        let begun = is_background(until).then(Instant::now);
+        let begun = until.is_background().then(Instant::now);
         let looks = begun.is_some() || runner.has_loops;
         let most = if looks { messages_between_looks(*cost) } else { usize::MAX };
         while input.len() > 0 {
@@ -313,7 +313,7 @@ impl CpuPort {
     fn run(&mut self, until: &Until<'_>) -> Progress {
         // Only a driver that may stay runs a whole round, which nothing but a termination interrupts; and only its
         // rounds are timed: a caller's are short.
-        if !is_background(until) {
+        if !until.is_background() {
             return self.run_serially(until);
         }
         let (waiting, begun) = (self.input.len(), Instant::now());
@@ -395,11 +395,6 @@ fn is_time(begun: Option<Instant>, runner: &Runner, stop: &StopCheck<'_>) -> boo
         Some(begun) => begun.elapsed() >= LONGEST_SERIAL,
         None => runner.has_loops && stop.must_stop(),
     }
-}
-
-/// Nobody waits on this thread: the background driver.
-fn is_background(until: &Until<'_>) -> bool {
-    until.limits.deadline.is_none() && until.limits.slice.is_none()
 }
 
 impl Port for CpuPort {

@@ -21,7 +21,7 @@ message! {
     pub struct Tally { pub count: u32, pub sum: u32 }
 }
 
-const STAY: Until<'static> = Until { token: None, limits: Limits::NONE, patience: None };
+const STAY: Until<'static> = Until::BACKGROUND;
 
 /// Counts and adds; faults on the value 13.
 struct Count;

@@ -80,7 +80,7 @@ pub(super) struct Launch {
     pub tables: [Table; crate::compile::MOST_TABLES],
 }
 
-// `ring.cuh` asserts the same size, and has the same fields in the same order, none of them padded.
+// `ring.cuh` asserts the same size, and a test compares the fields.
 const _: () = assert!(size_of::<Launch>() == 176 && offset_of!(Launch, tables) == 112);
 
 /// Words of a route, as `RtRoute`; the last one is its number.
@@ -355,5 +355,32 @@ impl Layout {
             }
         }
         sink(Completion::Handled { token, reply: bytemuck::cast_slice(reply) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Launch;
+    use std::mem::offset_of;
+
+    #[test]
+    fn the_device_has_the_fields_of_a_launch_in_the_same_places() {
+        macro_rules! places {
+            ($($field:ident)*) => { [$((stringify!($field), offset_of!(Launch, $field))),*] };
+        }
+        let places = places!(
+            input output states fallback stop leave first again idle_ns shift epoch linked routes routed bell tables
+        );
+        let text = include_str!("../../../shaders/cuda/ring.cuh");
+        let (_, rest) = text.split_once("struct RtLaunch {\n").expect("it is there");
+        let (fields, _) = rest.split_once("};").expect("it ends");
+        let (mut at, mut found) = (0, Vec::new());
+        for field in fields.lines().filter_map(|line| line.split_once(';').map(|(field, _)| field)) {
+            let (what, name) = field.rsplit_once(' ').expect("a type and a name");
+            let size = if what.trim() == "rt_u32" { 4 } else { 8 };
+            found.push((name.trim_end_matches("[4]"), at));
+            at += size;
+        }
+        assert_eq!(found, places);
     }
 }

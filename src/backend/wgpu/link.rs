@@ -18,9 +18,35 @@ use std::sync::Arc;
 
 const PASS: &str = include_str!("../../../shaders/link.wgsl");
 
-/// Words of a link's parameters: `RtLink` in `shaders/link.wgsl`.
-pub(super) const WORDS: usize = 20;
-/// Invocations of the pass: `RT_LANES`.
+/// A link's parameters, as `RtLink` in `shaders/link.wgsl`, which says what they are. Behind the words of the next round.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Parameters {
+    first: u32,
+    stride: u32,
+    count: u32,
+    count_at: u32,
+    done: u32,
+    values: u32,
+    items: u32,
+    item_stride: u32,
+    item_size: u32,
+    most: u32,
+    messages: u32,
+    message_stride: u32,
+    messages_at: u32,
+    workgroup: u32,
+    instances: u32,
+    instance_at: u32,
+    place: u32,
+    fallback: u32,
+    links: u32,
+    base: u32,
+}
+
+/// Words of a link's parameters.
+pub(super) const WORDS: usize = size_of::<Parameters>() / 4;
+/// Invocations of the pass: `rt_WORKGROUP`.
 const WORKGROUP: u32 = 64;
 /// Kernels behind each other in one submission, at most.
 const MOST_LEGS: usize = 16;
@@ -176,7 +202,8 @@ impl LinkPass {
         let (mut round, mut words) = lane.group.blank(vec![piece])?;
         let ends = lane.ends.as_ref().map(|ends| ends.next(&lane.group.gpu, leg.most)).transpose()?;
         let (ends, base) = ends.unzip();
-        words.extend(parameters(source, origin, &round, lane, base.unwrap_or(0)));
+        let parameters = parameters(source, origin, &round, lane, base.unwrap_or(0));
+        words.extend_from_slice(bytemuck::cast_slice(&[parameters]));
         round.fill(&words)?;
         let is_known = |link: &&LinkBuffers| link.records == source.sheet.records && link.ends == ends;
         let pass = if ends.is_some() { &self.chained } else { &self.plain };
@@ -216,33 +243,32 @@ impl Pass {
     }
 }
 
-/// See [`WORDS`].
-fn parameters(source: &Round, origin: Origin, sink: &Round, lane: &Lane, base: u32) -> [u32; WORDS] {
+fn parameters(source: &Round, origin: Origin, sink: &Round, lane: &Lane, base: u32) -> Parameters {
     let (record, shader) = (&source.group.shader.record, &sink.group.shader);
     let emit = &record.emits[0];
     let count = if source.link.is_some() { NONE } else { source.pieces[origin.piece].batch.count };
-    [
-        (record.first + origin.first * record.stride) / 4,
-        record.stride / 4,
+    Parameters {
+        first: (record.first + origin.first * record.stride) / 4,
+        stride: record.stride / 4,
         count,
-        count_at(source.group.shape),
-        source.stamp << STATUS_BITS | DONE,
-        emit.count_offset / 4,
-        emit.items_offset / 4,
-        emit.stride / 4,
-        emit.size / 4,
-        emit.max,
-        (sink.sheet.messages_at / 4) as u32,
-        shader.message_stride / 4,
-        count_at(sink.group.shape),
-        shader.workgroup,
-        lane.ends.as_ref().map_or(0, |ends| ends.shape.instances()),
-        lane.ends.as_ref().map_or(0, |ends| ends.shape.instance_word()),
-        lane.places.start,
-        lane.fallback().unwrap_or(NONE),
-        (FIRST_ITEM + ITEM_WORDS * sink.messages as usize) as u32,
+        count_at: count_at(source.group.shape),
+        done: source.stamp << STATUS_BITS | DONE,
+        values: emit.count_offset / 4,
+        items: emit.items_offset / 4,
+        item_stride: emit.stride / 4,
+        item_size: emit.size / 4,
+        most: emit.max,
+        messages: (sink.sheet.messages_at / 4) as u32,
+        message_stride: shader.message_stride / 4,
+        messages_at: count_at(sink.group.shape),
+        workgroup: shader.workgroup,
+        instances: lane.ends.as_ref().map_or(0, |ends| ends.shape.instances()),
+        instance_at: lane.ends.as_ref().map_or(0, |ends| ends.shape.instance_word()),
+        place: lane.places.start,
+        fallback: lane.fallback().unwrap_or(NONE),
+        links: (FIRST_ITEM + ITEM_WORDS * sink.messages as usize) as u32,
         base,
-    ]
+    }
 }
 
 impl Leg {
@@ -399,5 +425,56 @@ impl Passing {
             drop(next.arrive());
         }
         Some(returned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn the_shaders_call_the_same_by_the_same_names() {
+        const ROUND: &str = include_str!("../../../shaders/ring.wgsl");
+        let in_rounds = [
+            ("rt_STATUS_BITS", STATUS_BITS),
+            ("rt_CUT_SHORT", super::super::group::CUT_SHORT),
+            ("rt_DONE", DONE),
+            ("rt_FIRST_ITEM", FIRST_ITEM as u32),
+            ("rt_ITEM_WORDS", ITEM_WORDS as u32),
+            ("rt_STATELESS", Shape::Stateless.code()),
+            ("rt_SERIAL", Shape::Serial.code()),
+            ("rt_INSTANCES", Shape::Instances { count: 1, field_offset: 0 }.code()),
+        ];
+        for (name, value) in in_rounds {
+            assert!(ROUND.contains(&format!("\nconst {name}: u32 = {value}u;\n")), "{name} is not {value}");
+        }
+        assert!(ROUND.contains(&format!("\nconst rt_NONE: u32 = {NONE:#x}u;\n")));
+        let in_links = [
+            ("rt_WORKGROUP", WORKGROUP),
+            ("rt_FIRST_ITEM", FIRST_ITEM as u32),
+            ("rt_ITEM_WORDS", ITEM_WORDS as u32),
+        ];
+        for (name, value) in in_links {
+            assert!(PASS.contains(&format!("\nconst {name}: u32 = {value}u;\n")), "{name} is not {value}");
+        }
+        assert!(PASS.contains(&format!("\nconst rt_NONE: u32 = {NONE:#x}u;\n")));
+    }
+
+    #[test]
+    fn the_pass_has_the_parameters_in_the_same_places() {
+        macro_rules! places {
+            ($($field:ident)*) => { [$((stringify!($field), offset_of!(Parameters, $field))),*] };
+        }
+        let places = places!(
+            first stride count count_at done values items item_stride item_size most messages message_stride
+            messages_at workgroup instances instance_at place fallback links base
+        );
+        let (_, rest) = PASS.split_once("struct RtLink {\n").expect("it has parameters");
+        let (fields, _) = rest.split_once('}').expect("they end");
+        let fields = fields.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+        let fields: Vec<_> =
+            fields.filter_map(|line| line.strip_suffix(": u32,")).zip((0..).step_by(4)).collect();
+        assert_eq!(fields, places);
     }
 }

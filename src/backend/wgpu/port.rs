@@ -374,7 +374,7 @@ impl Port for WgpuPort {
             let lane = &self.lane;
             let over = || lane.has_news() || lane.control.stop_requested() || is_over();
             self.pump.wait_until(lane, until.limits.deadline, &over);
-        } else if until.limits.slice.is_some() {
+        } else if !until.is_background() {
             self.pump.look(&self.lane);
         } else {
             self.pump.ring();

@@ -229,8 +229,12 @@ fn an_ingress_that_ends_by_itself_is_a_loss() {
         let (by, until) = (deadline(), Until { token: None, limits: Limits::NONE, patience: None });
         while !device.is_lost() {
             assert!(Instant::now() < by, "nobody notices");
+            // All at once: those that listen notice, which are there only while many are.
             for kernel in &mut kernels {
                 kernel.push(&[message(0, 0, 1)]);
+                lane(&*kernel.port).want();
+            }
+            for kernel in &mut kernels {
                 kernel.port.progress(&until);
                 kernel.pop();
             }

@@ -42,7 +42,7 @@ enum {
 // What RINGWORK_EMULATION asks for.
 struct Seeds {
   bool torn = false, stale = false, no_device = false, no_driver = false, old_driver = false, unordered = false, deaf = false, no_times = false, time_limit = false, no_registration = false,
-       reset_complains = false, reset_fails = false, one_queue = false;
+       reset_complains = false, reset_fails = false, one_queue = false, ingress_exits = false;
   unsigned error = 0, exit = 0, hang = 0, stall = 0, lost = 0, units = 4, claims = 0, memory = 2048, doze = 20;
   Seeds() {
     const char* text = getenv("RINGWORK_EMULATION");
@@ -66,6 +66,7 @@ struct Seeds {
       time_limit |= one == "time-limit";
       no_registration |= one == "no-registration";
       one_queue |= one == "one-queue";
+      ingress_exits |= one == "ingress-exits";
       reset_complains |= one == "reset-complains";
       reset_fails |= one == "reset-fails";
       number("error=", error);
@@ -105,6 +106,8 @@ struct Pending {
 struct Launch {
   unsigned generation;
   unsigned number;
+  // It ends by itself after a while.
+  bool exits;
   unsigned random = 1;
   unsigned naps = 0;
   std::vector<Pending> pending;
@@ -148,7 +151,7 @@ bool has_run(int milliseconds) {
 void look_for_the_end() {
   bool over = launch->generation != generation.load(std::memory_order_relaxed);
   const Seeds& s = seeds();
-  if (!over && (launch->number == s.error || launch->number == s.exit)) {
+  if (!over && (launch->number == s.error || launch->exits)) {
     if (has_run(3)) {
       over = true;
       if (launch->number == s.error) {
@@ -480,6 +483,7 @@ struct Function {
   size_t size;
   // It stays, and its lanes need deep stacks.
   bool is_resident;
+  bool is_ingress;
   bool has_run;
 };
 
@@ -770,7 +774,8 @@ API int cuModuleGetFunction(void** function, void* module, const char* name) {
   void* run = dlsym(library, (std::string("emulated_") + name).c_str());
   auto size = (unsigned (*)())dlsym(library, (std::string("emulated_size_") + name).c_str());
   if (!run || !size) return NOT_FOUND;
-  *function = new Function{(void (*)(void*))run, size(), strcmp(name, "rt_resident") == 0, false};
+  *function = new Function{(void (*)(void*))run, size(), strcmp(name, "rt_resident") == 0,
+                           strcmp(name, "rt_ingress") == 0, false};
   return SUCCESS;
 }
 
@@ -798,6 +803,7 @@ API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned 
   const unsigned number = ++launches, born = generation.load();
   void (*run)(void*) = function->run;
   const bool is_resident = function->is_resident;
+  const bool exits = number == seeds().exit || (seeds().ingress_exits && function->is_ingress);
   std::function<void()> work = [=]() mutable {
     if (number == seeds().hang) {
       while (born == generation.load()) usleep(1000);
@@ -812,6 +818,7 @@ API int cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned 
     Launch own;
     own.generation = born;
     own.number = number;
+    own.exits = exits;
     own.random = number * 2654435761u + 1u;
     launch = &own;
     emulated::run_grid({grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared,

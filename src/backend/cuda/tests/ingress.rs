@@ -180,9 +180,15 @@ fn the_ingress_leaves_when_it_has_nothing_to_do_and_has_all_its_bells_back() {
         let few: Vec<_> = (0..ALONE).map(|_| Kernel::launch(&device, echo())).collect();
         assert!(ingress(&device).is_none(), "for a few kernels there is none");
         let mut kernels = kernels(&device);
-        until_it_is_there(&device, &mut kernels);
-        assert!(ingress(&device).is_some_and(|ingress| ingress.free() < MOST_RESIDENT));
         let by = deadline();
+        loop {
+            until_it_is_there(&device, &mut kernels);
+            // On a busy machine all may have left again.
+            if ingress(&device).is_some_and(|ingress| ingress.free() < MOST_RESIDENT) {
+                break;
+            }
+            assert!(Instant::now() < by, "nobody has a bell");
+        }
         while is_running(&device) {
             std::thread::sleep(Duration::from_millis(1));
             assert!(Instant::now() < by, "it stays");
@@ -221,18 +227,18 @@ fn an_ingress_that_does_not_begin_keeps_nobody_waiting() {
 
 #[test]
 fn an_ingress_that_ends_by_itself_is_a_loss() {
-    // Behind these two and the kernels that start before it.
-    let launch = 2 + ALONE + 1;
-    seeded("ingress::an_ingress_that_ends_by_itself_is_a_loss", &format!("exit={launch}"), || {
+    seeded("ingress::an_ingress_that_ends_by_itself_is_a_loss", "ingress-exits", || {
         let device = device().expect("the emulation is there");
         let mut kernels = kernels(&device);
         let (by, until) = (deadline(), Until { token: None, limits: Limits::NONE, patience: None });
+        // Those that listen notice, which are there only while many are: these stay.
+        for kernel in &mut kernels[..ALONE] {
+            kernel.push(&[message(0, 2, 1)]);
+        }
         while !device.is_lost() {
             assert!(Instant::now() < by, "nobody notices");
-            // All at once: those that listen notice, which are there only while many are.
-            for kernel in &mut kernels {
+            for kernel in &mut kernels[ALONE..] {
                 kernel.push(&[message(0, 0, 1)]);
-                lane(&*kernel.port).want();
             }
             for kernel in &mut kernels {
                 kernel.port.progress(&until);

@@ -17,7 +17,7 @@ use super::nvrtc::NoCode;
 use super::room::{Part, Room, Who};
 use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Mutex, back_off, lock};
+use crate::sync::{Mutex, MutexGuard, back_off, lock};
 use memory::{Copies, STAGING, Spare};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,6 +29,8 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Between the loss of a device and the reset of its context: whoever had looked at the loss just before makes the call by
 /// then that he was about to make.
 const ASIDE: Duration = Duration::from_millis(20);
+/// Whoever closes a device is done with it before that.
+const CLOSES: Duration = Duration::from_secs(10);
 /// What takes no time by itself, and is not over by then, may be behind a kernel that stays, in one of the driver's queues,
 /// which streams share.
 pub(super) const WAY: Duration = Duration::from_millis(10);
@@ -75,6 +77,9 @@ pub(super) struct Gpu {
     /// What a test does between loading code and looking whether somebody else has loaded the same.
     #[cfg(test)]
     pub loaded: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// … and before the device is closed.
+    #[cfg(test)]
+    pub going: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub watch: Arc<Watch>,
 }
 
@@ -90,12 +95,31 @@ struct Open {
 /// For whoever opens the same one.
 static OPEN: Mutex<Vec<Open>> = Mutex::new(Vec::new());
 
+/// Locks what is open, when nobody is about to close this device: what is given back then waits for all kernels, also for
+/// those of whoever opened it meanwhile, and keeps their calls waiting.
+fn lock_closed(device: CUdevice) -> Result<MutexGuard<'static, Vec<Open>>> {
+    let begun = Instant::now();
+    loop {
+        let open = lock(&OPEN);
+        let is_closing =
+            |other: &Open| other.device == device && !other.is_lost && other.gpu.strong_count() == 0;
+        if !open.iter().any(is_closing) {
+            return Ok(open);
+        }
+        drop(open);
+        if begun.elapsed() >= CLOSES {
+            return Err(driver::unavailable("the device is still being closed"));
+        }
+        back_off(begun);
+    }
+}
+
 impl Gpu {
     /// Opens a device, which has so many multiprocessors as far as is known, or takes the one that is open.
     pub fn open(device: CUdevice, architecture: String, units: Option<u32>) -> Result<Arc<Self>> {
         // Dropped behind the lock, which dropping the last one takes.
         let known;
-        let mut open = lock(&OPEN);
+        let mut open = lock_closed(device)?;
         let entry = open.iter().find(|other| other.device == device);
         let remains = entry.filter(|entry| entry.is_lost).map(|entry| entry.remains.clone());
         known = entry.and_then(|entry| entry.gpu.upgrade());
@@ -135,6 +159,8 @@ impl Gpu {
             copies: Mutex::default(),
             #[cfg(test)]
             loaded: Mutex::default(),
+            #[cfg(test)]
+            going: Mutex::default(),
             watch,
         });
         let usable = || if remains.is_some() { driver::try_memory() } else { Ok(()) };
@@ -438,10 +464,20 @@ impl Gpu {
             loaded();
         }
     }
+
+    #[cfg(test)]
+    fn is_going(&self) {
+        let going = lock(&self.going).take();
+        if let Some(going) = going {
+            going();
+        }
+    }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
+        #[cfg(test)]
+        self.is_going();
         self.watch.close();
         lock(&self.codes).clear();
         let copies = lock(&self.copies).take();

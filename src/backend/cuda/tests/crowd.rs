@@ -362,3 +362,27 @@ fn a_handler_that_does_not_end_hears_of_its_end_while_code_is_loaded() {
         is_over.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn a_device_is_opened_again_only_when_it_has_been_closed() {
+    seeded("crowd::a_device_is_opened_again_only_when_it_has_been_closed", "", || {
+        let first = device().expect("the emulation is there");
+        let (closing, closes) = mpsc::channel();
+        let (go, goes) = mpsc::channel::<()>();
+        *lock(&first.gpu.going) = Some(Box::new(move || {
+            closing.send(()).expect("somebody waits");
+            // What it gives back waits for all kernels, also for those of whoever opens it.
+            goes.recv().expect("somebody says so");
+        }));
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(first));
+            closes.recv().expect("it is being closed");
+            let (told, opened) = mpsc::channel();
+            scope.spawn(move || told.send(device().is_some()).expect("somebody waits"));
+            let early = opened.recv_timeout(Duration::from_millis(100));
+            go.send(()).expect("it waits");
+            assert!(early.is_err(), "it is opened while it is being closed");
+            assert_eq!(opened.recv_timeout(LONG), Ok(true));
+        });
+    });
+}

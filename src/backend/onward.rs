@@ -32,3 +32,16 @@ pub(crate) trait Onward: Send + Sync {
     )]
     fn open(&self, source: &Arc<dyn DeviceInlet>, messages: usize) -> Option<Arc<dyn DeviceInlet>>;
 }
+
+/// Kernels behind each other that are sent to on the device, at most.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) const MOST_LEGS: usize = 16;
+
+/// As [`Onward::open`], for a backend all of whose inlets are of one type.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) fn open<L: DeviceInlet>(onward: &dyn Onward, source: &Arc<L>, messages: usize) -> Option<Arc<L>> {
+    let source: Arc<dyn DeviceInlet> = source.clone();
+    let inlet: Arc<dyn Any + Send + Sync> = onward.open(&source, messages)?;
+    let Ok(inlet) = inlet.downcast() else { unreachable!("an inlet opens for those of its backend only") };
+    Some(inlet)
+}

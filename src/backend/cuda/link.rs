@@ -15,6 +15,7 @@
 use super::gpu::DeviceMemory;
 use super::lane::Lane;
 use super::layout::{ROUTE_WORDS, ROUTES};
+use crate::backend::onward::{self, MOST_LEGS};
 use crate::backend::{Completion, DeviceInlet, Onward, Shape};
 use crate::message::Token;
 use crate::sync::{Mutex, lock};
@@ -23,9 +24,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-
-/// Kernels behind each other that a message may pass without the host, at most.
-const MOST_LEGS: usize = 16;
 
 /// The ring for what other kernels emit: nobody has asked for it, somebody has, and it has been made, if there was memory.
 const NOT_WANTED: u8 = 0;
@@ -166,11 +164,8 @@ pub(super) fn open_way(lane: &Arc<Lane>, count: usize) -> u32 {
         && from.may_pass_on()
         && let Some(onward) = &from.links.onward
     {
-        let source: Arc<dyn DeviceInlet> = from.clone();
         let count = messages.end - messages.start;
-        let Some(entry) = onward.open(&source, count as usize) else { break };
-        let entry: Arc<dyn Any + Send + Sync> = entry;
-        let Ok(to) = entry.downcast::<Lane>() else { unreachable!("a lane opens for lanes only") };
+        let Some(to) = onward::open(&**onward, &from, count as usize) else { break };
         let end = to.tail();
         let place = end - count * from.layout.most_emitted();
         legs.push(Leg { from, messages, to: to.clone(), place });

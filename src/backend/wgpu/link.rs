@@ -10,6 +10,7 @@ use super::gpu::Gpu;
 use super::group::{DONE, FIRST_ITEM, ITEM_WORDS, Piece, STATUS_BITS};
 use super::lane::{Batch, Lane, NONE, Passing, Returned};
 use super::round::{Landed, Round};
+use crate::backend::onward::{self, MOST_LEGS};
 use crate::backend::{DeviceInlet, Shape};
 use crate::compile::EmitSlot;
 use crate::error::Result;
@@ -48,8 +49,6 @@ struct Parameters {
 pub(super) const WORDS: usize = size_of::<Parameters>() / 4;
 /// Invocations of the pass: `rt_WORKGROUP`.
 const WORKGROUP: u32 = 64;
-/// Kernels behind each other in one submission, at most.
-const MOST_LEGS: usize = 16;
 /// Messages that a round of a kernel with instances may get over a link, at most: its chains are made by one workgroup, and
 /// the host has been there and back before it is done with many of them (measured on llvmpipe, where 256 took 0.65 of the
 /// time that they take through the host, and 1,024 up to 1.5 times as long).
@@ -297,11 +296,8 @@ pub(super) fn legs(lane: &Arc<Lane>, messages: u32, longest: Option<u32>) -> Vec
         if longest.is_some_and(|longest| trips(count, emit) > u64::from(longest / 2)) {
             break;
         }
-        let source: Arc<dyn DeviceInlet> = lane.clone();
-        let Some(entry) = onward.open(&source, count as usize) else { break };
-        let entry: Arc<dyn Any + Send + Sync> = entry;
-        let Ok(next) = entry.downcast::<Lane>() else { unreachable!("a lane opens for lanes only") };
-        // No more than the entry takes, which has looked.
+        let Some(next) = onward::open(&**onward, &lane, count as usize) else { break };
+        // No more than that takes, which has looked.
         count *= emit.max;
         if let Some(leg) = legs.last_mut() {
             leg.is_last = false;

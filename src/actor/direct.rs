@@ -24,6 +24,26 @@ pub(super) enum Direct<Out> {
     Abandoned,
 }
 
+/// What became of a run of messages on the direct path.
+struct DirectBatch<In, Out> {
+    /// Messages that the port might have taken.
+    offered: usize,
+    handled: u64,
+    /// The last that came to an end.
+    last: Option<(Token, In)>,
+    /// Its fault, if it faulted.
+    fault: Option<Fault>,
+    replies: Vec<(Token, Out)>,
+    /// The one behind it was left in the middle.
+    is_left: bool,
+}
+
+impl<In, Out> Default for DirectBatch<In, Out> {
+    fn default() -> Self {
+        Self { offered: 0, handled: 0, last: None, fault: None, replies: Vec::new(), is_left: false }
+    }
+}
+
 impl<In: Message, Out: Message> Core<In, Out> {
     /// Runs one message on an idle kernel. The gate is held.
     #[inline]
@@ -210,50 +230,60 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
+    /// Runs a run of messages on an idle kernel, and takes those that came to an end from the front of `batch`. The gate is
+    /// held.
+    fn run_direct_batch(
+        &self,
+        engine: &mut Engine<Out>,
+        batch: &mut VecDeque<(Token, In)>,
+        queue_replies: bool,
+    ) -> DirectBatch<In, Out> {
+        let plain = self.plain();
+        let mut ran = DirectBatch::default();
+        let Engine { port: Some(port), finished, .. } = engine else { return ran };
+        let room = if queue_replies { self.replies.room() } else { usize::MAX };
+        ran.offered = batch.len().min(room);
+        finished.clear();
+        let until =
+            Until { token: None, limits: Limits { deadline: None, slice: Some(SLICE) }, patience: None };
+        let inside = Inside::enter(self.facts.id);
+        // What did not begin, or was interrupted, stays in the sender's hands.
+        let taken = port.exchange(
+            &mut batch.iter().take(ran.offered).map(|(token, message)| (*token, plain.bytes(message))),
+            &until,
+            &mut |completion| collect(plain, completion, finished),
+        );
+        drop(inside);
+        ran.is_left = taken > finished.len();
+        for (token, result) in finished.drain(..) {
+            ran.last = Some(batch.pop_front().expect("a result for each message, in order"));
+            match result {
+                Ok(reply) => {
+                    ran.handled += 1;
+                    if queue_replies {
+                        ran.replies.push((token, reply));
+                    }
+                }
+                Err(cause) => ran.fault = Some(cause),
+            }
+        }
+        ran
+    }
+
     /// Sends a run of messages on an idle kernel, from the front of `batch`; what is left there was not accepted.
     /// The gate is held before, and not after.
     pub(super) fn send_direct_batch(self: &Arc<Self>, batch: &mut VecDeque<(Token, In)>, options: &Options) {
         let queue_replies = self.facts.has_reply && !options.discard_reply;
-        let plain = self.plain();
-        let (mut handled, mut last, mut fault, mut replies) = (0u64, None, None, Vec::new());
-        let mut run = |engine: &mut Engine<Out>| {
-            let Engine { port: Some(port), finished, .. } = engine else { return (0, false) };
-            let room = if queue_replies { self.replies.room() } else { usize::MAX };
-            let count = batch.len().min(room);
-            finished.clear();
-            let limits = Limits { deadline: None, slice: Some(SLICE) };
-            let until = Until { token: None, limits, patience: None };
-            let inside = Inside::enter(self.facts.id);
-            let taken = port.exchange(
-                &mut batch.iter().take(count).map(|(token, message)| (*token, plain.bytes(message))),
-                &until,
-                &mut |completion| collect(plain, completion, finished),
-            );
-            drop(inside);
-            let is_left = taken > finished.len();
-            for (token, result) in finished.drain(..) {
-                last = Some(batch.pop_front().expect("a result for each message, in order"));
-                match result {
-                    Ok(reply) => {
-                        handled += 1;
-                        if queue_replies {
-                            replies.push((token, reply));
-                        }
-                    }
-                    Err(cause) => fault = Some(cause),
-                }
-            }
-            (count, is_left)
-        };
         let watch = self.watch();
         // SAFETY: the gate is held.
-        let (count, is_left) = unsafe { self.engine.with(&mut run) };
+        let ran = unsafe { self.engine.with(|engine| self.run_direct_batch(engine, batch, queue_replies)) };
+        let DirectBatch { offered, handled, mut last, fault, mut replies, is_left } = ran;
         self.distrust_after(watch, handled);
         let direct = &self.hot.direct;
         // Relaxed read, Release store: the holder of the gate is the only writer.
         let before = direct.load(Ordering::Relaxed);
         direct.store(before + handled, Ordering::Release);
-        if count > 0 && handled == 0 {
+        if offered > 0 && handled == 0 {
             // Slow, or stopped: the mailbox takes it from here.
             self.hot.gate.set(gate::BACKGROUND);
         }

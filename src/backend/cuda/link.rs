@@ -14,7 +14,7 @@
 
 use super::gpu::DeviceMemory;
 use super::lane::Lane;
-use super::layout::{ROUTE_WORDS, ROUTES};
+use super::layout::{Layout, ROUTE_WORDS, ROUTES};
 use crate::backend::onward::{self, MOST_LEGS};
 use crate::backend::{Completion, DeviceInlet, Onward, Shape};
 use crate::message::Token;
@@ -510,7 +510,6 @@ impl Lane {
         let (mut words, most) = (Vec::new(), self.layout.most_emitted());
         for position in self.next_position()..self.tail() {
             let next = self.links.next(position);
-            let is_skipped = next == Next::Skipped;
             // The kernel before has not been heard, and this one does not hear it any more: whose it is, nobody says.
             let token = if next == Next::Known { tokens.next() } else { Some(0) };
             let Some(token) = token else { break };
@@ -520,7 +519,8 @@ impl Lane {
                 // It was cut short, and has not been called off.
                 to.skip(place..place + most);
             } else {
-                if !is_skipped {
+                // What the books do not know yet, the device does.
+                if !Layout::is_skipped(&words) {
                     self.hand_out(token, &words, &mut |completion| {
                         if let Completion::Emit { value, .. } = completion {
                             values.extend_from_slice(bytemuck::cast_slice(value));

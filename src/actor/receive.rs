@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 /// A kernel whose handlers fill a queue, whatever its types.
 pub(super) trait Feeder: AnyKernel {
-    /// Runs handlers on this thread if the port is free; `true` if it was. Whoever is `patient` waits for a device.
+    /// Runs handlers on this thread if the port is free; `true` if it was. Whoever is `patient` waits for a device, and who is
+    /// not looks once what it has done.
     fn drive(self: Arc<Self>, deadline: Option<Instant>, patient: bool) -> bool;
     /// Something was taken from a queue: the kernel may go on.
     fn made_room(self: Arc<Self>);
@@ -27,9 +28,7 @@ pub(super) trait Feeder: AnyKernel {
 
 impl<In: Message, Out: Message> Feeder for Core<In, Out> {
     fn drive(self: Arc<Self>, deadline: Option<Instant>, patient: bool) -> bool {
-        !self.is_host()
-            && Self::may_drive()
-            && self.drive_as_caller(None, deadline, patient.then_some(&|| false))
+        !self.is_host() && Self::may_drive() && self.drive_as_caller(None, deadline, Some(&|| !patient))
     }
 
     fn made_room(self: Arc<Self>) {

@@ -65,7 +65,7 @@ pub(super) struct Pump {
     flights: std::sync::Mutex<VecDeque<Flight>>,
     /// Submissions that are on their way, for those who do not hold the lock.
     under_way: AtomicUsize,
-    /// Counts how often somebody pumped, or left the pump.
+    /// Counts how often somebody pumped, or brought the device something.
     turns: AtomicU64,
     /// Whoever waits and does not pump.
     waiting: AtomicUsize,
@@ -138,7 +138,7 @@ impl Pump {
         lock(&self.queue).push(lane.clone());
     }
 
-    /// Pumps, or waits for whoever does, until `is_over` (`true`), or until the deadline.
+    /// Pumps, or waits for whoever does, until `is_over` (`true`), or until the deadline; once at least.
     pub fn wait_until(
         self: &Arc<Self>,
         lane: &Lane,
@@ -146,12 +146,6 @@ impl Pump {
         is_over: &dyn Fn() -> bool,
     ) -> bool {
         let over = loop {
-            if is_over() {
-                break true;
-            }
-            if crate::sync::passed(deadline) {
-                break false;
-            }
             match self.try_flights() {
                 Some(mut flights) => {
                     let more = self.turn(&mut flights, deadline, &|| !is_over(), Some(lane));
@@ -161,6 +155,7 @@ impl Pump {
                         lane.wait(Instant::now() + TURN);
                     }
                 }
+                None if is_over() => {}
                 None => {
                     // Relaxed: only a hint for whoever leaves the pump, that its thread is not needed.
                     self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -168,6 +163,12 @@ impl Pump {
                     lane.wait(deadline.map_or(turn, |end| end.min(turn)));
                     self.waiting.fetch_sub(1, Ordering::Relaxed);
                 }
+            }
+            if is_over() {
+                break true;
+            }
+            if crate::sync::passed(deadline) {
+                break false;
             }
         };
         self.leave();
@@ -177,9 +178,19 @@ impl Pump {
     /// Submits what waits, if nobody else is about to.
     pub fn submit_waiting(self: &Arc<Self>) {
         if let Some(mut flights) = self.try_flights() {
-            self.fill(&mut flights);
+            self.bring(&mut flights);
         }
         self.leave();
+    }
+
+    /// As [`fill`](Self::fill), for a caller that does not stay. Who brings nothing leaves the pump to its thread.
+    fn bring(&self, flights: &mut VecDeque<Flight>) {
+        let before = flights.len();
+        self.fill(flights);
+        if flights.len() > before {
+            // Relaxed: see `work`.
+            self.turns.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Submits what waits, for a caller that does not stay: at once if the device has nothing, or if this kernel's messages
@@ -188,7 +199,7 @@ impl Pump {
         if let Some(mut flights) = self.try_flights() {
             let is_worth_it = lane.is_worth_a_round();
             if flights.is_empty() || is_worth_it {
-                self.fill(&mut flights);
+                self.bring(&mut flights);
             }
             let is_old = flights.front().is_some_and(|flight| flight.since.elapsed() >= SHORTEST);
             if (is_worth_it && flights.len() == DEPTH && is_old) || self.gpu.is_lost() {
@@ -208,8 +219,6 @@ impl Pump {
     pub fn leave(self: &Arc<Self>) {
         if !self.is_idle() && self.waiting.load(Ordering::Relaxed) == 0 {
             let mut bell = lock(&self.bell.0);
-            // Relaxed: see `work`. Who only submits has been here, too.
-            self.turns.fetch_add(1, Ordering::Relaxed);
             if !bell.is_watched {
                 (bell.is_watched, bell.has_just_left) = (true, true);
                 self.wake(bell);

@@ -3,7 +3,7 @@
 use super::kit::*;
 use crate::common::{LONG, runtime};
 use ringwork::{Backpressure, Handle, KernelState, Options, Pending};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A kernel that keeps three replies, and was sent ten messages.
 fn ten_into_three(kind: Kind, strategy: Backpressure, test: impl FnOnce(Handle<Job, Answer>)) {
@@ -158,5 +158,60 @@ fn the_capacity_of_the_reply_queue_is_never_passed() {
             assert_eq!(sender.join().unwrap().unwrap(), 2000);
         });
         assert_eq!(settled(&kernel).handled, 2000);
+    });
+}
+
+/// Looks, and is not away for long between two looks.
+#[track_caller]
+fn looking<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(Instant::now() < end, "looked all the time, and saw nothing: {what}");
+        std::thread::sleep(Duration::from_micros(20));
+    }
+}
+
+#[test]
+fn whoever_only_looks_sees_what_is_there() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(kind, "k", &latch)).unwrap();
+        kernel.activate().unwrap();
+        for number in 0..100 {
+            kernel.send(job(number)).unwrap();
+            let reply = looking("a reply", || kernel.try_recv().unwrap());
+            assert_eq!(reply.number, number);
+            let mut asked = kernel.request(job(number)).unwrap();
+            let reply = looking("a reply to a request", || asked.try_wait().unwrap());
+            assert_eq!(reply.number, number);
+        }
+        check_books(&kernel.telemetry());
+    });
+}
+
+#[test]
+fn many_that_wait_for_any_of_their_requests_are_all_answered() {
+    bounded(|| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        let kernel = runtime.launch(counter(Kind::Wgsl, "k", &latch)).unwrap();
+        kernel.activate().unwrap();
+        crate::threads::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..30 {
+                        let mut asked: Vec<_> =
+                            (0..37).map(|number| kernel.request(job(number)).unwrap()).collect();
+                        for _ in 0..37 {
+                            let (_, reply) = Pending::wait_any(&mut asked, LONG).expect("they are handled");
+                            reply.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        check_books(&kernel.telemetry());
     });
 }

@@ -110,10 +110,8 @@ impl World {
             background_only: plan.background_only,
             on_probation: plan.on_probation,
             on_device: false,
-            overlaps: false,
             relaunch: None,
             state: None,
-            engine: "model",
             launched: Instant::now(),
         };
         let port = (!plan.host).then(|| {

@@ -1,9 +1,10 @@
 //! The actor layer: what runs kernels, whatever runs their handlers.
 //!
 //! `runtime`, which a `builder` makes, and `handle` are what users hold. A `core` is one running kernel: a `gate` in front
-//! of its port, a `mailbox` with the books, and the way of a message in; `driver` is how messages are run and answered,
-//! `recovery` what becomes of a kernel after a fault or with a lost device,
-//! `ask` how callers wait, `admin` the lifecycle calls, `host` the kernels with a thread of their own.
+//! of its port, a `mailbox` with the books, and the way of a message in; `feed` is its way from there into the port, `driver`
+//! how messages are run and answered, `recovery` what becomes of a kernel after a fault or with a lost device,
+//! `ask` how callers wait, `admin` the lifecycle calls, `host` the kernels with a thread of their own. `plan` and `launch`
+//! make one of what was declared.
 
 mod admin;
 mod any_kernel;
@@ -30,8 +31,8 @@ mod links;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod mailbox;
-#[cfg_attr(loom, path = "pool_model.rs")]
 mod plan;
+#[cfg_attr(loom, path = "pool_model.rs")]
 mod pool;
 #[cfg(all(test, not(loom)))]
 mod port_tests;

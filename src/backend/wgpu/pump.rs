@@ -65,7 +65,7 @@ pub(super) struct Pump {
     flights: std::sync::Mutex<VecDeque<Flight>>,
     /// Submissions that are on their way, for those who do not hold the lock.
     under_way: AtomicUsize,
-    /// Counts how often somebody pumped, or brought the device something.
+    /// Counts how often somebody pumped, or left the pump.
     turns: AtomicU64,
     /// Whoever waits and does not pump.
     waiting: AtomicUsize,
@@ -178,19 +178,9 @@ impl Pump {
     /// Submits what waits, if nobody else is about to.
     pub fn submit_waiting(self: &Arc<Self>) {
         if let Some(mut flights) = self.try_flights() {
-            self.bring(&mut flights);
+            self.fill(&mut flights);
         }
         self.leave();
-    }
-
-    /// As [`fill`](Self::fill), for a caller that does not stay. Who brings nothing leaves the pump to its thread.
-    fn bring(&self, flights: &mut VecDeque<Flight>) {
-        let before = flights.len();
-        self.fill(flights);
-        if flights.len() > before {
-            // Relaxed: see `work`.
-            self.turns.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Submits what waits, for a caller that does not stay: at once if the device has nothing, or if this kernel's messages
@@ -199,7 +189,7 @@ impl Pump {
         if let Some(mut flights) = self.try_flights() {
             let is_worth_it = lane.is_worth_a_round();
             if flights.is_empty() || is_worth_it {
-                self.bring(&mut flights);
+                self.fill(&mut flights);
             }
             let is_old = flights.front().is_some_and(|flight| flight.since.elapsed() >= SHORTEST);
             if (is_worth_it && flights.len() == DEPTH && is_old) || self.gpu.is_lost() {
@@ -219,6 +209,8 @@ impl Pump {
     pub fn leave(self: &Arc<Self>) {
         if !self.is_idle() && self.waiting.load(Ordering::Relaxed) == 0 {
             let mut bell = lock(&self.bell.0);
+            // Relaxed: see `work`. Who only submits has been here, too, and comes back when its messages do.
+            self.turns.fetch_add(1, Ordering::Relaxed);
             if !bell.is_watched {
                 (bell.is_watched, bell.has_just_left) = (true, true);
                 self.wake(bell);

@@ -51,8 +51,9 @@
 //!    [`terminate`](Handle::terminate) is bounded even if a handler never ends.
 //! 5. **Correlation.** Concurrent asks never get each other's replies; a reply whose caller has left is dropped and
 //!    counted.
-//! 6. **Faults are visible.** A panic, a trap or an exhausted [loop budget](RingKernel::loop_budget) reaches the
-//!    waiting callers at once, with its cause; the state is as before the message (tables keep what it wrote), the
+//! 6. **Faults are visible.** A panic of a Rust handler; an exhausted [loop budget](RingKernel::loop_budget), or more values
+//!    emitted than declared, of a WGSL handler (which has no other faults: integers wrap, indices are clamped, and a division
+//!    by zero gives the dividend): each reaches the waiting callers at once, with its cause; the state is as before the message (tables keep what it wrote), the
 //!    message is a dead letter, and the [restart policy](RestartPolicy) decides what comes next: unless one is set, the
 //!    kernel fails.
 //! 7. **Memory is bounded** by the capacities asked for. The one exception is links that lead back: where handlers

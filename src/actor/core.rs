@@ -15,6 +15,7 @@ use crate::kernel::{AnyOutlet, Backpressure, OutletCounts, Plain, Queue, Restart
 use crate::message::{Layout, Message, Priority, Token};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Guarded, Mutex, Ordering, lock, thread_local};
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 use uuid::Uuid;
@@ -397,14 +398,32 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
     }
 
-    /// A message as bytes, for a dead letter: its own if it is plain data, else postcard's.
+    /// Logs a message that faulted, has the kernel go on or fail, and then tells its caller: who hears of a fault finds
+    /// what became of the kernel. `true` if it goes on.
+    pub(super) fn bury_faulted(
+        self: &Arc<Self>,
+        mut meta: Meta<Out>,
+        payload: Option<Vec<u8>>,
+        error: &Error,
+    ) -> bool {
+        let (cell, token) = (meta.cell.take(), meta.token);
+        self.bury_meta(meta, payload, DeadLetterReason::Fault, error.clone());
+        let goes_on = self.supervise(error);
+        if let Some(cell) = cell {
+            self.answer(&cell, token, Err(error.clone()));
+        }
+        goes_on
+    }
+
+    /// A message as bytes, for a dead letter: its own if it is plain data, else postcard's, if it can be written so.
     pub(super) fn encode(&self, message: &In) -> Option<Vec<u8>> {
         if !self.facts.services.dead_letters.keeps_any() {
             return None;
         }
         match &self.facts.plain {
             Some(plain) => Some(plain.bytes(message).to_vec()),
-            None => postcard::to_stdvec(message).ok(),
+            // A user's code: whoever drops a message need not be who made it.
+            None => catch_unwind(AssertUnwindSafe(|| postcard::to_stdvec(message).ok())).unwrap_or(None),
         }
     }
 

@@ -152,8 +152,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
         mailbox.dead.count(DeadLetterReason::Fault);
         drop(mailbox);
         let payload = self.encode(&slot.payload);
-        self.bury_meta(slot.meta, payload, DeadLetterReason::Fault, error.clone());
-        self.supervise(error);
+        self.bury_faulted(slot.meta, payload, error);
     }
 
     /// Sends on an idle kernel: its handler runs here and now. The gate is held before, and not after.

@@ -414,8 +414,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                 Err(fault) => {
                     let error = self.fault_error(&fault);
                     let payload = faulted.next().and_then(|payload| self.encode(&payload));
-                    self.bury_meta(meta, payload, DeadLetterReason::Fault, error.clone());
-                    self.supervise(&error);
+                    self.bury_faulted(meta, payload, &error);
                 }
             }
         }

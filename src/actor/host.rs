@@ -36,8 +36,8 @@ struct Ended<Out> {
     blocked: bool,
 }
 
-/// The unit value, if that is what replies are.
-fn unit_reply<Out: 'static>() -> Option<Out> {
+/// The unit value, if that is what replies are: then nobody replies.
+pub(super) fn unit_reply<Out: 'static>() -> Option<Out> {
     let mut unit = Some(());
     (&mut unit as &mut dyn Any).downcast_mut::<Option<Out>>().and_then(Option::take)
 }
@@ -71,8 +71,7 @@ impl<In: Message, Out: Message> Core<In, Out> {
                         ErrorKind::Failed,
                         format!("kernel `{}`: its function panicked: {text}", self.name()),
                     );
-                    self.bury_hand(&cause);
-                    if self.state() == KernelState::Terminating || !self.supervise(&cause) {
+                    if !self.bury_hand(&cause) {
                         break;
                     }
                 }
@@ -114,10 +113,10 @@ impl<In: Message, Out: Message> Core<In, Out> {
         Ended { unanswered: meta.cell.map(|cell| (meta.token, cell)), cycle, blocked }
     }
 
-    /// Dead-letters the message in hand: the function panicked on it.
-    fn bury_hand(&self, cause: &Error) {
+    /// Dead-letters the message in hand: the function panicked on it. `true` if the kernel goes on.
+    fn bury_hand(self: &Arc<Self>, cause: &Error) -> bool {
         let mut mailbox = lock(&self.mailbox);
-        let meta = mailbox.hand.take();
+        let mut meta = mailbox.hand.take();
         let cycle = mailbox.cycle.clone().filter(|_| meta.is_some());
         if meta.is_some() {
             mailbox.dead.count(DeadLetterReason::Fault);
@@ -127,10 +126,17 @@ impl<In: Message, Out: Message> Core<In, Out> {
         }
         let ended = Ended { unanswered: None, cycle, blocked: mailbox.blocked > 0 };
         drop(mailbox);
+        // Told last, as in `bury_faulted`. One that is being terminated is not called again.
+        let caller = meta.as_mut().and_then(|meta| Some((meta.cell.take()?, meta.token)));
         if let Some(meta) = meta {
             self.bury_meta(meta, None, DeadLetterReason::Fault, cause.clone());
         }
+        let goes_on = self.state() != KernelState::Terminating && self.supervise(cause);
+        if let Some((cell, token)) = caller {
+            self.answer(&cell, token, Err(cause.clone()));
+        }
         self.tell(ended);
+        goes_on
     }
 
     /// Tells whoever waited for a message to end.

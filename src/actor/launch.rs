@@ -2,6 +2,7 @@
 
 use super::core::{Core, Engine, Facts, Inside, Memory};
 use super::devices::Devices;
+use super::host::{check_restart, unit_reply};
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
 use super::plan::{Plan, Table, plan_native, plan_wgsl};
@@ -70,7 +71,7 @@ pub(super) fn launch<In: Message, Out: Message>(
             (Some(plain), Some(plan), Some(devices.cpu()?), None)
         }
         Body::Host(function) => {
-            super::host::check_restart(&name, settings.restart)?;
+            check_restart(&name, settings.restart)?;
             (None, None, None, Some(function))
         }
     };
@@ -106,7 +107,7 @@ pub(super) fn launch<In: Message, Out: Message>(
         services,
         plain,
         shape,
-        has_reply: plain.map_or(size_of::<Out>() > 0, |plain| plain.output.size > 0),
+        has_reply: plain.map_or_else(|| unit_reply::<Out>().is_none(), |plain| plain.output.size > 0),
         backpressure: settings.backpressure,
         restart: settings.restart,
         background_only,

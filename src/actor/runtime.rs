@@ -350,6 +350,9 @@ impl Runtime {
     /// sources, nothing is lost, and no cycle of links can lock itself up. Values that wait in the output's own
     /// queue stay there.
     ///
+    /// A value arrives with the [normal priority](crate::Priority::NORMAL) and without a correlation id, whatever the message
+    /// had that it came from; its id is that message's.
+    ///
     /// # Errors
     ///
     /// [invalid](Error::is_invalid) if the link is there already, a kernel has ended, or they are in different

@@ -129,7 +129,8 @@ pub struct Telemetry {
     pub undeliverable: u64,
     /// Restarts after a fault.
     pub restarts: u64,
-    /// From acceptance to commit, of a sample of the messages (one in sixty-four).
+    /// From acceptance to commit, of a sample: every sixty-fourth message that a thread sends. Not of those that `send_many`
+    /// runs on the sender's own thread, nor of those that come over links.
     pub latency: Latency,
     /// Messages handled per second since the launch.
     pub throughput: f64,

@@ -314,6 +314,9 @@ impl<In: DeviceMessage, Out: DeviceMessage> RingKernel<In, Out> {
     /// `@group(1) @binding(n) var<storage, read> name: array<T>`, or `read_write`; a handler has up to 4, and only WGSL
     /// handlers have any. Kernels that only read a buffer, or write it by atomics only, may have it at the same time; one
     /// that writes it in other ways is alone, unless it lets others [share](Self::share) it.
+    ///
+    /// If the elements are structs, the handler's text declares them, unless they are its message, reply, state or a value
+    /// that it emits. Their size is compared with that of the buffer's elements.
     pub fn bind<T: bytemuck::Pod>(mut self, name: impl Into<String>, buffer: &UnifiedBuffer<T>) -> Self {
         self.settings.tables.push((name.into(), BoundTable::of(buffer)));
         self

@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Backpressure, DeadLetterReason, Handle, Runtime, SendError};
+use ringwork::{Backpressure, Context, DeadLetterReason, Handle, RingKernel, Runtime, SendError};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -171,4 +171,40 @@ fn as_many_dead_letters_are_kept_as_the_runtime_was_built_for() {
     let error = Runtime::builder().dead_letter_capacity((1 << 20) + 1).build().unwrap_err();
     assert!(error.is_invalid(), "{error:?}");
     assert_eq!(error.to_string(), "dead_letter_capacity is 1048577, but must be 0 to 1048576");
+}
+
+/// A message that may not be written.
+#[derive(Clone, Debug, serde::Deserialize)]
+struct Secret(bool);
+
+impl serde::Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(!self.0, "it is not to be written");
+        serializer.serialize_bool(self.0)
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_written_is_a_dead_letter_all_the_same() {
+    bounded(|| {
+        let runtime = runtime();
+        let kernel = RingKernel::host("k", |context: &mut Context<Secret, ()>| {
+            context.receive();
+            while !context.should_terminate() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let kernel = kernel.queue_capacity(1).backpressure(Backpressure::DropOldest);
+        let kernel = runtime.launch(kernel).unwrap();
+        kernel.activate().unwrap();
+        kernel.send(Secret(false)).unwrap();
+        eventually("the first is in hand", || kernel.telemetry().depth == 0);
+        kernel.send(Secret(true)).unwrap();
+        kernel.send(Secret(false)).unwrap();
+        let letters = runtime.take_dead_letters();
+        assert_eq!(letters.len(), 1);
+        assert_eq!((letters[0].reason, letters[0].payload.clone()), (DeadLetterReason::DroppedOldest, None));
+        kernel.terminate(LONG).unwrap();
+        check_books(&kernel.telemetry());
+    });
 }

@@ -357,3 +357,19 @@ fn a_reply_does_not_wait_for_a_neighbour_that_hangs() {
         }
     });
 }
+
+#[test]
+fn whoever_hears_of_a_fatal_fault_finds_the_kernel_failed() {
+    each_kind(|kind| {
+        let (runtime, latch) = (runtime(), Latch::new());
+        for _ in 0..if kind == Kind::Wgsl { 20 } else { 300 } {
+            let kernel = runtime.launch(faulty(kind, &latch)).unwrap();
+            kernel.activate().unwrap();
+            let error = kernel.ask(job(1).action(FAULT), LONG).unwrap_err();
+            assert!(error.is_failed() && error.to_string().contains(cause(kind)), "{error:?}");
+            assert_eq!(kernel.lifecycle(), KernelState::Failed);
+            assert_eq!(runtime.take_dead_letters().len(), 1);
+            kernel.terminate(LONG).unwrap();
+        }
+    });
+}

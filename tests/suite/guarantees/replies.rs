@@ -2,7 +2,7 @@
 
 use super::kit::*;
 use crate::common::{LONG, runtime};
-use ringwork::{Backpressure, Handle, KernelState, Options, Pending};
+use ringwork::{Backpressure, Context, Handle, KernelState, Options, Pending, RingKernel};
 use std::time::{Duration, Instant};
 
 /// A kernel that keeps three replies, and was sent ten messages.
@@ -213,5 +213,26 @@ fn many_that_wait_for_any_of_their_requests_are_all_answered() {
             }
         });
         check_books(&kernel.telemetry());
+    });
+}
+
+/// A reply of no bytes, which says that something is done.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Done;
+
+#[test]
+fn a_reply_without_bytes_is_a_reply() {
+    bounded(|| {
+        let runtime = runtime();
+        let kernel = RingKernel::host("k", |context: &mut Context<u32, Done>| {
+            while context.receive().is_some() {
+                assert!(context.reply(Done));
+            }
+        });
+        let kernel = runtime.launch(kernel).unwrap();
+        kernel.activate().unwrap();
+        kernel.send(1).unwrap();
+        assert_eq!(kernel.recv_timeout(LONG).unwrap(), Done);
+        assert_eq!(kernel.ask(2, LONG).unwrap(), Done);
     });
 }

@@ -266,7 +266,8 @@ impl<In: Message, Out: Message> Handle<In, Out> {
         core.send_queued_batch(batch, options)
     }
 
-    /// Asks: sends a message and waits for its reply. The calling thread runs the handler itself if it can.
+    /// Asks: sends a message and waits for its reply. The calling thread runs the handler itself if it can; from inside a
+    /// handler it cannot, and another thread has to, which takes tens of microseconds.
     ///
     /// # Errors
     ///

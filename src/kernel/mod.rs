@@ -572,7 +572,8 @@ impl<In: Message, Out: Message> RingKernel<In, Out> {
 
     /// Declares an output that a WGSL handler may send to up to `max_per_message` times per message (1 to 1,024); more is
     /// a fault. A host kernel may send as often as it likes. All outputs together may take 1 MiB for one message, and an
-    /// [`output_capacity`](Self::output_capacity) that [blocks](Backpressure::Block) must hold what one message may send.
+    /// [`output_capacity`](Self::output_capacity) that [blocks](Backpressure::Block) must hold what one message may send: so
+    /// many messages as it has room for begin at once, which on a device decides the throughput.
     pub fn output_many<T: DeviceMessage>(mut self, name: impl Into<String>, max_per_message: u32) -> Self {
         self.settings.outputs.push(OutputSpec::device::<T>(name.into(), max_per_message));
         self

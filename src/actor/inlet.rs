@@ -76,7 +76,7 @@ impl<In: Message, Out: Message> Inlet<In> for Core<In, Out> {
             return None;
         }
         // Outside of the mailbox's lock, as ever. Nothing else reaches the outlets meanwhile: what is in the port would
-        // show below, and the entry does not open before what was in it has got to them.
+        // show below, and the inlet does not open before what was in it has got to them.
         let admitted = self.outlets.iter().map(|(_, outlet)| outlet.admit()).min().unwrap_or(usize::MAX);
         let mut mailbox = lock(&self.mailbox);
         let is_next =

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// A kernel whose handlers fill a queue, whatever its types.
 pub(super) trait Feeder: AnyKernel {
     /// Runs handlers on this thread if the port is free; `true` if it was. Whoever is `patient` waits for a device, and who is
-    /// not looks once what it has done.
+    /// not looks once at what it has done.
     fn drive(self: Arc<Self>, deadline: Option<Instant>, patient: bool) -> bool;
     /// Something was taken from a queue: the kernel may go on.
     fn made_room(self: Arc<Self>);

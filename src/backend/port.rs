@@ -218,7 +218,7 @@ pub(crate) struct Until<'a> {
     /// When the time is up. A message that is in hand then is interrupted, and runs again later.
     pub limits: Limits,
     /// A device that has the messages may be waited for, until the deadline, or until this says that it is over: if it says
-    /// so from the beginning, it is looked once what the device has done. `None` for who only brings messages.
+    /// so from the beginning, the port looks once at what the device has done. `None` for who only brings messages.
     #[cfg_attr(
         not(any(feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "the CPU's handlers run on who waits")
